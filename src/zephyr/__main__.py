@@ -1,0 +1,5 @@
+"""`python -m zephyr`."""
+
+from zephyr.cli import main
+
+main()

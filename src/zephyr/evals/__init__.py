@@ -1,0 +1,1 @@
+"""Measuring a model: test splits, and the academic tasks of the Open LLM Leaderboard."""

@@ -1,0 +1,66 @@
+"""Means with intervals, for measurements that come in groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A ratio of sums over groups, with a 95% interval in which the groups, not the items, are independent."""
+
+    value: float
+    low: float
+    high: float
+    items: int
+    groups: int
+
+    @property
+    def ci95(self) -> list[float]:
+        """[low, high]."""
+        return [self.low, self.high]
+
+    def row(self) -> dict[str, float]:
+        """As a plain object."""
+        return asdict(self)
+
+
+def student_t_975(df: int) -> float:
+    """The 97.5% point of Student's t: the Cornish-Fisher expansion around the normal one, within 2e-3 from 4 degrees of freedom on.
+
+    Source: Abramowitz & Stegun 26.7.5.
+    """
+    z = 1.959963984540054
+    terms = [
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    ]
+    return sum(term / df**power for power, term in enumerate(terms))
+
+
+def ratio(groups: Sequence[tuple[float, int]]) -> Estimate | None:
+    """sum of values / sum of items over independent groups, with its interval by linearisation.
+
+    Args:
+        groups: (sum of the values, number of items) of each group, a prompt or a dialogue; groups without items are left out.
+
+    Returns:
+        None where there are no items; an interval of NaN bounds never: with one group it is the whole line.
+    """
+    used = [(value, n) for value, n in groups if n]
+    items = sum(n for _, n in used)
+    if not items:
+        return None
+    mean = sum(value for value, _ in used) / items
+    count = len(used)
+    if count < 2:
+        return Estimate(mean, -math.inf, math.inf, items, count)
+    # variance of a ratio estimator: residuals of the group sums around the ratio (Cochran, Sampling Techniques, 6.4)
+    variance = count / (count - 1) * sum((value - mean * n) ** 2 for value, n in used) / items**2
+    half = student_t_975(count - 1) * math.sqrt(variance)
+    return Estimate(mean, mean - half, mean + half, items, count)

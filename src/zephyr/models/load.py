@@ -1,0 +1,153 @@
+"""Loading and saving: any causal language model that transformers reads, from a folder, the hub or the registry."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zephyr import artifacts
+from zephyr.errors import ModelError
+from zephyr.models import registry
+from zephyr.recipe import ModelConfig
+from zephyr.text.chat import ChatFormat
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model by name, with what identifies its content."""
+
+    name: str
+    digest: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def locate(self) -> str:
+        """The folder (fetched if need be) or hub name to give to transformers."""
+        if known := registry.KNOWN.get(self.name):
+            return str(registry.fetch(known))
+        return self.name
+
+
+def refer(config: ModelConfig, cache: Path | None = None) -> ModelRef:
+    """What a recipe's `model` section names. Nothing is fetched or loaded.
+
+    Raises:
+        ModelError: a path where there is no model folder.
+    """
+    path = Path(config.path).expanduser()
+    if known := registry.KNOWN.get(config.path):
+        return ModelRef(config.path, known.digest)
+    if path.is_dir():
+        folder = path / "model" if (path / artifacts.MANIFEST).exists() and (path / "model").is_dir() else path
+        if not (folder / "config.json").exists():
+            raise ModelError(f"{folder}: not a model folder (no config.json)")
+        files = sorted(p for p in folder.iterdir() if p.is_file())
+        return ModelRef(str(folder), artifacts.fingerprint(files, cache), trust_remote_code=config.trust_remote_code)
+    if path.exists():
+        raise ModelError(f"{path}: a model is a folder (config.json, *.safetensors, tokenizer), this is a file")
+    if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
+        known_names = ", ".join(registry.KNOWN)
+        raise ModelError(f"{config.path}: no such folder; a model is a folder, a hub name (owner/name), or one of: {known_names}")
+    return ModelRef(config.path, artifacts.sha256_text(f"hub:{config.path}@{config.revision}"), config.revision, config.trust_remote_code)
+
+
+def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, or a `ModelError` that says what is missing."""
+    from transformers import AutoTokenizer
+
+    where = ref.locate()
+    if os.path.isdir(where) and not any((Path(where) / f).exists() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")):
+        raise ModelError(f"{where}: a model folder without a tokenizer; copy the files of its base model there (tokenizer.json, tokenizer_config.json)")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, revision=ref.revision, trust_remote_code=ref.trust_remote_code)
+    except Exception as error:  # transformers raises many kinds; the user needs one line
+        raise ModelError(f"{where}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+    return tokenizer
+
+
+def load_chat(ref: ModelRef, template: str) -> ChatFormat:
+    """The chat format of a model: `zephyr`, `tokenizer` (its own), or a Jinja file."""
+    if template not in ("zephyr", "tokenizer"):
+        try:
+            template = Path(template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"{template}: the chat template cannot be read ({error.strerror})") from None
+    return ChatFormat(load_tokenizer(ref), template)
+
+
+def device() -> str:
+    """`cuda` where there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel:
+    """The model in float32, in evaluation mode, on the GPU if there is one.
+
+    Args:
+        ref: which.
+        attention: `segments` for our flat, unpadded streams; `sdpa` for generation.
+
+    Raises:
+        ModelError: it cannot be loaded, or computes its logits in a way we would get wrong.
+    """
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    if attention == "segments":
+        from zephyr.train.attention import NAME
+
+        attention = NAME
+    transformers.utils.logging.disable_progress_bar()
+    where = ref.locate()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                where, dtype=torch.float32, revision=ref.revision, trust_remote_code=ref.trust_remote_code, attn_implementation=attention, use_safetensors=True
+            )
+    except Exception as error:  # transformers raises many kinds; the user needs one line
+        raise ModelError(f"{where}: the model cannot be loaded ({_first_line(error)})") from error
+    _refuse_unknown_head(model, where)
+    model = model.to(device())  # type: ignore[arg-type]
+    model.eval()
+    return model
+
+
+def _refuse_unknown_head(model: Any, where: str) -> None:
+    """Our log-probabilities are hidden states times the output matrix; a model that does more would come out wrong."""
+    head = model.get_output_embeddings()
+    extra = [k for k in ("logit_scale", "logits_scaling") if getattr(model.config, k, None) not in (None, 1, 1.0)]
+    if getattr(head, "bias", None) is not None:
+        extra.append("a bias on the output matrix")
+    if extra:
+        raise ModelError(f"{where}: {model.config.model_type} computes its logits with {extra[0]}, which is not supported yet")
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path) -> None:
+    """Write a plain model folder: safetensors weights, tokenizer, and the chat template it was trained with."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(
+        eos_token_id=list(chat.stop_ids), pad_token_id=chat.tokenizer.pad_token_id, bos_token_id=chat.tokenizer.bos_token_id
+    )
+    model.save_pretrained(out)
+    chat.tokenizer.save_pretrained(out)
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Number of weights, tied ones once."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,83 @@
+"""Progress on stderr: what is being done, how fast, how long it will take. Nothing goes to stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """One line of progress."""
+
+    def advance(self, amount: float = 1, text: str = "") -> None:
+        """`amount` more is done; `text` says how it goes (loss, rate)."""
+
+
+class _Rich:
+    def __init__(self, progress: object, task: object) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, amount: float = 1, text: str = "") -> None:
+        self._progress.update(self._task, advance=amount, **({"text": text} if text else {}))  # type: ignore[attr-defined]
+
+
+class _Lines:
+    """Where stderr is not a terminal: a line at every tenth, so that a log stays readable."""
+
+    def __init__(self, label: str, total: float, unit: str) -> None:
+        import time
+
+        self._label, self._total, self._unit, self._done, self._said = label, total, unit, 0.0, 0
+        self._clock, self._start = time.monotonic, time.monotonic()
+
+    def advance(self, amount: float = 1, text: str = "") -> None:
+        self._done += amount
+        tenth = int(10 * self._done / self._total) if self._total else 10
+        if tenth > self._said:
+            self._said = tenth
+            seconds = max(self._clock() - self._start, 1e-9)
+            rate = self._done / seconds
+            left = (self._total - self._done) / rate if rate else 0
+            print(
+                f"  {self._label}: {self._done:,.0f}/{self._total:,.0f} {self._unit}, {rate:,.1f}/s, {left:,.0f} s left {text}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+@contextmanager
+def bar(label: str, total: float, unit: str = "") -> Iterator[Bar]:
+    """A progress line with rate and time left, for as long as the body runs."""
+    if not sys.stderr.isatty():
+        yield _Lines(label, total, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+
+    class WithRate(Progress):
+        def get_renderables(self):  # type: ignore[no-untyped-def]
+            for task in self.tasks:
+                task.fields["rate"] = f"{task.speed:,.1f}/s" if task.speed else ""
+            yield from super().get_renderables()
+
+    with WithRate(*columns, console=Console(stderr=True), transient=False) as progress:
+        yield _Rich(progress, progress.add_task(label, total=total, text="", rate=""))
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)

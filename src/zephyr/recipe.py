@@ -1,0 +1,387 @@
+"""What a run is: typed sections read from one YAML file.
+
+A section that is there means its stage runs; a section that is absent means it does not. Values are checked
+strictly (no text becomes a number, no number a text), an unknown key is an error that suggests the right one,
+and every error names its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from zephyr.errors import UsageError
+
+
+class Section(BaseModel):
+    """A group of settings: strict, frozen, finite numbers only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class DataSource(Section):
+    """Where rows come from: a file (JSONL, Parquet, .gz), a folder, a hub name, or `builtin:NAME`."""
+
+    path: str
+    split: Literal["train", "test"] | None = None
+    # ours -> theirs, for data whose columns are named differently
+    columns: dict[str, str] = {}
+
+
+def _as_source(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+Source = Annotated[DataSource, BeforeValidator(_as_source)]
+Invalid = Literal["error", "drop"]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ModelConfig(Section):
+    """The student, before any training of ours."""
+
+    # a folder, a hub name, or a name that `zephyr models list` shows
+    path: str
+    revision: str | None = None
+    # zephyr: the paper's format; tokenizer: the model's own; or the path of a Jinja file
+    chat_template: str = "zephyr"
+    trust_remote_code: bool = False
+
+
+class TrainConfig(Section):
+    """What both training stages share; none of it changes what is computed, only how."""
+
+    # auto: bfloat16 where a timed matrix product says that it pays, else float32
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    # how many tokens go through the model at once; more is faster and takes more memory
+    micro_batch_tokens: Count = 2048
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    epochs: Count = 1
+    learning_rate: Positive
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_ratio: Share = 0.1
+    batch_size: Count
+    max_grad_norm: Positive = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    adam_epsilon: Positive = 1e-8
+    # optimizer steps between two looks at the test split; the first and the last step are always looked at
+    evaluate_every: Count = 10
+
+
+class CurateConfig(Section):
+    """Which dialogues are learnt from."""
+
+    data: list[Source] = Field(min_length=1)
+    # for sources that name no split: this share of prompts, chosen by hash, is kept for the test
+    test_fraction: Share = 0.1
+    invalid: Invalid = "error"
+
+
+class SFTConfig(OptimizerConfig):
+    """Distilled supervised fine-tuning: paper, section 3."""
+
+    learning_rate: Positive = 2e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    # sequences of max_length tokens when packed, dialogues when not
+    batch_size: Count = 512
+    max_length: Count = 2048
+    packing: bool = True
+    # assistant: learn what the assistant says; all: every token, as the first public recipe did
+    loss_on: Literal["assistant", "all"] = "assistant"
+
+
+class TeacherConfig(Section):
+    """A language model that answers or judges."""
+
+    # replay: gives back answers or ratings recorded in a file; local: a model folder or name, run here
+    kind: Literal["replay", "local"]
+    path: str
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 1024
+
+    def recordings(self) -> list[DataSource]:
+        """The file a replaying teacher reads; [] for one that thinks."""
+        return [DataSource(path=self.path)] if self.kind == "replay" else []
+
+
+class CompleteConfig(Section):
+    """Several models answer each prompt: paper, section 3, step 2."""
+
+    prompts: list[Source] = Field(min_length=1)
+    pool: dict[str, TeacherConfig] = Field(min_length=2)
+    models_per_prompt: Annotated[int, Field(ge=2)] = 4
+    test_fraction: Share = 0.1
+    invalid: Invalid = "error"
+
+    @model_validator(mode="after")
+    def _enough_models(self) -> CompleteConfig:
+        if self.models_per_prompt > len(self.pool):
+            raise ValueError(f"models_per_prompt is {self.models_per_prompt}, but the pool has {len(self.pool)} models")
+        return self
+
+
+class RateConfig(Section):
+    """A teacher scores every answer."""
+
+    teacher: TeacherConfig
+    # answers already collected, where there is no `complete` section
+    data: list[Source] = []
+    invalid: Invalid = "error"
+    # the stage stops when more than this share of the replies could not be read
+    max_unparsed: Share = 0.1
+
+
+class BinarizeConfig(Section):
+    """Scores become pairs."""
+
+    # what ranks the answers: the mean of the aspects (the paper) or the overall score (the first public set)
+    score: Literal["mean", "overall"] = "mean"
+    # random: one of the others, whatever its rank (paper, section 4.1); lowest: the worst of them
+    rejected: Literal["random", "lowest"] = "random"
+    # ratings or ready-made pairs, where there is no `rate` section
+    data: list[Source] = []
+    test_fraction: Share = 0.1
+    invalid: Invalid = "error"
+
+
+class DPOConfig(OptimizerConfig):
+    """Distilled direct preference optimization: paper, Eq. 1."""
+
+    beta: Positive = 0.1
+    learning_rate: Positive = 5e-7
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    batch_size: Count = 32
+    max_length: Count = 1024
+    max_prompt_length: Count = 512
+
+
+class EvaluateConfig(Section):
+    """What is measured, and on how much."""
+
+    # prompts that base, dSFT and dDPO answer side by side
+    samples: Annotated[int, Field(ge=0)] = 10
+    max_new_tokens: Count = 256
+    temperature: Annotated[float, Field(ge=0)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    # academic tasks: arc_challenge, hellaswag, mmlu, truthfulqa, each with the local file of its items
+    benchmarks: dict[Literal["arc_challenge", "hellaswag", "mmlu", "truthfulqa"], str] = {}
+    # the files few-shot examples are drawn from, where they are not those of the items
+    fewshot: dict[Literal["arc_challenge", "hellaswag", "mmlu"], str] = {}
+    # only so many items a task, for a quick look
+    limit: Count | None = None
+
+
+class ReportConfig(Section):
+    """The page at the end."""
+
+    title: str | None = None
+
+
+class Recipe(Section):
+    """A whole run. The path is in the order of these fields."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    out: str | None = None
+    seed: int = 0
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+    curate: CurateConfig | None = None
+    sft: SFTConfig | None = None
+    complete: CompleteConfig | None = None
+    rate: RateConfig | None = None
+    binarize: BinarizeConfig | None = None
+    dpo: DPOConfig | None = None
+    evaluate: EvaluateConfig | None = None
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _connected(self) -> Recipe:
+        if self.sft and not self.curate:
+            raise ValueError("sft: there is no `curate` section to give it dialogues")
+        if self.rate and not self.complete and not self.rate.data:
+            raise ValueError("rate: needs a `complete` section, or `data` with answers")
+        if self.binarize and not self.rate and not self.binarize.data:
+            raise ValueError("binarize: needs a `rate` section, or `data` with ratings or pairs")
+        if self.dpo and not self.binarize:
+            raise ValueError("dpo: there is no `binarize` section to give it preferences")
+        return self
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+Model = TypeVar("Model", bound=BaseModel)
+Lines = dict[tuple[str | int, ...], int]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, less two of its traps: `5e-7` is a number, and a key given twice is an error."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+|[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def _construct(loader: _Loader, node: yaml.Node, lines: Lines, at: tuple[str | int, ...], file: str) -> Any:
+    lines[at] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise UsageError(f"{file}, line {line}: the key {key!r} is not a text; put it in quotes")
+            if key in result:
+                raise UsageError(f"{_dotted((*at, key))}: given twice ({file}, lines {lines[(*at, key)]} and {line}); keep one")
+            result[key] = _construct(loader, value_node, lines, (*at, key), file)
+            lines[(*at, key)] = line
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(loader, child, lines, (*at, i), file) for i, child in enumerate(node.value)]
+    return loader.construct_object(node, deep=True)
+
+
+def parse_yaml(text: str, file: str) -> tuple[Any, Lines]:
+    """The value of one YAML document and the line of every key in it."""
+    loader = _Loader(text)
+    lines: Lines = {}
+    try:
+        node = loader.get_single_node()
+        return (None if node is None else _construct(loader, node, lines, (), file)), lines
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{file}{where}: {problem}") from None
+    finally:
+        loader.dispose()
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys a section at `path` may have, walking the annotations."""
+    current: Any = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        fields = getattr(current, "model_fields", None)
+        annotation = fields[part].annotation if fields and part in fields else current
+        current = next((t for t in _leaves(annotation) if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        if current is None:
+            return []
+    return list(current.model_fields)
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    args = getattr(annotation, "__args__", None)
+    return [annotation] if not args else [leaf for arg in args for leaf in _leaves(arg)]
+
+
+def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int], file: str, model: type[BaseModel]) -> str:
+    messages = []
+    for item in error.errors():
+        path = tuple(item["loc"])
+        line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
+        where = f" ({file}, line {line})" if line else f" ({file})"
+        kind, given = item["type"], item.get("input")
+        name = _dotted(path) or "the recipe"
+        if kind == "extra_forbidden":
+            known = _known_keys(model, path[:-1])
+            close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+            messages.append(f"{name}: unknown key; {hint}{where}")
+        elif kind == "missing":
+            messages.append(f"{name}: is required and not there{where}")
+        elif kind == "finite_number":
+            messages.append(f"{name}: is {given}; a finite number is needed{where}")
+        elif kind == "value_error":
+            text = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
+            messages.append(f"{name + ': ' if path else ''}{text}{where}")
+        elif isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
+            wanted = {"float_type": "number", "int_type": "whole number", "bool_type": "true or false"}[kind]
+            messages.append(f"{name}: is the text {given!r}; write a {wanted} without quotes{where}")
+        else:
+            messages.append(f"{name}: {item['msg'][:1].lower()}{item['msg'][1:]}, got {given!r}{where}")
+    return "\n".join(dict.fromkeys(messages))
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str], lines: Lines) -> dict[str, Any]:
+    """`sft.learning_rate=1e-5`: each sets one key; its value is read as YAML."""
+    for override in overrides:
+        path, eq, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not eq or not all(keys):
+            raise UsageError(f"{override!r}: an override is written section.key=value")
+        value, _ = parse_yaml(text, "command line")
+        node = values
+        for depth, key in enumerate(keys[:-1]):
+            child = node.get(key)
+            node[key] = child = {} if child is None else child
+            if not isinstance(child, dict):
+                raise UsageError(f"{override!r}: {'.'.join(keys[: depth + 1])} is not a section")
+            node = child
+        node[keys[-1]] = value
+        for known in [k for k in lines if k[: len(keys)] == tuple(keys)]:
+            del lines[known]
+    return values
+
+
+def build(model: type[Model], values: object, lines: Lines, file: str) -> Model:
+    """`values` checked against `model`; raises `UsageError` with one line a mistake."""
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: a mapping of keys was expected, found {type(values).__name__}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_explain(error, lines, file, model)) from None
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with overrides applied.
+
+    Raises:
+        UsageError: the file is missing or not YAML, or a key or value is wrong; it names the line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such recipe; `zephyr init` writes one") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder; a recipe is a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    values, lines = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a mapping of sections was expected; `zephyr init` writes an example")
+    return build(Recipe, apply_overrides(values, overrides, lines), lines, str(path))

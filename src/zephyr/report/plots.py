@@ -1,0 +1,247 @@
+"""Curves of the two training stages, as SVG to be set into a page.
+
+Nothing in a picture depends on when or where it was drawn. Colours are the page's CSS variables, so that one
+picture is legible in light and dark; text is text, in the page's own font.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zephyr.records import Row
+from zephyr.report.numbers import count, finite, fixed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_POINTS = 240  # of a curve; a longer one is drawn as the means of equal stretches of steps
+LN_2 = math.log(2)
+
+# stand-ins that matplotlib can draw with, and the CSS variables they become
+COLOURS = {"ink": "#010101", "muted": "#020202", "grid": "#030303", "dsft": "#040404", "ddpo": "#050505", "chosen": "#060606", "rejected": "#070707"}
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: what it is called, whether it is on train or test rows, its colour, its points (step, value)."""
+
+    label: str
+    kind: str
+    colour: str
+    points: tuple[Point, ...]
+    steps_per_point: int = 1
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture, with what a reader needs beside it.
+
+    Attributes:
+        name: unique in the page, for ids.
+        unit: what the vertical axis counts.
+        guide: a value worth comparing with, and its meaning.
+        ends: last steps of epochs, drawn as thin lines.
+    """
+
+    name: str
+    title: str
+    unit: str
+    curves: tuple[Curve, ...]
+    note: str = ""
+    guide: tuple[float, str] | None = None
+    ends: tuple[float, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """What the picture shows, in words, for those who cannot see it."""
+        lines = [f"{c.label} from {fixed(c.points[0][1])} to {fixed(c.points[-1][1])}" for c in self.curves]
+        first, last = min(c.points[0][0] for c in self.curves), max(c.points[-1][0] for c in self.curves)
+        return f"{self.title} ({self.unit}) over steps {count(first)} to {count(last)}: {'; '.join(lines)}."
+
+    @property
+    def thinned(self) -> str:
+        """What a point of a thinned curve stands for; "" where every step is drawn."""
+        most = max(c.steps_per_point for c in self.curves)
+        return f"A point on train is the mean of {most} steps." if most > 1 else ""
+
+    def svg(self) -> str:
+        """The picture."""
+        return draw(self)
+
+
+def sft_charts(log: Sequence[Row]) -> list[Chart]:
+    """The curve of dSFT; [] where nothing was logged."""
+    return _charts(_chart(log, "sft-loss", "dSFT loss", "nats per learnt token", {"loss": ("loss", "dsft")}))
+
+
+def dpo_charts(log: Sequence[Row]) -> list[Chart]:
+    """The curves of dDPO; those that were not logged are left out."""
+    pair = ("chosen", "chosen"), ("rejected", "rejected")
+    return _charts(
+        _chart(log, "dpo-loss", "dDPO loss", "nats per pair", {"loss": ("loss", "ddpo")}, guide=(LN_2, "ln 2: no preference yet")),
+        _chart(
+            log, "accuracy", "Reward accuracy", "share of pairs with the chosen answer ahead", {"accuracy": ("accuracy", "ddpo")}, guide=(0.5, "chance")
+        ),
+        _chart(log, "margin", "Reward margin", "reward of chosen minus rejected", {"margin": ("margin", "ddpo")}, guide=(0.0, "")),
+        _chart(log, "logps", "Log-probabilities", "nats, summed over an answer", {f"{n}_logp": (n, colour) for n, colour in pair}),
+        _chart(
+            log, "rewards", "Rewards", "β × change of log-probability", {f"{n}_reward": (n, colour) for n, colour in pair}, guide=(0.0, "")
+        ),
+    )
+
+
+def _charts(*charts: Chart | None) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def _chart(
+    log: Sequence[Row], name: str, title: str, unit: str, values: Mapping[str, tuple[str, str]], guide: tuple[float, str] | None = None
+) -> Chart | None:
+    curves = []
+    for kind in ("train", "test"):
+        for key, (label, colour) in values.items():
+            points = _points(log, kind, key)
+            if points:
+                thin, size = _thinned(points)
+                curves.append(Curve(f"{label}, {kind}" if len(values) > 1 else kind, kind, colour, thin, size))
+    return Chart(name, title, unit, tuple(curves), guide=guide, ends=_epoch_ends(log)) if curves else None
+
+
+def _points(log: Sequence[Row], kind: str, key: str) -> list[Point]:
+    """The finite values of one kind of row, in the order of their steps."""
+    found = [(finite(row.get("step")), finite(row.get(key))) for row in log if row.get("kind") == kind]
+    return sorted((step, value) for step, value in found if step is not None and value is not None)
+
+
+def _thinned(points: Sequence[Point]) -> tuple[tuple[Point, ...], int]:
+    size = -(-len(points) // MAX_POINTS)
+    if size == 1:
+        return tuple(points), 1
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return tuple((sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups), size
+
+
+def _epoch_ends(log: Sequence[Row]) -> tuple[float, ...]:
+    """The steps that end an epoch, but for the last; () where there are too many to be worth a line."""
+    done = [(finite(row.get("step")), finite(row.get("epoch"))) for row in log if row.get("kind") == "train"]
+    ends = [step for step, epoch in done if step is not None and epoch is not None and abs(epoch - round(epoch)) < 1e-9]
+    return tuple(ends[:-1]) if len(ends) <= 10 else ()
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "font.family": "DejaVu Sans",
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": COLOURS["grid"],
+    "axes.labelcolor": COLOURS["muted"],
+    "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 6),
+    "xtick.color": COLOURS["grid"],
+    "ytick.color": COLOURS["grid"],
+    "xtick.labelcolor": COLOURS["muted"],
+    "ytick.labelcolor": COLOURS["muted"],
+    "text.color": COLOURS["muted"],
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.7,
+    "figure.constrained_layout.use": True,
+}
+
+
+def draw(chart: Chart) -> str:
+    """A chart as an `<svg>` element: deterministic, without metadata, with ids that no other chart has."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    # a Figure of its own, not pyplot: no global state, no window system
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "svg.hashsalt": chart.name}):
+        figure = Figure(figsize=(5.0, 3.1))  # 360 by 223 points: the width of a phone, and of a third of a wide page
+        canvas = FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        _decorate(axes, chart)
+        for curve in chart.curves:
+            _line(axes, curve)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        out = io.StringIO()
+        canvas.print_svg(out, metadata={"Date": None})
+    return _as_element(out.getvalue(), chart)
+
+
+def _decorate(axes: Axes, chart: Chart) -> None:
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0, pad=5)
+    axes.set_xlabel("step", labelpad=3)
+    axes.margins(x=0.02, y=0.08)
+    for end in chart.ends:
+        axes.axvline(end, color=COLOURS["grid"], linewidth=0.8, linestyle=(0, (2, 3)))
+    if chart.guide:
+        value, meaning = chart.guide
+        axes.axhline(value, color=COLOURS["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.annotate(meaning, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 4), textcoords="offset points", ha="right", fontsize=9.5)
+
+
+def _line(axes: Axes, curve: Curve) -> None:
+    xs, ys = [x for x, _ in curve.points], [y for _, y in curve.points]
+    few = len(xs) == 1
+    if curve.kind == "test":
+        axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=2, marker="o", markersize=4 if len(xs) <= 40 else 2, zorder=3)
+    else:
+        axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=1.1, alpha=0.5, marker="." if few else None, zorder=2)
+
+
+def _as_element(text: str, chart: Chart) -> str:
+    """The `<svg>` alone: no prologue, no metadata, own ids, the page's colours and font."""
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{chart.name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{chart.name}-", text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    for name, stand_in in COLOURS.items():
+        text = text.replace(stand_in, f"var(--{name})")
+    head, _, body = text.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None  # matplotlib always writes one
+    return f'<svg {box[0]} xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{_attribute(chart.described)}">{body}'
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+
+
+# --- intervals -------------------------------------------------------------------------------------------------
+
+
+def whisker(value: float, ends: tuple[float, float] | None, scale: tuple[float, float], mark: float | None, colour: str) -> str:
+    """A value and its interval on a scale, as a small `<svg>`: a dot, a line, and a tick at `mark`.
+
+    It repeats what stands beside it in numbers and is therefore hidden from screen readers.
+    """
+    low, high = scale
+    span = high - low or 1.0
+
+    def x(at: float) -> str:
+        return f"{6 + 148 * min(max((at - low) / span, 0.0), 1.0):.2f}"
+
+    parts = ['<line class="axis" x1="6" x2="154" y1="10" y2="10"/>']
+    if mark is not None and low <= mark <= high:
+        parts.append(f'<line class="mark" x1="{x(mark)}" x2="{x(mark)}" y1="2" y2="18"/>')
+    if ends:
+        parts.append(f'<line class="range" x1="{x(ends[0])}" x2="{x(ends[1])}" y1="10" y2="10" style="stroke: var(--{colour})"/>')
+    parts.append(f'<circle cx="{x(value)}" cy="10" r="4.5" style="fill: var(--{colour})"/>')
+    return f'<svg class="whisker" viewBox="0 0 160 20" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'

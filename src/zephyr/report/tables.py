@@ -1,0 +1,273 @@
+"""The tables of the page, made from manifests. A table of which nothing was measured is None."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from zephyr.report.facts import LABELS, Run, dig, rows_out
+from zephyr.report.numbers import MISSING, bounds, count, duration, finite, fixed, general, interval, memory, percent
+from zephyr.report.plots import whisker
+
+DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and what stands under it: `text`, `number` or `plot`."""
+
+    label: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, columns, rows of cells, perhaps a last row that sums them, and what has to be said below."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    foot: tuple[str, ...] = ()
+
+
+def _text(label: str) -> Column:
+    return Column(label, "text")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    label: str
+    colour: str
+    value: Any
+    ends: Any
+
+
+def _whiskers(rows: Sequence[_Measured], scale: tuple[float, float] | None, mark: float | None) -> list[str]:
+    """One small picture a row, all on one scale; without one given, it is what the rows span."""
+    found = [(finite(row.value), bounds(row.ends)) for row in rows]
+    every = [v for value, ends in found for v in (value, *(ends or ())) if v is not None]
+    if not every:
+        return ["" for _ in rows]
+    if scale is None:
+        wide = [*every, *([mark] if mark is not None else [])]
+        pad = (max(wide) - min(wide)) * 0.08 or 1.0
+        scale = (min(wide) - pad, max(wide) + pad)
+    return [
+        Markup(whisker(value, ends, scale, mark, row.colour)) if value is not None else ""  # noqa: S704 - made of numbers and our names
+        for row, (value, ends) in zip(rows, found, strict=True)
+    ]
+
+
+def _interval_table(
+    rows: Sequence[_Measured], heading: str, form: Callable[[object], str], scale: tuple[float, float] | None, mark: float | None
+) -> tuple[tuple[Column, ...], list[tuple[str, ...]]]:
+    plots = _whiskers(rows, scale, mark)
+    columns = (Column(heading), Column("95% interval"), Column("", "plot"))
+    return columns, [(form(row.value), interval(row.ends, form), plot) for row, plot in zip(rows, plots, strict=True)]
+
+
+def nll(run: Run) -> Table | None:
+    """Negative log-likelihood of the test dialogues, by model."""
+    found = run.result("evaluate", "nll")
+    if not found:
+        return None
+    names = [name for name in LABELS if name in found]
+    measured = [_Measured(LABELS[n], n, dig(found[n], "nll_per_token"), dig(found[n], "ci95")) for n in names]
+    columns, cells = _interval_table(measured, "nats per token", fixed, None, None)
+    rows = [
+        (m.label, *c, count(dig(found[n], "tokens")), count(dig(found[n], "dialogues")), _chat_format(found[n]))
+        for n, m, c in zip(names, measured, cells, strict=True)
+    ]
+    return Table(
+        "Negative log-likelihood of the test dialogues",
+        (_text("model"), *columns, Column("tokens"), Column("dialogues"), _text("chat format")),
+        tuple(rows),
+        "Lower is better; only what the assistant says counts. The base is given the chat format that suits it better, its own or the run's. "
+        "The intervals are over dialogues.",
+    )
+
+
+def _chat_format(found: Any) -> str:
+    names = {"zephyr": "Zephyr", "tokenizer": "its own", None: MISSING}
+    name = dig(found, "template")
+    text = str(names.get(name, name))
+    if other := dig(found, "other_template"):
+        other_name = dig(other, "template")
+        text += f" (in {names.get(other_name, other_name)}: {fixed(dig(other, 'nll_per_token'))})"
+    return text
+
+
+def reward_accuracy(run: Run) -> Table | None:
+    """Accuracy of the implicit reward over the ordered pairs of the test prompts' answers."""
+    scorers = run.scorers()
+    if not scorers:
+        return None
+    found = run.result("evaluate", "reward_accuracy")
+    measured = [_Measured(label, "muted" if k == "length" else k, dig(found[k], "accuracy"), dig(found[k], "ci95")) for k, label in scorers]
+    columns, cells = _interval_table(measured, "accuracy", percent, (0.0, 1.0), 0.5)
+    rows = [
+        (m.label, *c, count(dig(found[k], "pairs")), count(dig(found[k], "prompts"))) for (k, _), m, c in zip(scorers, measured, cells, strict=True)
+    ]
+    return Table(
+        "Accuracy of the implicit reward on the test prompts",
+        (_text("scorer"), *columns, Column("pairs"), Column("prompts")),
+        tuple(rows),
+        "Over all pairs of a prompt's answers whose ratings differ: how often the better rated answer has the higher reward, β × the log-probability "
+        "it gained from one model to the next. One half is chance (the tick on the scale). The intervals are over prompts, not pairs.",
+    )
+
+
+def reward_margin(run: Run) -> Table | None:
+    """How far apart the reward sets better and worse answers."""
+    found = run.result("evaluate", "reward_margin")
+    if not found:
+        return None
+    names = [name for name in LABELS if name in found]
+    measured = [_Measured(run.scorer(n), n, dig(found[n], "mean"), dig(found[n], "ci95")) for n in names]
+    columns, cells = _interval_table(measured, "mean margin", fixed, None, 0.0)
+    rows = tuple((m.label, *c) for m, c in zip(measured, cells, strict=True))
+    note = "Reward of the better rated answer minus that of the other; above nought, the reward agrees with the ratings."
+    return Table("Reward margin on the test prompts", (_text("reward"), *columns), rows, note)
+
+
+def lengths(run: Run) -> Table | None:
+    """How long the sampled answers are, and whether they come to an end."""
+    found = run.result("evaluate", "lengths")
+    if not found:
+        return None
+    rows = tuple(
+        (LABELS[n], fixed(dig(found[n], "mean_tokens"), 1), percent(dig(found[n], "ended"), 0), count(dig(found[n], "answers")))
+        for n in LABELS
+        if n in found
+    )
+    limit = run.setting("evaluate", "evaluate", "max_new_tokens")
+    note = "The rest were cut off" + (f" at {count(limit)} tokens" if finite(limit) else "") + " before the model ended its turn."
+    return Table("Length of the sampled answers", (_text("model"), Column("mean tokens"), Column("ended"), Column("answers")), rows, note)
+
+
+def benchmarks(run: Run) -> Table | None:
+    """Academic tasks, a column for each model."""
+    found = run.result("evaluate", "benchmarks")
+    if not found:
+        return None
+    names = [n for n in LABELS if any(n in (by_model or {}) for by_model in found.values())]
+    rows = []
+    for task in sorted(found):
+        one = next((found[task][n] for n in names if n in found[task]), {})
+        scores = [_score(dig(found[task], n)) for n in names]
+        rows.append((task, str(dig(one, "metric") or DASH), count(dig(one, "n")), *scores))
+    heads = (_text("task"), _text("metric"), Column("items"), *(Column(LABELS[n]) for n in names))
+    return Table("Academic tasks", heads, tuple(rows), "± one standard error. No chat template is applied.")
+
+
+def _score(found: Any) -> str:
+    value, error = percent(dig(found, "value")), finite(dig(found, "stderr"))
+    return value if error is None or value == MISSING else f"{value} ± {100 * error:.1f}"
+
+
+def training(run: Run) -> Table | None:
+    """How the two training stages ran."""
+    rows = []
+    for stage, label in (("sft", "dSFT"), ("dpo", "dDPO")):
+        manifest = run.manifest(stage)
+        if manifest is None:
+            continue
+        s, r = dig(manifest.config, stage), manifest.results
+        rows.append(
+            (
+                label,
+                count(dig(r, "steps")),
+                *(general(dig(s, key)) if finite(dig(s, key)) is not None else DASH for key in ("epochs", "batch_size", "learning_rate", "beta")),
+                str(dig(r, "dtype") or MISSING),
+                count(dig(r, "tokens_per_second")),
+                memory(dig(r, "peak_memory_bytes")),
+                fixed(dig(r, "final_test", "loss")),
+            )
+        )
+    if not rows:
+        return None
+    heads = [Column(h) for h in ("steps", "epochs", "batch", "learning rate", "β", "number format", "tokens/s", "peak memory", "final test loss")]
+    heads[5] = _text("number format")
+    return Table("Training", (_text("stage"), *heads), tuple(rows), "Loss: nats per learnt token (dSFT), nats per pair (dDPO).")
+
+
+def ratings(run: Run) -> Table | None:
+    """What the teacher thinks of each model of the pool."""
+    found = run.result("rate", "mean_by_model")
+    if not found:
+        return None
+    names = sorted(found, key=lambda name: (-(finite(dig(found[name], "mean")) or 0.0), name))
+    rows = tuple((n, fixed(dig(found[n], "mean"), 2), fixed(dig(found[n], "overall"), 2), count(dig(found[n], "n"))) for n in names)
+    unparsed = finite(run.result("rate", "unparsed"))
+    note = "" if unparsed is None else f"Replies of the teacher that could not be read: {count(unparsed)}."
+    return Table("Mean rating of each model's answers", (_text("model"), Column("aspects, 1–5"), Column("overall, 1–10"), Column("answers")), rows, note)
+
+
+def feedback(run: Run) -> Table | None:
+    """What answers and pairs are like."""
+    rows = []
+    if reasons := run.result("complete", "finish_reasons"):
+        rows += [(f"answers that finished with “{reason}”", count(n)) for reason, n in sorted(reasons.items())]
+    measures: list[tuple[str, str, Callable[[object], str]]] = [
+        ("pairs in which the chosen answer is the longer one", "chosen_longer", percent),
+        ("mean difference of the two scores", "mean_score_gap", lambda v: fixed(v, 2)),
+        ("prompts left out because all answers tie", "ties_dropped", count),
+    ]
+    rows += [(label, form(value)) for label, key, form in measures if (value := run.result("binarize", key)) is not None]
+    return Table("Answers and pairs", (_text("measure"), Column("value")), tuple(rows)) if rows else None
+
+
+def dropped(run: Run, order: Sequence[str]) -> Table | None:
+    """What was left out and why, by stage; None where nothing was."""
+    rows = [
+        (stage, reason, count(n)) for stage in order if (m := run.manifest(stage)) for reason, n in sorted(m.dropped.items(), key=lambda i: (-i[1], i[0]))
+    ]
+    clean = [stage for stage in order if (m := run.manifest(stage)) and not m.dropped]
+    note = f"Nothing was dropped by {', '.join(clean)}." if clean else ""
+    heads = (_text("stage"), _text("reason"), Column("rows"))
+    total = sum(sum(m.dropped.values()) for stage in order if (m := run.manifest(stage)))
+    return Table("Rows left out", heads, tuple(rows), note, ("in all", "", count(total))) if rows else None
+
+
+def cost(run: Run, order: Sequence[str]) -> Table | None:
+    """Rows, time and tokens of every stage and in all."""
+    manifests = [m for stage in order if (m := run.manifest(stage))]
+    if not manifests:
+        return None
+    seconds, tokens = sum(finite(m.seconds) or 0.0 for m in manifests), sum(m.tokens for m in manifests)
+    rows = tuple(
+        (
+            m.stage,
+            count(m.rows_in) if m.rows_in else DASH,
+            rows_out(m) or DASH,
+            count(m.tokens) if m.tokens else DASH,
+            duration(m.seconds),
+            _bar((finite(m.seconds) or 0.0) / seconds if seconds > 0 else 0.0),
+        )
+        for m in manifests
+    )
+    heads = (_text("stage"), Column("rows in"), _text("rows out"), Column("tokens"), Column("time"), Column("", "plot"))
+    note = "Tokens are those that a model of ours read in training or scoring, and those that teachers wrote."
+    return Table("Time and tokens", heads, rows, note, ("in all", "", "", count(tokens), duration(seconds), ""))
+
+
+def _bar(share: float) -> str:
+    return Markup(  # noqa: S704 - made of a number
+        f'<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false"><rect width="{100 * share:.2f}" height="8"/></svg>'
+    )
+
+
+def lineage(run: Run, order: Sequence[str]) -> Table | None:
+    """From what every artifact was made."""
+    rows = [
+        (stage, name, str(parent.get("path", "")) or DASH, str(parent.get("digest", ""))[:12])
+        for stage in order
+        if (m := run.manifest(stage))
+        for name, parent in sorted(m.parents.items())
+    ]
+    heads = (_text("stage"), _text("input"), _text("from"), _text("digest"))
+    return Table("Inputs of every stage", heads, tuple(rows)) if rows else None

@@ -1,0 +1,132 @@
+"""Scores become pairs: chosen = the best answer, rejected = one of the others at random (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zephyr import schemas, sources
+from zephyr.artifacts import Draft
+from zephyr.errors import DataError
+from zephyr.recipe import BinarizeConfig, Invalid, Recipe, Section, Share
+from zephyr.records import Completion, Message, Preference, RatedPrompt, parse_preference, parse_rated_prompt, seeded_unit
+from zephyr.sources import Located
+from zephyr.stages import From, Inputs, Needs
+
+VERSION = 1
+
+
+class Config(Section):
+    """Settings of this stage."""
+
+    seed: int
+    score: str
+    rejected: str
+    test_fraction: Share
+    invalid: Invalid
+
+
+def _section(recipe: Recipe) -> BinarizeConfig:
+    assert recipe.binarize is not None
+    return recipe.binarize
+
+
+def configure(recipe: Recipe) -> Config:
+    """The settings of this stage in a recipe."""
+    s = _section(recipe)
+    return Config(seed=recipe.seed, score=s.score, rejected=s.rejected, test_fraction=s.test_fraction, invalid=s.invalid)
+
+
+def needs(recipe: Recipe) -> Needs:
+    """Ratings, or ready-made pairs from outside."""
+    return Needs(data={"ratings": _section(recipe).data or From("rate")})
+
+
+def parse(row: Mapping[str, Any]) -> RatedPrompt | Preference:
+    """A row with `completions` is to be binarized; one with `chosen` and `rejected` is a pair already."""
+    return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
+
+
+def _identity(record: RatedPrompt | Preference) -> object:
+    if isinstance(record, Preference):  # one prompt may have several pairs
+        return (record.prompt_id, record.chosen[-1]["content"], record.rejected[-1]["content"])
+    return record.prompt_id
+
+
+def run(config: Config, inputs: Inputs, out: Draft) -> None:
+    """Make one pair a prompt, or check ready-made pairs; a tie is no preference and is left out."""
+    by_split = sources.collect(
+        inputs.data["ratings"], parse, out, invalid=config.invalid, test_fraction=config.test_fraction, identity=_identity
+    )
+    pairs: list[Preference] = []
+    for split, items in by_split.items():
+        kept = [pair for item in items if (pair := _pair(item, config, out)) is not None]
+        out.write_rows(split, [pair.row() for pair in kept], schemas.preferences())
+        pairs += kept
+    if not pairs:
+        raise DataError("no pair is left: every prompt's answers tie, or too few of them are rated")
+    gaps = [p.score_chosen - p.score_rejected for p in pairs if p.score_chosen is not None and p.score_rejected is not None]
+    out.manifest.results = {
+        "chosen_longer": sum(len(p.chosen[-1]["content"]) > len(p.rejected[-1]["content"]) for p in pairs) / len(pairs),
+        "mean_score_gap": sum(gaps) / len(gaps) if gaps else None,
+    }
+
+
+def _pair(item: Located[RatedPrompt | Preference], config: Config, out: Draft) -> Preference | None:
+    record = item.record
+    if isinstance(record, RatedPrompt):
+        return binarize(record, item.where, config, out)
+    if record.score_chosen is not None and record.score_rejected is not None:
+        if record.score_chosen == record.score_rejected:
+            out.drop("the scores tie", item.where, record.row())
+            return None
+        if record.score_chosen < record.score_rejected:
+            out.drop("the rejected answer has the higher score", item.where, record.row())
+            return None
+    return record
+
+
+def binarize(record: RatedPrompt, where: str, config: Config, out: Draft) -> Preference | None:
+    """One pair of a prompt's answers, or None with the prompt dropped and counted.
+
+    Chosen is the answer with the highest score; among several, one by the seeded hash of prompt and model. Rejected
+    is drawn among the answers that score strictly less and say something else: random by hash, or the lowest.
+    """
+    scored = [(score, c) for c in record.completions if (score := score_of(c, config.score)) is not None and c.response.strip()]
+    if len(scored) < 2:
+        out.drop("fewer than two rated answers", where, record.row())
+        return None
+
+    def tie_break(c: Completion, purpose: str) -> float:
+        return seeded_unit(config.seed, purpose, record.prompt_id, c.model, c.response)
+
+    top, chosen = max(scored, key=lambda sc: (sc[0], -tie_break(sc[1], "chosen")))
+    others = [(s, c) for s, c in scored if s < top and c.response.strip() != chosen.response.strip()]
+    if not others:
+        out.drop("all answers tie", where, record.row())
+        return None
+    if config.rejected == "lowest":
+        low, rejected = min(others, key=lambda sc: (sc[0], tie_break(sc[1], "rejected")))
+    else:  # random, not the worst: paper, section 4.1
+        low, rejected = min(others, key=lambda sc: tie_break(sc[1], "rejected"))
+    user: Message = {"role": "user", "content": record.prompt}
+    return Preference(
+        prompt=record.prompt,
+        prompt_id=record.prompt_id,
+        chosen=(user, {"role": "assistant", "content": chosen.response}),
+        rejected=(user, {"role": "assistant", "content": rejected.response}),
+        score_chosen=top,
+        score_rejected=low,
+        chosen_model=chosen.model,
+        rejected_model=rejected.model,
+        source=record.source,
+        category=record.category,
+    )
+
+
+def score_of(completion: Completion, score: str) -> float | None:
+    """What ranks an answer: the mean of its aspects or its overall score; None where it has none."""
+    rating = completion.rating
+    if rating is None:
+        return None
+    return rating.mean if score == "mean" else rating.overall_score

@@ -1,0 +1,55 @@
+"""Models that answer and models that judge: one interface, whether they think, or give back what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from zephyr.recipe import TeacherConfig
+from zephyr.records import Message
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One question to a teacher.
+
+    Args:
+        kind: an answer to a prompt, or a rating of an answer.
+        prompt_id: the prompt it is about.
+        messages: what the teacher is sent.
+        subject: the answer to be rated; empty for `complete`.
+    """
+
+    kind: Literal["complete", "rate"]
+    prompt_id: str
+    messages: tuple[Message, ...]
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the text, why it ended (`stop`, `length`), and the tokens it took, sent and received."""
+
+    request: Request
+    text: str
+    finish_reason: str
+    tokens: int
+
+
+class Teacher(Protocol):
+    """Something that answers requests, in whatever order they get done."""
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """A reply to each request."""
+
+
+def make_teacher(name: str, config: TeacherConfig, seed: int) -> Teacher:
+    """The teacher that a recipe describes, under the name it has there."""
+    if config.kind == "replay":
+        from zephyr.teachers.replay import ReplayTeacher
+
+        return ReplayTeacher(name, config.recordings()[0])
+    from zephyr.teachers.local import LocalTeacher
+
+    return LocalTeacher(name, config, seed)

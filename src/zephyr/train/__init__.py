@@ -1,0 +1,1 @@
+"""The training core: flat unpadded streams, segment attention, exact log-probabilities, one loop for both stages."""

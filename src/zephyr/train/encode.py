@@ -1,0 +1,98 @@
+"""Records to sequences of ids, within the lengths of the recipe. What does not fit is cut or dropped as said here, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zephyr.artifacts import Draft
+from zephyr.errors import DataError
+from zephyr.recipe import SFTConfig
+from zephyr.records import Dialogue, Message, Preference
+from zephyr.sources import Located
+from zephyr.text.chat import ChatFormat
+from zephyr.train.batches import Example, pack
+from zephyr.train.tasks import Dialogues
+
+
+def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTConfig, out: Draft, split: str) -> list[Dialogues]:
+    """Dialogues as sequences of at most `max_length` tokens; packed several to a sequence, if the recipe says so.
+
+    A dialogue that is too long loses its last exchanges, whole ones, until it fits; one whose first exchange does not fit
+    is dropped. The test split is not packed: its loss is the same either way.
+    """
+    examples: list[tuple[str, Example]] = []
+    shortened = 0
+    for item in items:
+        try:
+            example, cut = _fitting(item.record, chat, config)
+        except DataError as error:
+            raise DataError(f"{item.where}: {error}") from None
+        if example is None:
+            out.drop("the first exchange is longer than sft.max_length", item.where, item.record.row())
+            continue
+        shortened += cut
+        examples.append((item.record.prompt_id, example))
+    if shortened:
+        out.note(f"{shortened} {split} dialogues lost their last exchanges: they were longer than sft.max_length ({config.max_length} tokens).")
+    if not config.packing or split == "test":
+        return [Dialogues(name, (example,)) for name, example in examples]
+    bins = pack([len(e.ids) for _, e in examples], config.max_length)
+    return [Dialogues("+".join(examples[i][0][:16] for i in members), tuple(examples[i][1] for i in members)) for members in bins]
+
+
+def _fitting(record: Dialogue, chat: ChatFormat, config: SFTConfig) -> tuple[Example | None, bool]:
+    messages = record.messages
+    while True:
+        tokens = chat.encode(messages, loss_on=config.loss_on)
+        if len(tokens.ids) <= config.max_length:
+            return Example(tokens.ids, tokens.learnt), len(messages) < len(record.messages)
+        shorter = messages[:-2]
+        if not any(m["role"] == "assistant" for m in shorter):
+            return None, False
+        messages = shorter
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """A preference in ids, with its `pair_id`."""
+
+    id: str
+    chosen: Example
+    rejected: Example
+
+
+def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft) -> list[EncodedPair]:
+    """Pairs as two sequences each, only the last assistant turn learnt.
+
+    A prompt longer than `max_prompt_length` loses its beginning, as in the paper's recipe; a pair one of whose answers then does not
+    fit into `max_length` is dropped: an answer is never cut, since it would lose its end.
+    """
+    encoded: list[EncodedPair] = []
+    cut = 0
+    for item in items:
+        record = item.record
+        try:
+            prompt, chosen = chat.encode_pair(record.chosen)
+            _, rejected = chat.encode_pair(record.rejected)
+        except DataError as error:
+            raise DataError(f"{item.where}: {error}") from None
+        cut += len(prompt) > max_prompt_length
+        prompt = prompt[-max_prompt_length:]
+        if len(prompt) + max(len(chosen), len(rejected)) > max_length:
+            out.drop("an answer does not fit into dpo.max_length", item.where, record.row())
+            continue
+        encoded.append(EncodedPair(record.pair_id, answer_example(prompt, chosen), answer_example(prompt, rejected)))
+    if cut:
+        out.note(f"{cut} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
+    return encoded
+
+
+def answer_example(prompt: Sequence[int], completion: Sequence[int]) -> Example:
+    """A prompt and its completion, of which the completion is learnt."""
+    return Example((*prompt, *completion), (False,) * len(prompt) + (True,) * len(completion))
+
+
+def conversation_example(messages: Sequence[Message], chat: ChatFormat) -> Example:
+    """A conversation of which the last assistant turn is learnt."""
+    return answer_example(*chat.encode_pair(messages))

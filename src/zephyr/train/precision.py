@@ -1,0 +1,38 @@
+"""In which number format the products are computed: settled by a timed matrix product, and said."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from zephyr.progress import say
+
+SIZE = 1024  # large enough to reach the machine's rate, small enough to take milliseconds
+
+
+def matmul_rate(dtype: torch.dtype, device: str, seconds: float = 0.3) -> float:
+    """Rate of a SIZE x SIZE matrix product in FLOP/s: the best of as many as fit into `seconds`."""
+    a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
+    best, until = float("inf"), time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+        if time.perf_counter() > until:
+            return 2 * SIZE**3 / best
+
+
+def resolve_dtype(wanted: str, device: str) -> torch.dtype:
+    """The dtype of the forward and backward products; weights and optimizer stay in float32.
+
+    `auto` takes bfloat16 where it is at least 1.3 times as fast as float32, which pays for its rounding.
+    """
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    single, half = (matmul_rate(d, device) for d in (torch.float32, torch.bfloat16))
+    chosen = torch.bfloat16 if half > 1.3 * single else torch.float32
+    say(f"  dtype: {str(chosen).removeprefix('torch.')} (matrix products: float32 {single / 1e9:,.0f}, bfloat16 {half / 1e9:,.0f} GFLOP/s)")
+    return chosen

@@ -1,0 +1,68 @@
+"""One training stage from loaded model to saved model: precision, forecast, loop, results."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from zephyr.artifacts import Draft
+from zephyr.errors import DataError
+from zephyr.models.load import count_parameters, save_model
+from zephyr.recipe import OptimizerConfig, TrainConfig
+from zephyr.text.chat import ChatFormat
+from zephyr.train.loop import Trainer
+from zephyr.train.precision import resolve_dtype
+from zephyr.train.tasks import ItemT, Task
+
+
+def fit(
+    model: Any,
+    chat: ChatFormat,
+    task: Task[ItemT],
+    config: OptimizerConfig,
+    train_config: TrainConfig,
+    train: Sequence[ItemT],
+    test: Sequence[ItemT],
+    *,
+    seed: int,
+    out: Draft,
+    label: str,
+) -> None:
+    """Train `model` on `train` and write it, its log and its results into `out`."""
+    if not train:
+        raise DataError(f"{label}: no rows to train on are left (see dropped/ for why)")
+    torch.manual_seed(seed)
+    dtype = resolve_dtype(train_config.dtype, str(model.device))
+    trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, out.log)
+    started = time.perf_counter()
+    final = trainer.train(train, test, label)
+    seconds = time.perf_counter() - started
+    save_model(model, chat, out.model_dir)
+    out.manifest.tokens += trainer.tokens
+    out.manifest.rows_out = {"train": len(train), "test": len(test)}
+    out.manifest.results = {
+        "steps": -(-len(train) // config.batch_size) * config.epochs,
+        "tokens_per_second": trainer.tokens / seconds,
+        "dtype": str(dtype).removeprefix("torch."),
+        "parameters": count_parameters(model),
+        "final_test": final,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    out.manifest.environment = {"torch": torch.__version__, "device": _device_name(), "threads": str(torch.get_num_threads())}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held, on the GPU where there is one."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
