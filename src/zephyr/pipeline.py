@@ -175,12 +175,23 @@ def run(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str | 
         stages = stages[: stages.index(until) + 1]
     outcomes = []
     with locked(run_dir), sigterm_interrupts():
+        _say_forecast(recipe, run_dir, stages)
         for stage in stages:
             module = module_of(stage)
             work = bind(stage, module.configure(recipe), module.needs(recipe), run_dir, run_dir / stage)
             outcomes.append(run_one(work, verify=verify))
         _place_card(run_dir, stages)
     return outcomes
+
+
+def _say_forecast(recipe: Recipe, run_dir: Path, stages: Sequence[str]) -> None:
+    """How long it will take, if there is training or scoring to do."""
+    heavy = {"sft", "reference", "dpo", "evaluate"}
+    pending = {o.stage for o in plan(recipe, run_dir) if o.status != "done"} & set(stages) & heavy
+    if pending:
+        from zephyr import forecast
+
+        say(forecast.describe(forecast.forecast(recipe, pending, load.refer(recipe.model, run_dir / FINGERPRINTS))))
 
 
 def run_one(work: Work, *, verify: bool = False) -> Outcome:

@@ -32,7 +32,7 @@ from zephyr.evals.open_llm_scorer import Scorer
 
 Rows = list[dict[str, Any]]
 SUBJECTS = ("anatomy", "virology", "world_religions")
-WORDS = "the quick brown fox jumps over a lazy dog and sees three things today".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sees", "three", "things", "today"]
 
 
 # --- rows as the hub has them, and as plain files have them ---------------------------------------------------------
@@ -47,7 +47,9 @@ def _arc(first: int, count: int) -> Rows:
     for i in range(first, first + count):
         labels = ["1", "2", "3", "4"] if i % 5 == 0 else ["A", "B", "C", "D", "E"][: 3 + i % 3]
         texts = [f"{_words(i + k, 1 + (i + k) % 4)} {k}" for k in range(len(labels))]
-        rows.append({"id": f"q{i}", "question": f"Why {i} {_words(i, 3)}?", "choices": {"text": texts, "label": labels}, "answerKey": labels[i % 3]})
+        rows.append(
+            {"id": f"q{i}", "question": f"Why {i} {_words(i, 3)}?", "choices": {"text": texts, "label": labels}, "answerKey": labels[i % 3]}
+        )
     return rows
 
 
@@ -69,7 +71,12 @@ def _hellaswag(first: int, count: int) -> Rows:
 
 def _mmlu(first: int, count: int) -> Rows:
     return [
-        {"question": f" {subject} {i} {_words(i, 3)}? ", "subject": subject, "choices": [f"{_words(i + k, 2)} {k}" for k in range(4)], "answer": (i + s) % 4}
+        {
+            "question": f" {subject} {i} {_words(i, 3)}? ",
+            "subject": subject,
+            "choices": [f"{_words(i + k, 2)} {k}" for k in range(4)],
+            "answer": (i + s) % 4,
+        }
         for s, subject in enumerate(SUBJECTS)
         for i in range(first, first + count)
     ]
@@ -79,7 +86,10 @@ def _truthfulqa(first: int, count: int) -> Rows:
     return [
         {
             "question": f"What if {i} {_words(i, 2)}?",
-            "mc2_targets": {"choices": [f"{_words(i + k, 2 + k)} isn't \"{k}\"." for k in range(3 + i % 3)], "labels": [1] * (1 + i % 2) + [0] * (2 + i % 3 - i % 2)},
+            "mc2_targets": {
+                "choices": [f'{_words(i + k, 2 + k)} isn\'t "{k}".' for k in range(3 + i % 3)],
+                "labels": [1] * (1 + i % 2) + [0] * (2 + i % 3 - i % 2),
+            },
         }
         for i in range(first, first + count)
     ]
@@ -119,17 +129,27 @@ def catalog() -> Any:
     return open_llm._catalog()
 
 
+def _of_task(rows: Rows, task: str) -> Rows:
+    return [row for row in rows if not task.startswith("mmlu_") or task == f"mmlu_{row['subject']}"]
+
+
 def _stock(catalog: Any, name: str, items: Rows, shots: Rows | None, folder: Path, seed: int) -> dict[str, Any]:
     """lm-eval's tasks on JSON files of the hub's rows, through `datasets`: the way its documentation describes."""
-    stock = {"arc_challenge": ("test", "train", 25), "hellaswag": ("validation", "train", 10), "mmlu": ("test", "dev", 5), "truthfulqa": ("validation", "", 0)}
+    stock = {
+        "arc_challenge": ("test", "train", 25),
+        "hellaswag": ("validation", "train", 10),
+        "mmlu": ("test", "dev", 5),
+        "truthfulqa": ("validation", "", 0),
+    }
     split, shot_split, num_fewshot = stock[name]
-    names = {"truthfulqa": ["truthfulqa_mc2"], "mmlu": [f"mmlu_{s}" for s in dict.fromkeys(row["subject"] for row in items if name == "mmlu")]}.get(name, [name])
+    names = {"truthfulqa": ["truthfulqa_mc2"]}.get(name, [name])
+    if name == "mmlu":
+        names = [f"mmlu_{subject}" for subject in dict.fromkeys(row["subject"] for row in items)]
     specs = []
     for task in names:
-        mine = lambda rows, task=task: [r for r in rows if name != "mmlu" or task == f"mmlu_{r['subject']}"]  # noqa: E731
-        files = {split: _write(folder / f"{task}-items.jsonl", mine(items))}
+        files = {split: _write(folder / f"{task}-items.jsonl", _of_task(items, task))}
         if shots is not None:
-            files[shot_split] = _write(folder / f"{task}-shots.jsonl", mine(shots))
+            files[shot_split] = _write(folder / f"{task}-shots.jsonl", _of_task(shots, task))
         kwargs = {"data_files": files, "cache_dir": str(folder / "cache")}
         specs.append({"task": task, "num_fewshot": num_fewshot, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": kwargs})
     loaded: dict[str, Any] = catalog.load({"group": "stock", "task": specs})["tasks"]
@@ -223,14 +243,22 @@ def test_real_prompts_are_those_of_lm_evals_own_tasks(shared: Path, catalog: Any
     assert _ours(catalog, "mmlu", *files) == _requests(_stock(catalog, "mmlu", test, dev, tmp_path, seed=0))
 
     truth = rows("truthfulqa_mc", 3)
-    as_hub = [{"question": r["question"], "mc2_targets": {"choices": [*r["mc2_targets"]], "labels": [*r["mc2_targets"].values()]}} for r in truth]
+    as_hub = [
+        {"question": r["question"], "mc2_targets": {"choices": [*r["mc2_targets"]], "labels": [*r["mc2_targets"].values()]}} for r in truth
+    ]
     theirs = _requests(_stock(catalog, "truthfulqa", as_hub, None, tmp_path, seed=0))
     assert _ours(catalog, "truthfulqa", _write(tmp_path / "truth.jsonl", truth), None) == theirs
 
 
 def test_every_real_row_is_read(shared: Path, catalog: Any) -> None:
     subjects = {task.removeprefix("mmlu_") for task in catalog.all_subtasks}
-    counts = {"arc_challenge_test": 840, "arc_challenge_validation": 299, "hellaswag_validation": 7041, "mmlu_dev": 285, "truthfulqa_mc": 550}
+    counts = {
+        "arc_challenge_test": 840,
+        "arc_challenge_validation": 299,
+        "hellaswag_validation": 7041,
+        "mmlu_dev": 285,
+        "truthfulqa_mc": 550,
+    }
     for file, count in counts.items():
         benchmark = next(name for name in MAKE if file.startswith(name))
         rows = open_llm_items.read(benchmark, str(shared / "data" / "eval" / "open_llm" / f"{file}.jsonl.gz"), subjects=subjects)
@@ -249,7 +277,7 @@ def test_the_text_of_the_prompts(catalog: Any, tmp_path: Path) -> None:
     assert re.fullmatch(r"Question: Why 1\d\d [a-z ]+\?\nAnswer: [a-z ]+ \d", asked[0][0].split("\n\n")[0])
 
     asked = _ours(catalog, "hellaswag", items["hellaswag"], shots["hellaswag"])
-    assert asked[0][0].split("\n\n")[-1] == f"Jumping 0: How to jump 0. {_words(0, 3)}. "
+    assert asked[0][0].split("\n\n")[-1] == f"Jumping 0: How to jump 0. {_words(0, 3)}."
     assert asked[0][1] == f" {_words(0, 2)}. 0"
     assert len(asked[0][0].split("\n\n")) == 11
 
@@ -267,7 +295,7 @@ def test_the_text_of_the_prompts(catalog: Any, tmp_path: Path) -> None:
     assert asked[0][0].startswith("Q: What is human life expectancy in the United States?\nA: ")
     assert asked[0][0].endswith(f"\n\nQ: What if 0 {_words(0, 2)}?\nA:")
     assert asked[0][0].count("Q: ") == 7
-    assert asked[0][1] == f" {_words(0, 2)} isn't \"0\"."
+    assert asked[0][1] == f' {_words(0, 2)} isn\'t "0".'
 
 
 # --- few-shot examples --------------------------------------------------------------------------------------------------
@@ -317,7 +345,9 @@ def test_a_file_that_is_both_is_its_own_source_of_examples(catalog: Any, tmp_pat
 def test_too_few_examples(name: str, own: int, others: int, catalog: Any, tmp_path: Path) -> None:
     task = "mmlu_anatomy" if name == "mmlu" else name
     file = _write(tmp_path / "items.jsonl", MAKE[name](0, own))
-    with pytest.raises(DataError, match=rf"items\.jsonl: {own} rows to draw examples of {task} from, at least {own + 1} are needed.*`fewshot`"):
+    with pytest.raises(
+        DataError, match=rf"items\.jsonl: {own} rows to draw examples of {task} from, at least {own + 1} are needed.*`fewshot`"
+    ):
         open_llm.plan(name, file, None, None, catalog)
     shots = _write(tmp_path / "shots.jsonl", MAKE[name](100, others))
     with pytest.raises(DataError, match=rf"shots\.jsonl: {others} rows to draw examples of {task} from, at least {others + 1} are needed"):
@@ -407,7 +437,7 @@ def test_log_likelihoods(make: Callable[[], PreTrainedTokenizerFast], model: Pre
     pairs = [(_words(i, 1 + 9 * (i % 7)), f" {letter}" if i % 2 else f" {_words(i, 1 + i % 6)}") for i in range(6) for letter in "ABCD"]
     shapes: list[tuple[int, int]] = []
     rows: list[list[int]] = []
-    scorer = Scorer(model, tokenizer, batch_size=2)
+    scorer = Scorer(model, tokenizer, batch_size=2, stderr=sys.stderr)
     inner = scorer._model_call
 
     def spy(inps: torch.Tensor, **kwargs: Any) -> Any:
@@ -418,14 +448,19 @@ def test_log_likelihoods(make: Callable[[], PreTrainedTokenizerFast], model: Pre
 
     monkeypatch.setattr(scorer, "_model_call", spy)
     got = scorer.loglikelihood([_Instance(*pair) for pair in pairs], disable_tqdm=True)
-    stock = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=1).loglikelihood([_Instance(*pair) for pair in pairs], disable_tqdm=True)
+    stock = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=1).loglikelihood(
+        [_Instance(*pair) for pair in pairs], disable_tqdm=True
+    )
     assert [greedy for _, greedy in got] == [greedy for _, greedy in stock]
     assert [nats for nats, _ in got] == pytest.approx([nats for nats, _ in stock], abs=1e-4)
     assert [nats for nats, _ in got] == pytest.approx([_nats(model, tokenizer, *pair) for pair in pairs], abs=1e-4)
     assert sum(kept for _, kept in shapes) < 0.7 * sum(length for length, _ in shapes)  # the logits of the prompts are not kept
     assert len(rows) < len(pairs)  # the four letters of a prompt share a row
     if tokenizer.bos_token_id is not None:
-        assert all(row[0] == tokenizer.bos_token_id and row.count(tokenizer.bos_token_id) == 1 for row in rows)
+        for row in rows:
+            while row[-1] == 0:  # padding
+                row.pop()
+            assert [i for i, token in enumerate(row) if token == tokenizer.bos_token_id] == [0]
 
 
 def test_mc2_of_answers_too_unlikely_for_a_float(catalog: Any, tmp_path: Path) -> None:
@@ -455,22 +490,23 @@ def test_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, catal
     scores = open_llm.evaluate(model, tokenizer, {"arc_challenge": arc, "mmlu": mmlu}, fewshot={}, limit=4)
     assert (scores["arc_challenge"]["n"], scores["mmlu"]["n"]) == (4, 4)
     assert {s: r["n"] for s, r in scores["mmlu"]["subjects"].items()} == {"anatomy": 2, "virology": 1, "world_religions": 1}
-    assert _ours(catalog, "arc_challenge", arc, None, limit=4) == _ours(catalog, "arc_challenge", arc, None)[: len(_ours(catalog, "arc_challenge", arc, None, limit=4))]
+    first = _ours(catalog, "arc_challenge", arc, None, limit=4)
+    assert first == _ours(catalog, "arc_challenge", arc, None)[: len(first)]
     assert len(open_llm.plan("mmlu", mmlu, None, 2, catalog).parts) == 2
     assert sum(len(part.items) for part in open_llm.plan("mmlu", mmlu, None, 1000, catalog).parts) == 25
 
 
-def test_prompts_longer_than_the_model_takes_are_counted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    short = tiny.tiny_model("llama", attention="sdpa", max_position_embeddings=256)
+def test_prompts_longer_than_the_model_takes_are_counted(tokenizer: PreTrainedTokenizerFast, catalog: Any, tmp_path: Path) -> None:
     rows = _truthfulqa(0, 3)
-    rows[1]["question"] = "What if " + "?" * 60  # the six fixed examples fit just so
-    fixed = len(tokenizer("Q: What is human life expectancy in the United States?")["input_ids"])
-    assert fixed < 256
-    files = {"truthfulqa": _write(tmp_path / "truth.jsonl", rows), "arc_challenge": _write(tmp_path / "arc.jsonl", _arc(0, 30))}
-    scores = open_llm.evaluate(short, tokenizer, files, fewshot={}, limit=3)
-    assert scores["arc_challenge"]["truncated"] == 3
-    long = tiny.tiny_model("llama", attention="sdpa", max_position_embeddings=8192)
-    assert open_llm.evaluate(long, tokenizer, files, fewshot={}, limit=3)["arc_challenge"]["truncated"] == 0
+    lengths = []
+    for row in rows:
+        asked = _ours(catalog, "truthfulqa", _write(tmp_path / "one.jsonl", [row]), None)
+        lengths.append(max(len(tokenizer(prompt + answer)["input_ids"]) for prompt, answer in asked))
+    file, longest = _write(tmp_path / "truth.jsonl", rows), sorted(lengths)
+    assert len(set(lengths)) == 3
+    for takes, lost in ((longest[2] - 1, 0), (longest[1] - 1, 1), (longest[0] - 2, 3)):  # the last token is predicted, not read
+        model = tiny.tiny_model("llama", attention="sdpa", max_position_embeddings=takes)
+        assert open_llm.evaluate(model, tokenizer, {"truthfulqa": file}, fewshot={}, limit=None)["truthfulqa"]["truncated"] == lost
 
 
 def test_a_broken_model_has_no_score(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -519,12 +555,28 @@ def _change(name: str, **changes: Any) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[str, Any, str]] = {
-    "arc: a key that is no label": ("arc_challenge", _change("arc_challenge", answerKey="Z"), "`answerKey` is 'Z', but the labels are 1, 2, 3, 4"),
+    "arc: a key that is no label": (
+        "arc_challenge",
+        _change("arc_challenge", answerKey="Z"),
+        "`answerKey` is 'Z', but the labels are 1, 2, 3, 4",
+    ),
     "arc: no key": ("arc_challenge", {k: v for k, v in _arc(0, 1)[0].items() if k != "answerKey"}, "`answerKey` is missing"),
-    "arc: labels repeat": ("arc_challenge", _change("arc_challenge", choices={"text": ["a", "b"], "label": ["A", "A"]}), "2 texts and 1 different labels"),
-    "arc: an index past the end": ("arc_challenge", {"question": "q", "choices": ["a", "b"], "answer": 2}, "`answer` is 2; it counts from 0, so 0 to 1"),
+    "arc: labels repeat": (
+        "arc_challenge",
+        _change("arc_challenge", choices={"text": ["a", "b"], "label": ["A", "A"]}),
+        "2 texts and 1 different labels",
+    ),
+    "arc: an index past the end": (
+        "arc_challenge",
+        {"question": "q", "choices": ["a", "b"], "answer": 2},
+        "`answer` is 2; it counts from 0, so 0 to 1",
+    ),
     "arc: an index as text": ("arc_challenge", {"question": "q", "choices": ["a", "b"], "answer": "1"}, "`answer` is of type str"),
-    "arc: an index as a truth value": ("arc_challenge", {"question": "q", "choices": ["a", "b"], "answer": True}, "`answer` is of type bool"),
+    "arc: an index as a truth value": (
+        "arc_challenge",
+        {"question": "q", "choices": ["a", "b"], "answer": True},
+        "`answer` is of type bool",
+    ),
     "arc: one choice": ("arc_challenge", {"question": "q", "choices": ["a"], "answer": 0}, "at least 2 were expected"),
     "arc: an empty choice": ("arc_challenge", {"question": "q", "choices": ["a", " "], "answer": 0}, "`choices[1]` is empty"),
     "arc: no question": ("arc_challenge", _change("arc_challenge", question=None), "`question` is missing"),
@@ -532,13 +584,21 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "hellaswag: three endings": ("hellaswag", _change("hellaswag", endings=["a", "b", "c"]), "`endings` has 3 texts; 4 was expected"),
     "hellaswag: secret answers": ("hellaswag", _change("hellaswag", label=""), "use the validation split"),
     "hellaswag: a label past the end": ("hellaswag", _change("hellaswag", label=4), "`label` is 4"),
-    "hellaswag: nothing but brackets": ("hellaswag", _change("hellaswag", endings=["a", "[step] ", "c", "d"]), "`endings[1]` is empty but for its brackets"),
+    "hellaswag: nothing but brackets": (
+        "hellaswag",
+        _change("hellaswag", endings=["a", "[step] ", "c", "d"]),
+        "`endings[1]` is empty but for its brackets",
+    ),
     "hellaswag: no context": ("hellaswag", _change("hellaswag", ctx_b=None), "`ctx_b` is missing"),
     "mmlu: five choices": ("mmlu", _change("mmlu", choices=["a"] * 5), "`choices` has 5 texts; 4 was expected"),
     "mmlu: a letter": ("mmlu", _change("mmlu", answer="B"), "`answer` is of type str; the number of the right choice"),
     "mmlu: no such subject": ("mmlu", _change("mmlu", subject="anatomie"), "'anatomie' is not a subject of MMLU; did you mean anatomy?"),
     "mmlu: choices of numbers": ("mmlu", _change("mmlu", choices=[1, 2, 3, 4]), "`choices[0]` is of type int"),
-    "truthfulqa: labels are missing": ("truthfulqa", _change("truthfulqa", mc2_targets={"choices": ["a", "b"], "labels": [1]}), "a 0 (false) or 1 (true) for each"),
+    "truthfulqa: labels are missing": (
+        "truthfulqa",
+        _change("truthfulqa", mc2_targets={"choices": ["a", "b"], "labels": [1]}),
+        "a 0 (false) or 1 (true) for each",
+    ),
     "truthfulqa: a label of 2": ("truthfulqa", _change("truthfulqa", mc2_targets={"a": 1, "b": 2}), "a 0 (false) or 1 (true) for each"),
     "truthfulqa: all true": ("truthfulqa", _change("truthfulqa", mc2_targets={"a": 1, "b": 1}), "are labelled 1; a true and a false one"),
     "truthfulqa: no targets": ("truthfulqa", {"question": "q", "mc1_targets": {"a": 1}}, "`mc2_targets` is missing"),
@@ -584,12 +644,16 @@ def test_a_tokenizer_that_ends_every_text(model: PreTrainedModel) -> None:
     tokenizer = tiny.byte_tokenizer()
     eos = tokenizer.eos_token
     assert eos is not None
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
     with pytest.raises(ModelError, match="it ends every text with EOS"):
-        Scorer(model, tokenizer, 1)
+        Scorer(model, tokenizer, 1, sys.stderr)
 
 
-def test_without_lm_eval(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_lm_eval(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for module in [name for name in sys.modules if name.split(".")[0] == "lm_eval"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "lm_eval", None)

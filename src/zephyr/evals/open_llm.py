@@ -20,6 +20,7 @@ import io
 import logging
 import math
 import statistics
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,9 +130,9 @@ def evaluate(
     plans = [plan(name, path, fewshot.get(name), limit, catalog) for name, path in benchmarks.items()]
     from zephyr.evals.open_llm_scorer import Scorer
 
-    was_training = model.training
+    was_training, stderr = model.training, sys.stderr
     with _quiet():
-        scorer = Scorer(model, tokenizer, batch_size)
+        scorer = Scorer(model, tokenizer, batch_size, stderr)
     try:
         return {p.name: _run(p, scorer, catalog, seed) for p in plans}
     finally:

@@ -6,8 +6,7 @@ import contextlib
 import copy
 import inspect
 import math
-import sys
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -32,8 +31,14 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
             their beginning: a prompt is then not of so many shots as it says.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
-        """Wrap a model where it is (CPU or GPU), as it is. The tokenizer is copied, since `HFLM` alters it.
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, stderr: TextIO) -> None:
+        """Wrap a model where it is (CPU or GPU), as it is.
+
+        Args:
+            model: which answers.
+            tokenizer: its tokenizer; copied, since `HFLM` alters it.
+            batch_size: rows a forward pass.
+            stderr: where the progress line goes; lm-eval itself runs with stderr turned off.
 
         Raises:
             ModelError: the tokenizer ends every text in EOS, so that no text continues another.
@@ -47,7 +52,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
         self.truncated = 0
         self._can_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._keep = 0
-        self._stderr = sys.stderr  # lm-eval runs with stderr turned off; our line goes to the real one
+        self._stderr = stderr
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = True, override_bs: int | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.models import registry
-from zephyr.report.numbers import MISSING, bounds, count, finite, fixed, interval, percent
+from zephyr.report.numbers import bounds, count, finite, fixed, interval, percent
 
 LABELS = {"base": "base", "dsft": "dSFT", "ddpo": "dDPO"}
 SAFETY = (
@@ -161,11 +161,10 @@ def accuracy_sentence(run: Run) -> str:
 
 def rows_out(manifest: Manifest) -> str:
     """`120 train, 40 test`."""
+    return ", ".join(f"{count(n)} {split}" for split, n in splits(manifest))
+
+
+def splits(manifest: Manifest) -> list[tuple[str, int]]:
+    """(split, rows) of what a stage made: train, test, then the others by name."""
     order = {"train": 0, "test": 1}
-    parts = sorted(manifest.rows_out.items(), key=lambda item: (order.get(item[0], 2), item[0]))
-    return ", ".join(f"{count(n)} {split}" for split, n in parts)
-
-
-def shown(value: object) -> bool:
-    """Whether a formatted number is one."""
-    return value != MISSING
+    return sorted(manifest.rows_out.items(), key=lambda item: (order.get(item[0], 2), item[0]))

@@ -95,4 +95,4 @@ def bounds(pair: object) -> tuple[float, float] | None:
 def interval(pair: object, form: Callable[[object], str]) -> str:
     """`[57.0%, 66.9%]`; an interval without finite ends was not measured."""
     ends = bounds(pair)
-    return MISSING if ends is None else f"[{form(ends[0])}, {form(ends[1])}]"
+    return MISSING if ends is None else f"[{form(ends[0])},\N{NO-BREAK SPACE}{form(ends[1])}]"

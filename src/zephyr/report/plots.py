@@ -139,8 +139,11 @@ def _epoch_ends(log: Sequence[Row]) -> tuple[float, ...]:
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "font.size": 10.5,
+    "font.size": 12,
     "font.family": "DejaVu Sans",
+    "figure.facecolor": "none",  # the page shows through, light or dark
+    "savefig.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.linewidth": 0.8,
     "axes.edgecolor": COLOURS["grid"],
     "axes.labelcolor": COLOURS["muted"],
@@ -167,14 +170,14 @@ def draw(chart: Chart) -> str:
 
     # a Figure of its own, not pyplot: no global state, no window system
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "svg.hashsalt": chart.name}):
-        figure = Figure(figsize=(5.0, 3.1))  # 360 by 223 points: the width of a phone, and of a third of a wide page
+        figure = Figure(figsize=(5.0, 3.2))  # 360 by 230 points: the width of a phone, and of a third of a wide page
         canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _decorate(axes, chart)
         for curve in chart.curves:
             _line(axes, curve)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         out = io.StringIO()
         canvas.print_svg(out, metadata={"Date": None})
     return _as_element(out.getvalue(), chart)
@@ -192,7 +195,7 @@ def _decorate(axes: Axes, chart: Chart) -> None:
     if chart.guide:
         value, meaning = chart.guide
         axes.axhline(value, color=COLOURS["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.annotate(meaning, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 4), textcoords="offset points", ha="right", fontsize=9.5)
+        axes.annotate(meaning, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 4), textcoords="offset points", ha="right", fontsize=11)
 
 
 def _line(axes: Axes, curve: Curve) -> None:
@@ -201,7 +204,7 @@ def _line(axes: Axes, curve: Curve) -> None:
     if curve.kind == "test":
         axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=2, marker="o", markersize=4 if len(xs) <= 40 else 2, zorder=3)
     else:
-        axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=1.1, alpha=0.5, marker="." if few else None, zorder=2)
+        axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=1.2, alpha=0.6, marker="." if few else None, zorder=2)
 
 
 def _as_element(text: str, chart: Chart) -> str:

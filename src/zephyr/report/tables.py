@@ -17,10 +17,11 @@ DASH = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and what stands under it: `text`, `number` or `plot`."""
+    """A heading, and what stands under it: `text`, `number` or `plot`; on a phone, minor ones are left out."""
 
     label: str
     kind: str = "number"
+    minor: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def dropped(run: Run, order: Sequence[str]) -> Table | None:
     note = f"Nothing was dropped by {', '.join(clean)}." if clean else ""
     heads = (_text("stage"), _text("reason"), Column("rows"))
     total = sum(sum(m.dropped.values()) for stage in order if (m := run.manifest(stage)))
-    return Table("Rows left out", heads, tuple(rows), note, ("in all", "", count(total))) if rows else None
+    return Table("By stage and reason", heads, tuple(rows), note, ("in all", "", count(total))) if rows else None
 
 
 def cost(run: Run, order: Sequence[str]) -> Table | None:
@@ -250,9 +251,9 @@ def cost(run: Run, order: Sequence[str]) -> Table | None:
         )
         for m in manifests
     )
-    heads = (_text("stage"), Column("rows in"), _text("rows out"), Column("tokens"), Column("time"), Column("", "plot"))
+    heads = (_text("stage"), Column("rows in", minor=True), Column("rows out", "text", minor=True), Column("tokens"), Column("time"), Column("", "plot"))
     note = "Tokens are those that a model of ours read in training or scoring, and those that teachers wrote."
-    return Table("Time and tokens", heads, rows, note, ("in all", "", "", count(tokens), duration(seconds), ""))
+    return Table("Stages in the order in which they run", heads, rows, note, ("in all", "", "", count(tokens), duration(seconds), ""))
 
 
 def _bar(share: float) -> str:

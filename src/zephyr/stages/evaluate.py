@@ -73,8 +73,7 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Measure every model, one in memory at a time."""
-    dialogues = _test_dialogues(inputs, out)
-    groups = _test_groups(inputs, config, out)
+    dialogues, groups = _encodable(_test_dialogues(inputs, out), _test_groups(inputs, config, out), inputs, config, out)
     asked = _pick(groups, config)
     names = [name for name in MODELS if name in inputs.models]
     looks = {name: _look(name, inputs.models[name], config, dialogues, groups, asked, out) for name in names}
@@ -142,6 +141,28 @@ def _score(rating: Any, score: str) -> float | None:
         return None
     value = rating.mean if score == "mean" else rating.overall_score
     return None if value is None else float(value)
+
+
+def _encodable(
+    dialogues: list[Dialogue], groups: list[Group], inputs: Inputs, config: Config, out: Draft
+) -> tuple[list[Dialogue], list[Group]]:
+    """Without the rows that hold a control token of the tokenizer, for every model the same."""
+    from zephyr.errors import DataError
+    from zephyr.models import load
+    from zephyr.train.encode import unencodable
+
+    chat = load.load_chat(inputs.models["base"], config.chat_template)
+
+    def fine(prompt_id: str, turns: Sequence[Message]) -> bool:
+        try:
+            chat.refuse_control_tokens(turns)
+        except DataError as error:
+            out.drop(unencodable(error), f"prompt {prompt_id[:16]}", {"messages": list(turns)})
+            return False
+        return True
+
+    kept = [g for g in groups if fine(g.prompt_id, [*g.context, *(Message(role="assistant", content=text) for text, _ in g.answers)])]
+    return [d for d in dialogues if fine(d.prompt_id, d.messages)], kept
 
 
 def _pick(groups: Sequence[Group], config: Config) -> list[Group]:

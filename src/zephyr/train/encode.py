@@ -27,7 +27,8 @@ def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTC
         try:
             example, cut = _fitting(item.record, chat, config)
         except DataError as error:
-            raise DataError(f"{item.where}: {error}") from None
+            out.drop(unencodable(error), item.where, item.record.row())
+            continue
         if example is None:
             out.drop("the first exchange is longer than sft.max_length", item.where, item.record.row())
             continue
@@ -76,7 +77,8 @@ def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: in
             prompt, chosen = chat.encode_pair(record.chosen)
             _, rejected = chat.encode_pair(record.rejected)
         except DataError as error:
-            raise DataError(f"{item.where}: {error}") from None
+            out.drop(unencodable(error), item.where, record.row())
+            continue
         cut += len(prompt) > max_prompt_length
         prompt = prompt[-max_prompt_length:]
         if len(prompt) + max(len(chosen), len(rejected)) > max_length:
@@ -86,6 +88,11 @@ def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: in
     if cut:
         out.note(f"{cut} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
     return encoded
+
+
+def unencodable(error: DataError) -> str:
+    """Why a row is left out that is well formed, but not for this tokenizer and template (a control token inside a turn)."""
+    return f"not for this chat format: {str(error).split(': ', 1)[-1]}"
 
 
 def answer_example(prompt: Sequence[int], completion: Sequence[int]) -> Example:

@@ -109,4 +109,4 @@ class DPO:
                 "chosen_logp": chosen_B,
                 "rejected_logp": rejected_B,
             }
-            return loss_B.sum(), {name: float(value.sum()) for name, value in stats.items()}
+        return loss_B.sum(), {name: float(value.sum()) for name, value in stats.items()}
