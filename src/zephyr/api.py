@@ -1,8 +1,8 @@
 """What the commands do, for Python.
 
-    import zephyr
-    result = zephyr.run("recipes/demo.yaml", ["sft.epochs=2"], out="runs/two")
-    result["scores"]["reward_accuracy"]["ddpo"]["ci95"]
+import zephyr
+result = zephyr.run("recipes/demo.yaml", ["sft.epochs=2"], out="runs/two")
+result["scores"]["reward_accuracy"]["ddpo"]["ci95"]
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from zephyr.artifacts import Manifest
 from zephyr.errors import UsageError
 from zephyr.recipe import (
     BinarizeConfig,
-    CompleteConfig,
     DataSource,
     DPOConfig,
     EvaluateConfig,
     ModelConfig,
-    RateConfig,
     Recipe,
     SFTConfig,
     TrainConfig,
@@ -30,6 +28,7 @@ from zephyr.recipe import (
     build,
     load,
 )
+from zephyr.stages import From, Needs, template_file
 
 Result = dict[str, Any]
 
@@ -38,6 +37,7 @@ def init(path: Path) -> Path:
     """Write the demo's recipe, with its comments, to `path`; an existing file is not touched."""
     if path.exists():
         raise UsageError(f"{path}: is there already; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = (resources.files("zephyr") / "demo" / "recipe.yaml").read_text(encoding="utf-8")
     artifacts.write_text(path, text)
     return path
@@ -77,7 +77,7 @@ def run(
         recipe = load(recipe, overrides)
     run_dir = pipeline.out_of(recipe, out)
     if dry_run:
-        outcomes = pipeline.plan(recipe, run_dir)
+        outcomes = pipeline.plan(recipe, run_dir, only=only, until=until, verify=verify)
     else:
         outcomes = pipeline.run(recipe, run_dir, only=only, until=until, verify=verify)
     return pipeline.summary(recipe, run_dir, outcomes)
@@ -87,101 +87,89 @@ def stage(
     name: str,
     section: str,
     inputs: Mapping[str, Sequence[str]],
-    out: Path,
+    out: str | Path,
     *,
+    settings: Sequence[str] = (),
     test: Sequence[str] | None = None,
     model: str | None = None,
     chat_template: str = "tokenizer",
-    recipe: Path | None = None,
-    seed: int = 0,
+    recipe: str | Path | None = None,
+    seed: int | None = None,
 ) -> Result:
     """Run one stage on plain files.
 
     Args:
         name: the stage.
         section: the recipe section whose settings it takes.
-        inputs: files by the stage's name for them; `key=value` among them are settings.
+        inputs: files by the stage's name for them.
         out: the artifact to write.
+        settings: of the section as `key=value`, of the training as `train.key=value`.
         test: files of the test split, of the first input.
         model: the model, for stages that take one.
         chat_template: `zephyr`, `tokenizer` or a Jinja file.
-        recipe: a recipe whose section is the starting point.
-        seed: decides orders and samples.
+        recipe: a recipe whose section, training settings and seed are the starting point.
+        seed: decides orders and samples; by default the recipe's, or 0.
     """
     main_input = next(iter(inputs))
-    files = [f for f in inputs[main_input] if not _is_setting(f)]
-    settings = [f for f in inputs[main_input] if _is_setting(f)]
-    if not files:
+    if not inputs[main_input]:
         raise UsageError(f"{name}: no input was given")
-    data = {key: [DataSource(path=p) for p in (files if key == main_input else paths)] for key, paths in inputs.items()}
+    given = {key: [DataSource(path=path) for path in paths] for key, paths in inputs.items()}
     if test:
-        data[main_input] = [DataSource(path=p, split="train") for p in files] + [DataSource(path=p, split="test") for p in test]
-    whole = _recipe_for(section, settings, data[main_input], recipe, model or ".", chat_template, seed)
+        train = [DataSource(path=path, split="train") for path in inputs[main_input]]
+        given[main_input] = train + [DataSource(path=path, split="test") for path in test]
+    base = load(recipe) if recipe else None
+    if base and getattr(base, section) is None:
+        raise UsageError(f"{recipe}: has no section `{section}`")
+    whole = _recipe_for(base, section, settings, given[main_input], model, chat_template, seed)
     module = pipeline.module_of(name)
-    config = module.configure(whole)
-    if "chat_template" in type(config).model_fields:
-        config = config.model_copy(update={"chat_template": chat_template})
-    needs = module.needs(whole)
-    data = {key: data.get(key, found) for key, found in needs.data.items()}
-    models = {key: ModelConfig(path=_require(model, name)) for key in needs.models}
-    return _run_single(pipeline.single(name, config, data, models, out))
-
-
-def _is_setting(text: str) -> bool:
-    return "=" in text and not Path(text).exists()
-
-
-def _require(model: str | None, name: str) -> str:
-    if model is None:
-        raise UsageError(f"{name}: needs --model")
-    return model
+    wanted = module.needs(whole)
+    if model is None and any(key in wanted.models for key in ("base", "policy")):
+        raise UsageError(f"{name}: needs a model")
+    needs = Needs({key: given.get(key, found) for key, found in wanted.data.items()}, wanted.models)
+    out = Path(out).expanduser()
+    return _result(pipeline.run_single(name, module.configure(whole), needs, out.parent, out))
 
 
 def _recipe_for(
-    section: str, settings: Sequence[str], data: Sequence[DataSource], recipe: Path | None, model: str, chat_template: str, seed: int
+    base: Recipe | None,
+    section: str,
+    settings: Sequence[str],
+    data: Sequence[DataSource],
+    model: str | None,
+    chat_template: str,
+    seed: int | None,
 ) -> Recipe:
-    """A recipe with the one section that a single stage needs."""
-    base = load(recipe) if recipe else None
-    configs = {"sft": SFTConfig, "complete": CompleteConfig, "rate": RateConfig, "binarize": BinarizeConfig, "dpo": DPOConfig}
-    found = getattr(base, section, None) if base else None
-    if recipe and found is None:
-        raise UsageError(f"{recipe}: has no section `{section}`")
-    values = found.model_dump() if found is not None else {}
+    """A recipe with the one section that a single stage needs, and the data that its neighbours would give it."""
+    values = getattr(base, section).model_dump() if base else {}
     train = base.train.model_dump() if base else {}
     for setting in settings:
-        target = train if setting.startswith("train.") else values
-        apply_overrides(target, [setting.removeprefix("train.")], {})
+        apply_overrides(train if setting.startswith("train.") else values, [setting.removeprefix("train.")], {})
+    rows = [source.model_dump() for source in data]
     if section in ("curate", "rate", "binarize"):
-        values["data"] = [d.model_dump() for d in data]
+        values["data"] = rows
     if section == "complete":
-        values["prompts"] = [d.model_dump() for d in data]
-    lists = [d.model_dump() for d in data]
-    rest: dict[str, Any] = {}
-    if section == "sft":
-        rest["curate"] = {"data": lists}
-    if section == "dpo":
-        rest["binarize"] = {"data": lists}
-    del configs
+        values["prompts"] = rows
+    neighbour = {"sft": "curate", "dpo": "binarize"}.get(section)
     whole = {
         "name": section,
-        "seed": seed,
-        "model": {"path": model, "chat_template": chat_template},
+        "seed": seed if seed is not None else base.seed if base else 0,
+        "model": {"path": model or ".", "chat_template": chat_template},
         "train": train,
-        **rest,
+        **({neighbour: {"data": rows}} if neighbour else {}),
         section: values,
     }
     return build(Recipe, whole, {}, "command line")
 
 
-def _run_single(work: pipeline.Work) -> Result:
-    with pipeline.locked(work.out.parent), pipeline.sigterm_interrupts():
-        outcome = pipeline.run_one(work)
-    manifest = Manifest.read(work.out)
+def _result(outcome: pipeline.Outcome) -> Result:
+    manifest = Manifest.read(outcome.path)
     assert manifest is not None
     return {
-        "stage": work.stage,
-        "path": str(work.out),
+        "stage": outcome.stage,
+        "path": str(outcome.path),
         "status": outcome.status,
+        "reason": outcome.reason,
+        "digest": manifest.digest,
         "rows_in": manifest.rows_in,
         "rows": manifest.rows_out,
         "dropped": manifest.dropped,
@@ -192,7 +180,7 @@ def _run_single(work: pipeline.Work) -> Result:
 
 
 def evaluate(
-    out: Path,
+    out: str | Path,
     models: Mapping[str, str | None],
     *,
     dialogues: Sequence[str],
@@ -201,41 +189,47 @@ def evaluate(
     chat_template: str = "zephyr",
     seed: int = 0,
 ) -> Result:
-    """Measure models on plain files, all of whose rows that name no split count as test rows."""
+    """Measure models on plain files, all of whose rows that name no split count as test rows.
+
+    Args:
+        out: the artifact to write.
+        models: `base`, `dsft`, `ddpo`; None for one there is not.
+        dialogues: what the likelihood is measured on.
+        ratings: rated answers, or pairs.
+        settings: of `evaluate` as `key=value`; `train.KEY`, `sft.max_length`, `dpo.beta`, `binarize.score`… as in a recipe.
+        chat_template: what the base model is made to speak.
+        seed: decides the samples.
+    """
     from zephyr.stages import evaluate as module
 
     values = apply_overrides({}, list(settings), {})
-    train = values.pop("train", {})
+    train = build(TrainConfig, values.pop("train", {}), {}, "command line")
+    sft = build(SFTConfig, values.pop("sft", {}), {}, "command line")
+    dpo = build(DPOConfig, values.pop("dpo", {}), {}, "command line")
+    binarize = build(BinarizeConfig, values.pop("binarize", {}), {}, "command line")
     section = build(EvaluateConfig, values, {}, "command line")
-    config = module.Config(
-        seed=seed,
-        chat_template=chat_template,
-        train=build(TrainConfig, train, {}, "command line"),
-        evaluate=section,
-        beta=0.1,
-        score="mean",
-        max_length=1024,
-        max_prompt_length=512,
-    )
+    config = module.config_of(seed, chat_template, train, section, sft, binarize, dpo)
     given = {"dialogues": dialogues, "ratings": ratings}
     data = {name: [DataSource(path=p, split="test") for p in paths] for name, paths in given.items() if paths}
-    for name, path in {**section.benchmarks, **{f"{k} few-shot": v for k, v in section.fewshot.items()}}.items():
-        data[f"benchmark {name}"] = [DataSource(path=path)]
+    data.update(module.benchmark_files(section))
     if not data:
         raise UsageError("evaluate: nothing to measure on; give --dialogues, --ratings, or benchmarks.TASK=FILE")
     found = {name: ModelConfig(path=path) for name, path in models.items() if path}
-    return _run_single(pipeline.single("evaluate", config, data, found, out))
+    out = Path(out).expanduser()
+    needs = Needs({**data, **template_file(chat_template)}, found)
+    return _result(pipeline.run_single("evaluate", config, needs, out.parent, out))
 
 
-def report(run_dir: Path, out: Path, title: str | None = None) -> Result:
+def report(run_dir: str | Path, out: str | Path, title: str | None = None) -> Result:
     """Write the page and the model card of a run's artifacts."""
     from zephyr.stages import report as module
 
-    there = {name: [DataSource(path=str(run_dir / name))] for name in module.ORDER if Manifest.read(run_dir / name)}
+    run_dir, out = Path(run_dir).expanduser(), Path(out).expanduser()
+    there = {name: From(name, whole=True) for name in module.ORDER if Manifest.read(run_dir / name)}
     if not there:
         raise UsageError(f"{run_dir}: no artifact of a run is there")
     name = run_dir.resolve().name
-    return _run_single(pipeline.single("report", module.Config(name=name, title=title or name), there, {}, out))
+    return _result(pipeline.run_single("report", module.Config(name=name, title=title or name), Needs(there), run_dir, out))
 
 
 def describe(result: Result) -> str:
@@ -257,8 +251,8 @@ def _scores(scores: Mapping[str, Any]) -> list[str]:
     for model, nll in scores.get("nll", {}).items():
         lines.append(f"test NLL per token, {model}: {nll['nll_per_token']:.4f} ({nll['template']} template)")
     for name, a in scores.get("reward_accuracy", {}).items():
-        low, high = a["ci95"]
-        lines.append(f"test reward accuracy, {name}: {a['accuracy']:.3f} [{low:.3f}, {high:.3f}] over {a['pairs']} pairs of {a['prompts']} prompts")
+        interval = "[{:.3f}, {:.3f}]".format(*a["ci95"]) if a["ci95"] else "(no interval)"
+        lines.append(f"test reward accuracy, {name}: {a['accuracy']:.3f} {interval} over {a['pairs']} pairs of {a['prompts']} prompts")
     for task, by_model in scores.get("benchmarks", {}).items():
         lines.append(f"{task}: " + ", ".join(f"{m} {r['value']:.4f}" for m, r in by_model.items()))
     return lines

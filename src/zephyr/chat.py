@@ -58,7 +58,9 @@ def _answer(model: Any, chat: Any, messages: list[Message], max_new_tokens: int,
     from transformers import TextStreamer
 
     ids = torch.tensor([chat.encode_prompt(messages)], device=model.device)
-    sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
+    sampling: dict[str, Any] = (
+        {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
+    )
     streamer = TextStreamer(chat.tokenizer, skip_prompt=True, skip_special_tokens=True)
     torch.manual_seed(seed)
     with torch.no_grad():

@@ -1,6 +1,8 @@
 """The commands; no logic.
 
 Everything heavy is imported inside the command that needs it, so that `zephyr --help` answers at once.
+
+Exit codes: 0 well, 1 failed, 2 used wrongly, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,21 +11,41 @@ import errno
 import json as json_module
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+import typer.core
 
 from zephyr import __version__
 from zephyr.errors import UsageError, ZephyrError
 
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM, under a name that typer does not turn into an exit of its own."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        self.stage = str(interrupt)
+        self.exit_code = int(getattr(interrupt, "exit_code", 130))
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted(error) from error
+
+
 app = typer.Typer(
     name="zephyr",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # the rich help takes 0.3 s longer to come, of 0.3
     help="From a language model and some prompts to an aligned chat model that has been measured.",
     epilog="Start with `zephyr init`, or run the demo: `zephyr run recipes/demo.yaml`.",
 )
@@ -38,6 +60,9 @@ Test = Annotated[Optional[list[str]], typer.Option("--test", help="Rows for the 
 Model = Annotated[str, typer.Option("--model", "-m", help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")]
 Template = Annotated[str, typer.Option("--chat-template", help="`zephyr`, `tokenizer` (the model's own) or a Jinja file.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides orders and samples.")]
+RecipeSeed = Annotated[
+    Optional[int], typer.Option("--seed", help="Decides orders and samples; by default the recipe's.", show_default=False)
+]  # noqa: UP045
 
 
 def _print(value: Any, *, as_json: bool, text: str) -> None:
@@ -53,7 +78,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works after a command's name too.")] = False,
 ) -> None:
     """From a language model and some prompts to an aligned chat model that has been measured."""
 
@@ -93,9 +118,13 @@ def run(
 
 
 def _stage(name: str, section: str, inputs: dict[str, list[str]], out: Path, json: bool, **rest: Any) -> None:
+    """One stage; `key=value` among the files of its first input are settings."""
     from zephyr import api
 
-    result = api.stage(name, section, inputs, out, **rest)
+    main = next(iter(inputs))
+    settings = [text for text in inputs[main] if "=" in text and not Path(text).exists()]
+    files = {**inputs, main: [text for text in inputs[main] if text not in settings]}
+    result = api.stage(name, section, files, out, settings=settings, **rest)
     _print(result, as_json=json, text=api.describe(result))
 
 
@@ -119,7 +148,7 @@ def complete(
     out: Out,
     recipe: Annotated[Path, typer.Option("--recipe", help="The recipe whose `complete` section names the pool.")],
     test: Test = None,
-    seed: Seed = 0,
+    seed: RecipeSeed = None,
     json: Json = False,
 ) -> None:
     """Have several models of a pool answer each prompt."""
@@ -132,7 +161,7 @@ def rate(
     out: Out,
     recipe: Annotated[Path, typer.Option("--recipe", help="The recipe whose `rate` section names the teacher.")],
     test: Test = None,
-    seed: Seed = 0,
+    seed: RecipeSeed = None,
     json: Json = False,
 ) -> None:
     """Have a teacher score every answer."""
@@ -167,7 +196,9 @@ def dpo(
     _stage("dpo", "dpo", inputs, out, json, test=test, model=model, chat_template=chat_template, seed=seed)
 
 
-@app.command(epilog="Example: `zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated --ratings data/ratings --out scores`")
+@app.command(
+    epilog="Example: `zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated --ratings data/ratings --out scores`"
+)
 def evaluate(
     out: Out,
     base: Annotated[str, typer.Option("--base", help="The model before any training.")],
@@ -233,7 +264,10 @@ def models_list(json: Json = False) -> None:
     """The models that can be named in a recipe, and where they are."""
     from zephyr.models import registry
 
-    rows = [{"name": m.name, "about": m.about, "licence": m.licence, "folder": str(registry.folder_of(m)), "ready": registry.is_ready(m)} for m in registry.KNOWN.values()]
+    rows = [
+        {"name": m.name, "about": m.about, "licence": m.licence, "folder": str(registry.folder_of(m)), "ready": registry.is_ready(m)}
+        for m in registry.KNOWN.values()
+    ]
     lines = [f"{r['name']}: {r['about']}, {r['licence']}\n  {'in ' + str(r['folder']) if r['ready'] else 'not fetched yet'}" for r in rows]
     _print(rows, as_json=json, text="\n".join(lines))
 
@@ -256,40 +290,43 @@ def models_fetch(
 # --- start -----------------------------------------------------------------------------------------------------
 
 
-def _interrupted(where: str) -> str:
-    during = f" in {where}" if where else ""
-    return f"interrupted{during}; what was finished is kept, run the same command again to go on"
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line for the user, and the exit code."""
+    if isinstance(error, _Interrupted | KeyboardInterrupt):
+        stage = getattr(error, "stage", "")
+        during = f" in {stage}; finished stages are kept, run the same command again to go on" if stage else ""
+        return f"interrupted{during}", int(getattr(error, "exit_code", 130))
+    if isinstance(error, ZephyrError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            return (
+                f"no space left on the disk{f' for {error.filename}' if error.filename else ''}; make room and run the same command again",
+                1,
+            )
+        return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error)), 1
+    text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return f"not enough memory ({text}); lower train.micro_batch_tokens", 1
+    return f"a defect of zephyr, please report it: {text} (--debug shows where)", 1
 
 
-def _os_error(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return f"no space left on the disk{f' for {error.filename}' if error.filename else ''}; finished stages are kept: make room and run the same command again"
-    name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or error}"
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: errors become one line on stderr and an exit code.
 
-
-def main() -> None:
-    """Run the command line: errors become one line on stderr and an exit code."""
-    debug = "--debug" in sys.argv
+    Args:
+        arguments: those of the process, if None. `--debug` may stand anywhere among them.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
-    except KeyboardInterrupt as error:
-        print(f"zephyr: {_interrupted(str(error))}", file=sys.stderr)
-        code = 130
-    except ZephyrError as error:
-        print(f"zephyr: {error}", file=sys.stderr)
-        code = error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except OSError as error:
-        print(f"zephyr: {_os_error(error)}", file=sys.stderr)
-        code = 1
-    else:
-        return
-    if debug:
-        import traceback
+        app(args=[argument for argument in given if argument != "--debug"], prog_name="zephyr")
+    except (KeyboardInterrupt, Exception) as error:
+        if debug:
+            import traceback
 
-        traceback.print_exc()
-    sys.exit(code)
+            traceback.print_exc()
+        text, code = _explain(error)
+        print(f"zephyr: {text}", file=sys.stderr)
+        sys.exit(code)

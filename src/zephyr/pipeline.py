@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import importlib
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,14 +19,24 @@ from typing import Any
 
 from zephyr import artifacts, sources
 from zephyr.artifacts import Artifact, Manifest
-from zephyr.errors import UsageError, ZephyrError
+from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.models import load
 from zephyr.progress import say
-from zephyr.recipe import DataSource, ModelConfig, Recipe
+from zephyr.recipe import DataSource, Recipe
 from zephyr.stages import From, Inputs, Needs
 
 FINGERPRINTS = ".fingerprints.json"
 STAGES = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate", "report")
+DONE, RAN, WOULD_RUN = "done", "ran", "would run"
+# what may stand in an artifact's folder; a folder with anything else in it is not ours to replace
+OWN_NAMES = {artifacts.MANIFEST, "data", "dropped", "model", "report.html", "README.md"}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a stage as Ctrl-C does."""
+
+    exit_code = 143
 
 
 @dataclass(frozen=True)
@@ -67,23 +80,37 @@ def out_of(recipe: Recipe, out: str | Path | None = None) -> Path:
 # --- binding ---------------------------------------------------------------------------------------------------
 
 
-def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path) -> Work:
+def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache: Path) -> Work:
     """A stage with its inputs found and hashed; what it takes from other stages must be there.
 
+    Args:
+        stage: its name.
+        config: its settings.
+        needs: what it reads.
+        run_dir: the folder in which other stages have written.
+        out: the folder it writes.
+        cache: a file that remembers hashes of inputs.
+
     Raises:
-        ZephyrError: an input is missing.
+        ZephyrError: an input is missing or damaged.
     """
-    cache = run_dir / FINGERPRINTS
     data: dict[str, Sequence[DataSource]] = {}
     models: dict[str, load.ModelRef] = {}
     parents: dict[str, dict[str, str]] = {}
     for name, wanted in needs.data.items():
-        found = [DataSource(path=str(_upstream(run_dir, wanted.stage, stage).path))] if isinstance(wanted, From) else list(wanted)
-        data[name] = found
-        digests = [[sources.digest(s, cache), s.split, s.columns] for s in found]
-        parents[name] = {"path": ", ".join(s.path for s in found), "digest": artifacts.sha256_text(artifacts.canonical(digests))}
+        digests: list[list[Any]]
+        if isinstance(wanted, From):
+            made = _upstream(run_dir, wanted.stage, stage)
+            data[name], digests = [DataSource(path=str(made.path))], [[_digest(made, whole=wanted.whole), None, {}]]
+        else:
+            data[name], digests = wanted, [[sources.digest(s, cache), s.split, s.columns] for s in wanted]
+        parents[name] = {"path": ", ".join(s.path for s in data[name]), "digest": artifacts.sha256_text(artifacts.canonical(digests))}
     for name, model in needs.models.items():
-        ref = _model_of(_upstream(run_dir, model.stage, stage)) if isinstance(model, From) else load.refer(model, cache)
+        if isinstance(model, From):
+            made = _upstream(run_dir, model.stage, stage)
+            ref = load.ModelRef(str(made.model_dir), made.manifest.digest)
+        else:
+            ref = load.refer(model, cache)
         models[name] = ref
         parents[name] = {"path": ref.name, "digest": ref.digest}
     digest_of = {name: parent["digest"] for name, parent in parents.items()}
@@ -94,32 +121,76 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path) -> Wor
 def _upstream(run_dir: Path, stage: str, wanted_by: str) -> Artifact:
     path = run_dir / stage
     if Manifest.read(path) is None:
-        raise UsageError(f"{wanted_by} needs what {stage} makes, and {path} is not there; run `zephyr run` without --only, or with --until {wanted_by}")
-    return Artifact.open(path)
+        raise UsageError(
+            f"{wanted_by} needs what {stage} makes, and {path} is not there; run `zephyr run` without --only, or with --until {wanted_by}"
+        )
+    artifact = Artifact.open(path)
+    if problem := artifact.check():
+        raise ArtifactError(f"{wanted_by} needs what {stage} makes, and {problem}; run `zephyr run` without --only to make it again")
+    return artifact
 
 
-def _model_of(artifact: Artifact) -> load.ModelRef:
-    return load.ModelRef(str(artifact.model_dir), artifact.manifest.digest)
+def _digest(artifact: Artifact, *, whole: bool) -> str:
+    """What came out; with `whole`, its counts and logs too, which the digest of an artifact leaves out."""
+    if not whole:
+        return artifact.manifest.digest
+    return artifacts.sha256_file(artifact.path / artifacts.MANIFEST)
+
+
+def _bound(recipe: Recipe, stage: str, run_dir: Path, cache: Path) -> Work:
+    """A stage of a recipe, bound."""
+    module = module_of(stage)
+    return bind(stage, module.configure(recipe), module.needs(recipe), run_dir, run_dir / stage, cache)
 
 
 # --- is it done? -----------------------------------------------------------------------------------------------
 
 
 def why_not_done(work: Work, *, verify: bool = False) -> str | None:
-    """None if the artifact is there and made from just this; else what is different, in words."""
-    artifacts.recover(work.out)
-    manifest = Manifest.read(work.out)
+    """None if the artifact is there and made from just this; else what is different, in words.
+
+    Raises:
+        UsageError: something that is not this stage's artifact stands in its place.
+    """
+    try:
+        manifest = Manifest.read(work.out)
+    except ArtifactError as error:
+        if not _looks_like_an_artifact(work.out):
+            raise
+        return str(error).split(";")[0]
     if manifest is None:
+        _refuse_to_replace(work.out)
         return "not there yet"
+    if manifest.stage != work.stage:
+        raise UsageError(f"{work.out}: holds what {manifest.stage} made, and {work.stage} would replace it; give another --out")
     if manifest.key != work.key:
         return _what_changed(manifest, work)
     return Artifact(work.out, manifest).check(verify=verify)
 
 
+def _looks_like_an_artifact(path: Path) -> bool:
+    names = {p.name for p in path.iterdir() if not p.name.startswith(".")}
+    return all(name in OWN_NAMES or name.endswith(".jsonl") for name in names)
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """An artifact is published by a rename over what stood there, so what is not ours must not stand there."""
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"{path}: is there, not empty, and no artifact, so it is not replaced; give another --out, or remove it")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: is a file; an artifact is a folder, give another --out")
+
+
 def _what_changed(manifest: Manifest, work: Work) -> str:
     before, now = _flat(manifest.config), _flat(work.config.model_dump())
-    changes = [f"{name} {before.get(name, 'unset')!r} -> {now.get(name, 'unset')!r}" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    changes += [f"{name} changed" for name, p in sorted(work.parents.items()) if manifest.parents.get(name, {}).get("digest") != p["digest"]]
+    changes = [
+        f"{name} {before.get(name, 'unset')!r} -> {now.get(name, 'unset')!r}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    changes += [
+        f"{name} changed" for name, p in sorted(work.parents.items()) if manifest.parents.get(name, {}).get("digest") != p["digest"]
+    ]
     return ", ".join(changes) or "this version of the stage computes it differently"
 
 
@@ -140,21 +211,47 @@ def execute(work: Work) -> Artifact:
     return Artifact.open(work.out)
 
 
-def plan(recipe: Recipe, run_dir: Path) -> list[Outcome]:
-    """What a run would do, without doing any of it."""
+def selected(recipe: Recipe, only: str | None, until: str | None) -> list[str]:
+    """The stages to run, in order.
+
+    Raises:
+        UsageError: `only` or `until` names a stage the recipe does not have, or both are given.
+    """
+    stages = stages_of(recipe)
+    if not stages:
+        raise UsageError(f"{recipe.name}: the recipe has no section that is a stage; `zephyr init` writes an example")
+    if only and until:
+        raise UsageError("--only and --until exclude each other; give one")
+    for name in filter(None, (only, until)):
+        if name not in stages:
+            raise UsageError(f"{name}: not a stage of this recipe; it has {', '.join(stages)}")
+    if only:
+        return [only]
+    return stages[: stages.index(until) + 1] if until else stages
+
+
+def plan(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str | None = None, verify: bool = False) -> list[Outcome]:
+    """What a run would do, without doing any of it: nothing is written."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / FINGERPRINTS
+        if (run_dir / FINGERPRINTS).exists():  # what was hashed before need not be hashed again
+            shutil.copyfile(run_dir / FINGERPRINTS, cache)
+        return _plan(recipe, run_dir, selected(recipe, only, until), cache, verify=verify)
+
+
+def _plan(recipe: Recipe, run_dir: Path, stages: Sequence[str], cache: Path, *, verify: bool = False) -> list[Outcome]:
     outcomes: list[Outcome] = []
     redone: set[str] = set()
-    for stage in stages_of(recipe):
-        module, out = module_of(stage), run_dir / stage
-        needs = module.needs(recipe)
+    for stage in stages:
+        needs = module_of(stage).needs(recipe)
         waits = [w.stage for w in (*needs.data.values(), *needs.models.values()) if isinstance(w, From) and w.stage in redone]
         if waits:
             reason: str | None = f"after {', '.join(dict.fromkeys(waits))}"
         else:
-            reason = why_not_done(bind(stage, module.configure(recipe), needs, run_dir, out))
+            reason = why_not_done(_bound(recipe, stage, run_dir, cache), verify=verify)
         if reason:
             redone.add(stage)
-        outcomes.append(Outcome(stage, "would run" if reason else "done", reason or "up to date", out))
+        outcomes.append(Outcome(stage, WOULD_RUN if reason else DONE, reason or "up to date", run_dir / stage))
     return outcomes
 
 
@@ -164,65 +261,93 @@ def run(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str | 
     Raises:
         UsageError: `only` or `until` names a stage the recipe does not have.
         ZephyrError: a stage failed; what was finished before it is kept.
+        KeyboardInterrupt: Ctrl-C (or `Terminated`, SIGTERM), with the stage as its argument; the same holds.
     """
-    stages = stages_of(recipe)
-    for name in filter(None, (only, until)):
-        if name not in stages:
-            raise UsageError(f"{name}: not a stage of this recipe; it has {', '.join(stages)}")
-    if only:
-        stages = [only]
-    elif until:
-        stages = stages[: stages.index(until) + 1]
-    outcomes = []
-    with locked(run_dir), sigterm_interrupts():
-        _say_forecast(recipe, run_dir, stages)
-        for stage in stages:
-            module = module_of(stage)
-            work = bind(stage, module.configure(recipe), module.needs(recipe), run_dir, run_dir / stage)
-            outcomes.append(run_one(work, verify=verify))
+    stages = selected(recipe, only, until)
+    cache = run_dir / FINGERPRINTS
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UsageError(f"{run_dir}: is a file; the folder of a run is needed, give another --out")
+    with locked(run_dir / ".lock"), sigterm_interrupts():
+        for stage in stages_of(recipe):
+            artifacts.recover(run_dir / stage)
+        if only:
+            _say_what_is_stale(recipe, run_dir, only, cache)
+        _say_forecast(recipe, run_dir, stages, cache)
+        outcomes = [run_one(_bound(recipe, stage, run_dir, cache), verify=verify) for stage in stages]
         _place_card(run_dir, stages)
     return outcomes
 
 
-def _say_forecast(recipe: Recipe, run_dir: Path, stages: Sequence[str]) -> None:
+def _say_what_is_stale(recipe: Recipe, run_dir: Path, only: str, cache: Path) -> None:
+    """A stage that runs alone takes what is there, also where the recipe has changed since."""
+    before = stages_of(recipe)
+    before = before[: before.index(only)]
+    there = [stage for stage in before if (run_dir / stage / artifacts.MANIFEST).exists()]
+    if there != before:
+        return  # what is missing is said where it is needed
+    stale = [outcome.stage for outcome in _plan(recipe, run_dir, before, cache) if outcome.status == WOULD_RUN]
+    if stale:
+        say(f"{only}: takes what is there, though with this recipe {', '.join(stale)} would run again")
+
+
+def _say_forecast(recipe: Recipe, run_dir: Path, stages: Sequence[str], cache: Path) -> None:
     """How long it will take, if there is training or scoring to do."""
-    heavy = {"sft", "reference", "dpo", "evaluate"}
-    pending = {o.stage for o in plan(recipe, run_dir) if o.status != "done"} & set(stages) & heavy
+    heavy = {"sft", "reference", "dpo", "evaluate"} & set(stages)
+    pending = heavy and {o.stage for o in _plan(recipe, run_dir, stages, cache) if o.status == WOULD_RUN} & heavy
     if pending:
         from zephyr import forecast
 
-        say(forecast.describe(forecast.forecast(recipe, pending, load.refer(recipe.model, run_dir / FINGERPRINTS))))
+        say(forecast.describe(forecast.forecast(recipe, pending, load.refer(recipe.model, cache))))
 
 
 def run_one(work: Work, *, verify: bool = False) -> Outcome:
-    """Run a stage unless it is done."""
+    """Run a stage unless it is done.
+
+    Raises:
+        ZephyrError: it failed; the message begins with its name. What stood in its folder before is still there.
+        KeyboardInterrupt: with its name as the argument; the same holds.
+    """
     reason = why_not_done(work, verify=verify)
     if reason is None:
         say(f"{work.stage}: done already")
-        return Outcome(work.stage, "done", "up to date", work.out)
+        return Outcome(work.stage, DONE, "up to date", work.out)
     say(f"{work.stage}: {reason}")
     try:
         artifact = execute(work)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(work.stage) from None
+    except KeyboardInterrupt as error:
+        raise type(error)(work.stage) from error
     except ZephyrError as error:
         error.args = (f"{work.stage}: {error}",)
         raise
+    except OSError as error:
+        raise ZephyrError(f"{work.stage}: {_os_error(error, work.out)}") from error
     m = artifact.manifest
     rows = ", ".join(f"{n} {split}" for split, n in m.rows_out.items())
     dropped = f", {sum(m.dropped.values())} dropped" if m.dropped else ""
     say(f"{work.stage}: {rows + dropped + ', ' if rows else ''}{m.seconds:.1f} s")
-    return Outcome(work.stage, "ran", reason, work.out)
+    return Outcome(work.stage, RAN, reason, work.out)
+
+
+def _os_error(error: OSError, out: Path) -> str:
+    if error.errno in DISK_FULL:
+        return f"no space left on the disk of {out.parent}; finished stages are kept: make room and run the same command again"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
 def _place_card(run_dir: Path, stages: Sequence[str]) -> None:
     """The model card, beside the model it describes. It is not part of the model's artifact: it is made from its results."""
     card = run_dir / "report" / "README.md"
     model = next((run_dir / s / "model" for s in ("dpo", "sft") if (run_dir / s / "model").is_dir()), None)
-    if "report" in stages and card.exists() and model and not _same(card, model / "README.md"):
-        aside = model / ".README.md.partial"
+    if "report" not in stages or not card.exists() or not model or _same(card, model / "README.md"):
+        return
+    aside = model / ".README.md.partial"
+    try:
         shutil.copyfile(card, aside)
         os.replace(aside, model / "README.md")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise ZephyrError(f"report: {_os_error(error, model)}") from error
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -230,15 +355,33 @@ def _same(a: Path, b: Path) -> bool:
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """One run at a time in a folder."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{run_dir}: another run is at work in this folder; wait for it, or give another --out") from None
-        yield
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time in what `path` guards; the file is gone afterwards.
+
+    Raises:
+        UsageError: another process is at work there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{path.parent}: another run is at work in this folder; wait for it, or give another --out") from None
+            if not _is_still(path, file.fileno()):
+                continue  # its holder removed the file between our opening and locking it
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -249,7 +392,7 @@ def sigterm_interrupts() -> Iterator[None]:
         return
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -259,29 +402,34 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def summary(recipe: Recipe, run_dir: Path, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Where everything is, and the scores: what `--json` prints."""
-    found: dict[str, Any] = {}
-    for outcome in outcomes:
-        manifest = Manifest.read(outcome.path)
-        found[outcome.stage] = {
-            "path": str(outcome.path),
-            "status": outcome.status,
-            "reason": outcome.reason,
-            **({"digest": manifest.digest, "rows": manifest.rows_out, "dropped": manifest.dropped, "seconds": manifest.seconds} if manifest else {}),
-        }
-    scores = Manifest.read(run_dir / "evaluate")
-    model = next((run_dir / s / "model" for s in ("dpo", "sft") if s in found and (run_dir / s / "model").is_dir()), None)
-    report = run_dir / "report" / "report.html"
+    """Where everything is, and the scores: what `--json` prints. What would only run is named without its old results."""
+    there = {outcome.stage for outcome in outcomes if outcome.status != WOULD_RUN}
+    scores = Manifest.read(run_dir / "evaluate") if "evaluate" in there else None
+    model = next((run_dir / stage / "model" for stage in ("dpo", "sft") if stage in there), None)
     return {
         "name": recipe.name,
         "out": str(run_dir),
-        "artifacts": found,
+        "artifacts": {outcome.stage: _described(outcome) for outcome in outcomes},
         "model": str(model) if model else None,
-        "report": str(report) if report.exists() else None,
-        "scores": scores.results if scores and "evaluate" in found else None,
+        "report": str(run_dir / "report" / "report.html") if "report" in there else None,
+        "scores": scores.results if scores else None,
     }
 
 
-def single(stage: str, config: Any, data: Mapping[str, Sequence[DataSource]], models: Mapping[str, ModelConfig], out: Path) -> Work:
-    """One stage on plain files, outside a run."""
-    return bind(stage, config, Needs(data, models), out.parent, out)
+def _described(outcome: Outcome) -> dict[str, Any]:
+    described = {"path": str(outcome.path), "status": outcome.status, "reason": outcome.reason}
+    manifest = Manifest.read(outcome.path) if outcome.status != WOULD_RUN else None
+    if manifest is None:
+        return described
+    return {**described, "digest": manifest.digest, "rows": manifest.rows_out, "dropped": manifest.dropped, "seconds": manifest.seconds}
+
+
+def run_single(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path) -> Outcome:
+    """One stage on plain files; `run_dir` is where it finds what other stages made, if it needs that."""
+    from zephyr.models.registry import cache_dir
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; an artifact is a folder, give another --out")
+    with locked(out.with_name(f".{out.name}.lock")), sigterm_interrupts():
+        artifacts.recover(out)
+        return run_one(bind(stage, config, needs, run_dir, out, cache_dir() / FINGERPRINTS))

@@ -12,11 +12,15 @@ from zephyr.artifacts import Artifact, Draft, draft
 from zephyr.records import Row
 
 ORDER = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate")
-HOSTILE = "<script>alert(1)</script> {{ 7 * 7 }} {% raw %} <img src=x onerror=alert(2)> & \"quotes\" </p></main>"
+HOSTILE = '<script>alert(1)</script> {{ 7 * 7 }} {% raw %} <img src=x onerror=alert(2)> & "quotes" </p></main>'
 
 _CONFIG: dict[str, dict[str, Any]] = {
     "curate": {"test_fraction": 0.1, "invalid": "drop"},
-    "complete": {"seed": 7, "pool": {n: {"kind": "replay", "path": "builtin:demo/feedback"} for n in ("atlas", "birch", "comet", "delta")}, "models_per_prompt": 4},
+    "complete": {
+        "seed": 7,
+        "pool": {n: {"kind": "replay", "path": "builtin:demo/feedback"} for n in ("atlas", "birch", "comet", "delta")},
+        "models_per_prompt": 4,
+    },
     "rate": {"seed": 7, "teacher": {"kind": "replay", "path": "builtin:demo/feedback"}, "max_unparsed": 0.1},
     "binarize": {"seed": 7, "score": "mean", "rejected": "random"},
     "reference": {"chat_template": "tokenizer", "train": {"dtype": "auto", "micro_batch_tokens": 2048}, "max_length": 1024},
@@ -24,7 +28,15 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "seed": 7,
         "chat_template": "zephyr",
         "train": {"dtype": "auto", "micro_batch_tokens": 2048},
-        "sft": {"epochs": 3, "learning_rate": 2e-5, "schedule": "cosine", "warmup_ratio": 0.1, "batch_size": 8, "adam_betas": [0.9, 0.999], "packing": False},
+        "sft": {
+            "epochs": 3,
+            "learning_rate": 2e-5,
+            "schedule": "cosine",
+            "warmup_ratio": 0.1,
+            "batch_size": 8,
+            "adam_betas": [0.9, 0.999],
+            "packing": False,
+        },
     },
     "dpo": {
         "seed": 7,
@@ -32,7 +44,11 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "train": {"dtype": "auto", "micro_batch_tokens": 2048},
         "dpo": {"epochs": 3, "learning_rate": 5e-6, "schedule": "linear", "batch_size": 8, "beta": 0.1, "max_length": 1024},
     },
-    "evaluate": {"seed": 7, "chat_template": "zephyr", "evaluate": {"samples": 10, "max_new_tokens": 160, "temperature": 0.7, "top_p": 0.95}},
+    "evaluate": {
+        "seed": 7,
+        "chat_template": "zephyr",
+        "evaluate": {"samples": 10, "max_new_tokens": 160, "temperature": 0.7, "top_p": 0.95},
+    },
 }
 
 _PARENTS = {
@@ -43,18 +59,33 @@ _PARENTS = {
     "sft": {"dialogues": "runs/demo/curate", "base": "smollm2-135m-instruct"},
     "reference": {"preferences": "runs/demo/binarize", "policy": "runs/demo/sft/model"},
     "dpo": {"preferences": "runs/demo/binarize", "references": "runs/demo/reference", "policy": "runs/demo/sft/model"},
-    "evaluate": {"base": "smollm2-135m-instruct", "dsft": "runs/demo/sft/model", "ddpo": "runs/demo/dpo/model", "ratings": "runs/demo/rate"},
+    "evaluate": {
+        "base": "smollm2-135m-instruct",
+        "dsft": "runs/demo/sft/model",
+        "ddpo": "runs/demo/dpo/model",
+        "ratings": "runs/demo/rate",
+    },
 }
 
 _FACTS: dict[str, dict[str, Any]] = {
-    "curate": {"rows_in": 208, "rows_out": {"train": 163, "test": 40}, "tokens": 0, "seconds": 0.41, "results": {"mean_turns": 2.9, "multi_turn": 77}},
+    "curate": {
+        "rows_in": 208,
+        "rows_out": {"train": 163, "test": 40},
+        "tokens": 0,
+        "seconds": 0.41,
+        "results": {"mean_turns": 2.9, "multi_turn": 77},
+    },
     "sft": {"rows_in": 203, "rows_out": {"train": 163, "test": 40}, "tokens": 115_482, "seconds": 171.3},
     "complete": {
         "rows_in": 204,
         "rows_out": {"train": 164, "test": 40},
         "tokens": 79_112,
         "seconds": 1.2,
-        "results": {"by_model": {n: 204 for n in ("atlas", "birch", "comet", "delta")}, "finish_reasons": {"stop": 781, "length": 35}, "replayed": True},
+        "results": {
+            "by_model": dict.fromkeys(("atlas", "birch", "comet", "delta"), 204),
+            "finish_reasons": {"stop": 781, "length": 35},
+            "replayed": True,
+        },
     },
     "rate": {
         "rows_in": 204,
@@ -106,52 +137,72 @@ _SCORES: dict[str, Any] = {
         "length": {"accuracy": 0.4979, "ci95": [0.4206, 0.5752], "pairs": 233, "prompts": 40},
     },
     "reward_margin": {"dsft": {"mean": 0.212, "ci95": [-0.034, 0.458]}, "ddpo": {"mean": 0.841, "ci95": [0.512, 1.17]}},
-    "lengths": {n: {"mean_tokens": t, "ended": e, "answers": 10} for n, t, e in (("base", 131.4, 0.4), ("dsft", 92.7, 0.9), ("ddpo", 97.2, 0.9))},
+    "lengths": {
+        n: {"mean_tokens": t, "ended": e, "answers": 10} for n, t, e in (("base", 131.4, 0.4), ("dsft", 92.7, 0.9), ("ddpo", 97.2, 0.9))
+    },
     "benchmarks": {
-        "arc_challenge": {n: {"metric": "acc_norm", "value": v, "stderr": 0.0213, "n": 500} for n, v in (("base", 0.286), ("dsft", 0.29), ("ddpo", 0.294))},
-        "truthfulqa": {n: {"metric": "mc2", "value": v, "stderr": None, "n": 817} for n, v in (("base", 0.388), ("dsft", 0.391), ("ddpo", 0.402))},
+        "arc_challenge": {
+            n: {"metric": "acc_norm", "value": v, "stderr": 0.0213, "n": 500} for n, v in (("base", 0.286), ("dsft", 0.29), ("ddpo", 0.294))
+        },
+        "truthfulqa": {
+            n: {"metric": "mc2", "value": v, "stderr": None, "n": 817} for n, v in (("base", 0.388), ("dsft", 0.391), ("ddpo", 0.402))
+        },
     },
 }
 
 SAMPLES: list[Row] = [
     {
-        "prompt": "My sourdough came out flat and dense, and the crumb is gummy near the bottom. The starter doubles in about six hours. What should I change first?",
+        "prompt": "My sourdough came out flat and dense, and the crumb is gummy near the bottom. The starter doubles in about six "
+        "hours. What should I change first?",
         "category": "humanities",
-        "base": "Sourdough is a type of bread that is made from a mixture of flour, water, and salt. It is a popular bread in many countries and it can be made in many "
-        "different ways. Here are some tips to help you make a better sourdough:\n\n1. Use a good quality flour. The quality of the flour is important.\n2. Use a good quality "
-        "water. The quality of the water is important.\n3. Use a good quality salt. The quality of the salt is important.\n4. Use a good quality starter. The quality of the "
-        "starter is important.\n5. Use a good quality oven. The quality of the oven",
-        "dsft": "Change the length of the first rise. A gummy layer at the bottom and a flat loaf both point to dough that went into the oven too early. Let it rise until it "
-        "has grown by about half and jiggles when you shake the bowl; at 21 °C that takes seven to nine hours, not four.\n\nThen bake it longer, to a dark crust, and let it cool "
-        "for two hours before you cut it.",
-        "ddpo": "Give it a longer first rise. A dense crumb that is gummy low down usually means underproofed dough, and a starter that needs six hours to double is on the slow side.\n\n"
-        "- Wait for the dough to grow by half, whatever the clock says.\n- Use the starter just as it peaks.\n- Bake ten minutes longer and cool the loaf fully.\n\nChange only the rise first, "
-        "so that you know what helped.",
+        "base": "Sourdough is a type of bread that is made from a mixture of flour, water, and salt. It is a popular bread in many "
+        "countries and it can be made in many different ways. Here are some tips to help you make a better sourdough:\n\n1. "
+        "Use a good quality flour. The quality of the flour is important.\n2. Use a good quality water. The quality of the "
+        "water is important.\n3. Use a good quality salt. The quality of the salt is important.\n4. Use a good quality "
+        "starter. The quality of the starter is important.\n5. Use a good quality oven. The quality of the oven",
+        "dsft": "Change the length of the first rise. A gummy layer at the bottom and a flat loaf both point to dough that went into "
+        "the oven too early. Let it rise until it has grown by about half and jiggles when you shake the bowl; at 21 °C that "
+        "takes seven to nine hours, not four.\n\nThen bake it longer, to a dark crust, and let it cool for two hours before "
+        "you cut it.",
+        "ddpo": "Give it a longer first rise. A dense crumb that is gummy low down usually means underproofed dough, and a starter "
+        "that needs six hours to double is on the slow side.\n\n- Wait for the dough to grow by half, whatever the clock "
+        "says.\n- Use the starter just as it peaks.\n- Bake ten minutes longer and cool the loaf fully.\n\nChange only the "
+        "rise first, so that you know what helped.",
     },
     {
         "prompt": "Write a two-sentence apology to a neighbour whose parcel I opened by mistake. Warm, not grovelling.",
         "category": "writing",
-        "base": "Dear Neighbour,\n\nI am writing to apologise for the mistake I made in opening your parcel. I am very sorry for the inconvenience that I have caused you and I hope that "
-        "you can forgive me for the mistake that I have made. I am very sorry for the inconvenience that I have caused you and I hope that you can forgive me.",
-        "dsft": "I opened your parcel this morning thinking it was mine, and I'm sorry; nothing is missing and it's waiting for you at our door. I owe you a coffee whenever you like.",
-        "ddpo": "I'm sorry, I opened your parcel before I looked at the name; everything is still inside and I've taped it up again. Knock any time today and I'll hand it over with a slice of cake.",
+        "base": "Dear Neighbour,\n\nI am writing to apologise for the mistake I made in opening your parcel. I am very sorry for the "
+        "inconvenience that I have caused you and I hope that you can forgive me for the mistake that I have made. I am very "
+        "sorry for the inconvenience that I have caused you and I hope that you can forgive me.",
+        "dsft": "I opened your parcel this morning thinking it was mine, and I'm sorry; nothing is missing and it's waiting for you "
+        "at our door. I owe you a coffee whenever you like.",
+        "ddpo": "I'm sorry, I opened your parcel before I looked at the name; everything is still inside and I've taped it up again. "
+        "Knock any time today and I'll hand it over with a slice of cake.",
     },
     {
         "prompt": "A train leaves at 14:35 and arrives at 17:10. It stopped for 12 minutes on the way. How long was it moving?",
         "category": "math",
         "base": "The train was moving for 17:10 - 14:35 = 2:35 hours.\n\nTherefore, the train was moving for 2:35 hours.",
-        "dsft": "From 14:35 to 17:10 is 2 hours 35 minutes, or 155 minutes. Minus the 12 minutes it stood still, it moved for 143 minutes: 2 hours 23 minutes.",
+        "dsft": "From 14:35 to 17:10 is 2 hours 35 minutes, or 155 minutes. Minus the 12 minutes it stood still, it moved for 143 "
+        "minutes: 2 hours 23 minutes.",
         "ddpo": "2 hours 23 minutes. The whole trip takes 155 minutes, and 155 − 12 = 143.",
     },
     {
         "prompt": "Why does this print [1, 1]?\n\ndef add(x, seen=[]):\n    seen.append(x)\n    return seen\n\nadd(1)\nprint(add(1))",
         "category": "coding",
         "base": "",
-        "dsft": "The default list is made once, when the function is defined, and shared by every call.\n\ndef add(x, seen=None):\n    seen = [] if seen is None else seen\n    seen.append(x)\n"
-        "    return seen",
+        "dsft": "The default list is made once, when the function is defined, and shared by every call.\n\ndef add(x, "
+        "seen=None):\n    seen = [] if seen is None else seen\n    seen.append(x)\n    return seen",
         "ddpo": None,
     },
-    {"prompt": HOSTILE, "category": "extraction", "base": HOSTILE, "dsft": "a" * 240, "ddpo": HOSTILE},
+    {
+        "prompt": HOSTILE,
+        "category": "extraction",
+        "base": HOSTILE,
+        "dsft": "a" * 240,
+        "ddpo": HOSTILE,
+    },
 ]
 
 
@@ -166,7 +217,13 @@ def log(stage: str, steps: int = 63, seed: int = 0) -> list[Row]:
             scatter = 0.0 if kind == "test" else 1.0
             row: Row = {"kind": kind, "step": step}
             if kind == "train":
-                row |= {"epoch": step * 3 / steps, "learning_rate": 2e-5 * (1 - done), "grad_norm": 2.1, "tokens": 1830 * step, "seconds": 2.7 * step}
+                row |= {
+                    "epoch": step * 3 / steps,
+                    "learning_rate": 2e-5 * (1 - done),
+                    "grad_norm": 2.1,
+                    "tokens": 1830 * step,
+                    "seconds": 2.7 * step,
+                }
             if stage == "sft":
                 row["loss"] = 2.08 + 0.85 * math.exp(-4 * done) - scatter * (0.25 * done + noise.uniform(-0.15, 0.15))
             else:
@@ -188,7 +245,14 @@ def log(stage: str, steps: int = 63, seed: int = 0) -> list[Row]:
 def training_results(stage: str) -> dict[str, Any]:
     """What a training stage says of itself."""
     final = {k: v for k, v in log(stage)[-2].items() if k not in ("kind", "step")}
-    return {"steps": 63, "tokens_per_second": 655.4, "dtype": "bfloat16", "parameters": 134_515_008, "final_test": final, "peak_memory_bytes": 2_912_000_000}
+    return {
+        "steps": 63,
+        "tokens_per_second": 655.4,
+        "dtype": "bfloat16",
+        "parameters": 134_515_008,
+        "final_test": final,
+        "peak_memory_bytes": 2_912_000_000,
+    }
 
 
 def _fill(stage: str, out: Draft, *, replayed: bool) -> None:
@@ -214,7 +278,7 @@ def make(folder: Path, stages: Iterable[str] = ORDER, *, replayed: bool = True) 
     """Published artifacts of these stages."""
     made = {}
     for stage in stages:
-        parents = {name: {"path": path, "digest": f"{abs(hash_of(path)):064x}"} for name, path in _PARENTS[stage].items()}
+        parents = {name: {"path": path, "digest": f"{hash_of(path):064x}"} for name, path in _PARENTS[stage].items()}
         with draft(folder / stage, stage=stage, key="0" * 64, config=_CONFIG[stage], parents=parents) as out:
             _fill(stage, out, replayed=replayed)
         artifact = Artifact.open(folder / stage)

@@ -73,7 +73,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
         bad = [i for i, (nats, _) in answers.items() if not math.isfinite(nats)]
         if bad:
             raise NonFiniteError(
-                f"{self.label}: log-likelihoods of {len(bad)} of {len(requests)} answers are not finite; look for NaN in the model's weights"
+                f"{self.label}: log-likelihoods of {len(bad)} of {len(requests)} answers are not finite; look for NaN in the weights"
             )
         return [answers[i] for i in range(len(requests))]
 

@@ -18,9 +18,9 @@ class Estimate:
     groups: int
 
     @property
-    def ci95(self) -> list[float]:
-        """[low, high]."""
-        return [self.low, self.high]
+    def ci95(self) -> list[float] | None:
+        """[low, high], or None where there is one group only, from which no spread can be told."""
+        return [self.low, self.high] if self.groups > 1 else None
 
     def row(self) -> dict[str, float]:
         """As a plain object."""
@@ -40,7 +40,7 @@ def student_t_975(df: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     ]
-    return sum(term / df**power for power, term in enumerate(terms))
+    return sum(term / float(df) ** power for power, term in enumerate(terms))
 
 
 def ratio(groups: Sequence[tuple[float, int]]) -> Estimate | None:

@@ -63,7 +63,12 @@ def generate(
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(int(seeded_unit(seed, "generate", *(names[i] for i in batch)) * 2**53))
             out = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=list(chat.stop_ids), pad_token_id=pad, **sampling
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=list(chat.stop_ids),
+                pad_token_id=pad,
+                **sampling,
             )
         for i, row in zip(batch, out[:, width:].tolist(), strict=True):
             stop = next((k for k, token in enumerate(row) if token in chat.stop_ids), None)

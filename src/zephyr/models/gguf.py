@@ -22,19 +22,24 @@ def convert(gguf: Path, out: Path) -> None:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from zephyr.models.load import os_errors
+
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with contextlib.redirect_stderr(io.StringIO()):  # its bars write past the switch above
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.backend_tokenizer.pre_tokenizer = _pre_tokenizer(_field(gguf, "tokenizer.ggml.pre"))
-    config = type(read.config).from_dict({k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")})
+    config = type(read.config).from_dict(
+        {k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    )
     tokenizer.model_max_length = config.max_position_embeddings
     # a model of its own for the plain weights: the one that was read still calls itself quantized
     model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(read.state_dict())
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with os_errors():
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
 
 def _field(gguf: Path, name: str) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr import artifacts
-from zephyr.errors import ModelError
+from zephyr.artifacts import Artifact
+from zephyr.errors import ArtifactError, ModelError
 from zephyr.models import registry
 from zephyr.recipe import ModelConfig
 from zephyr.text.chat import ChatFormat
@@ -46,11 +49,7 @@ def refer(config: ModelConfig, cache: Path | None = None) -> ModelRef:
     if known := registry.KNOWN.get(config.path):
         return ModelRef(config.path, known.digest)
     if path.is_dir():
-        folder = path / "model" if (path / artifacts.MANIFEST).exists() and (path / "model").is_dir() else path
-        if not (folder / "config.json").exists():
-            raise ModelError(f"{folder}: not a model folder (no config.json)")
-        files = sorted(p for p in folder.iterdir() if p.is_file())
-        return ModelRef(str(folder), artifacts.fingerprint(files, cache), trust_remote_code=config.trust_remote_code)
+        return _refer_folder(path, config, cache)
     if path.exists():
         raise ModelError(f"{path}: a model is a folder (config.json, *.safetensors, tokenizer), this is a file")
     if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
@@ -59,15 +58,36 @@ def refer(config: ModelConfig, cache: Path | None = None) -> ModelRef:
     return ModelRef(config.path, artifacts.sha256_text(f"hub:{config.path}@{config.revision}"), config.revision, config.trust_remote_code)
 
 
+def _refer_folder(path: Path, config: ModelConfig, cache: Path | None) -> ModelRef:
+    """A plain model folder, or the artifact of a stage that made one, which has the digest of its manifest."""
+    is_inside = path.name == "model" and not (path / artifacts.MANIFEST).exists()
+    outer = path.parent if is_inside else path
+    manifest = artifacts.Manifest.read(outer) if (outer / artifacts.MANIFEST).exists() else None
+    if manifest and any(name.startswith("model/") for name in manifest.files):
+        if problem := Artifact(outer, manifest).check():
+            raise ArtifactError(f"{problem}; make the model again")
+        return ModelRef(str(outer / "model"), manifest.digest, trust_remote_code=config.trust_remote_code)
+    if not (path / "config.json").exists():
+        raise ModelError(f"{path}: not a model folder (no config.json)")
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix != ".md" and not p.name.startswith("."))
+    return ModelRef(str(path), artifacts.fingerprint(files, cache), trust_remote_code=config.trust_remote_code)
+
+
 def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, or a `ModelError` that says what is missing."""
     from transformers import AutoTokenizer
 
     where = ref.locate()
-    if os.path.isdir(where) and not any((Path(where) / f).exists() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")):
-        raise ModelError(f"{where}: a model folder without a tokenizer; copy the files of its base model there (tokenizer.json, tokenizer_config.json)")
+    if os.path.isdir(where) and not any(
+        (Path(where) / f).exists() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    ):
+        raise ModelError(
+            f"{where}: a model folder without a tokenizer; copy the files of its base model there (tokenizer.json, tokenizer_config.json)"
+        )
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, revision=ref.revision, trust_remote_code=ref.trust_remote_code)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            where, revision=ref.revision, trust_remote_code=ref.trust_remote_code
+        )
     except Exception as error:  # transformers raises many kinds; the user needs one line
         raise ModelError(f"{where}: its tokenizer cannot be loaded ({_first_line(error)})") from error
     return tokenizer
@@ -78,8 +98,9 @@ def load_chat(ref: ModelRef, template: str) -> ChatFormat:
     if template not in ("zephyr", "tokenizer"):
         try:
             template = Path(template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ModelError(f"{template}: the chat template cannot be read ({error.strerror})") from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise ModelError(f"{template}: the chat template cannot be read ({why}); it is `zephyr`, `tokenizer` or a Jinja file") from None
     return ChatFormat(load_tokenizer(ref), template)
 
 
@@ -113,7 +134,12 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                where, dtype=torch.float32, revision=ref.revision, trust_remote_code=ref.trust_remote_code, attn_implementation=attention, use_safetensors=True
+                where,
+                dtype=torch.float32,
+                revision=ref.revision,
+                trust_remote_code=ref.trust_remote_code,
+                attn_implementation=attention,
+                use_safetensors=True,
             )
     except Exception as error:  # transformers raises many kinds; the user needs one line
         raise ModelError(f"{where}: the model cannot be loaded ({_first_line(error)})") from error
@@ -139,13 +165,29 @@ def _first_line(error: BaseException) -> str:
 
 def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path) -> None:
     """Write a plain model folder: safetensors weights, tokenizer, and the chat template it was trained with."""
+    import transformers
     from transformers import GenerationConfig
 
+    transformers.utils.logging.disable_progress_bar()
     model.generation_config = GenerationConfig(
         eos_token_id=list(chat.stop_ids), pad_token_id=chat.tokenizer.pad_token_id, bos_token_id=chat.tokenizer.bos_token_id
     )
-    model.save_pretrained(out)
-    chat.tokenizer.save_pretrained(out)
+    with os_errors():
+        model.save_pretrained(out)
+        chat.tokenizer.save_pretrained(out)
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """The Rust libraries under transformers say `(os error 28)` in the text of an error of their own; here it is an OSError again."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found.group(1)), os.strerror(int(found.group(1)))) from error
+        raise
 
 
 def count_parameters(model: torch.nn.Module) -> int:

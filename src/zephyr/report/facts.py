@@ -12,14 +12,15 @@ from zephyr.models import registry
 from zephyr.report.numbers import bounds, count, finite, fixed, interval, percent
 
 LABELS = {"base": "base", "dsft": "dSFT", "ddpo": "dDPO"}
-SAFETY = (
-    "Safety was not assessed. Nothing in this run measures whether the model gives harmful, false or biased answers, and nothing in it was done to prevent them."
-)
+SAFETY = "Safety was not assessed: nothing in this run measures whether the model gives harmful, false or biased answers."
 JUDGES = (
     "Language models that judge answers favour verbose ones, and models distilled from them. Agreement with their ratings is "
-    "not the same as being right or useful; the scorer that only counts length is there to compare with."
+    "not the same as being right or useful."
 )
-TUNED = "The student was already instruction-tuned before this run: the base is not a raw language model, and what it could already do is not to this run's credit."
+TUNED = (
+    "The student was already instruction-tuned before this run: the base is not a raw language model, "
+    "and what it could already do is not to this run's credit."
+)
 
 
 def dig(value: object, *keys: str) -> Any:
@@ -79,7 +80,10 @@ class Run:
         """The base as a reader should see it: a local folder by its last name, everything else in full."""
         base = self.base
         local = base is not None and (base.startswith((".", "/", "~")) or base.count("/") > 1)
-        return Path(base).name if base and local else base
+        if base is None or not local:
+            return base
+        parts = Path(base).parts
+        return "/".join(parts[-2:]) if parts[-1] == "model" and len(parts) > 1 else parts[-1]  # `model` alone says nothing
 
     @property
     def known_base(self) -> registry.Packaged | None:
@@ -107,10 +111,9 @@ class Run:
         what = [name for name, stage in (("answers", "complete"), ("ratings", "rate")) if self.result(stage, "replayed") is True]
         if not what:
             return None
-        names = " and ".join(what)
         return (
-            f"The {names} the feedback is made of are replayed from recorded texts, not live models: no teacher was asked during "
-            f"this run, and the time of {'these stages' if len(what) > 1 else 'this stage'} says nothing of what asking one would take."
+            f"The {' and '.join(what)} that the feedback is made of are replayed from recorded texts, not live models: "
+            "no teacher was asked for them during this run."
         )
 
     def limits(self) -> list[str]:
@@ -156,7 +159,9 @@ def accuracy_sentence(run: Run) -> str:
     else:
         verdict = "the interval includes one half, which is chance"
     shown = f" {interval(ends, percent)}" if ends else ""
-    return f"The dDPO reward orders {percent(value)}{shown} of the test pairs as the ratings do: {verdict}."
+    length = finite(run.result("evaluate", "reward_accuracy", "length", "accuracy"))
+    beside = f" A scorer that only counts length gets {percent(length)}." if length is not None else ""
+    return f"The dDPO reward orders {percent(value)}{shown} of the test pairs as the ratings do: {verdict}.{beside}"
 
 
 def rows_out(manifest: Manifest) -> str:

@@ -30,15 +30,18 @@ READERS = {
     "reference": ("dpo",),
     "dpo": ("evaluate",),
 }
+# the stage to whose box the arrow to the right of a box points
+BESIDE = {"curate": "sft", "complete": "rate", "rate": "binarize", "reference": "dpo", "dpo": "evaluate"}
 
 
 @dataclass(frozen=True)
 class Box:
-    """A stage in the drawing; one that is not part of the run has no facts."""
+    """A stage in the drawing; one that is not part of the run has no facts. `leads_on`: the arrow to its right is one that data took."""
 
     stage: str
     makes: str
     present: bool
+    leads_on: bool = False
     readers: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     digest: str = ""
@@ -46,23 +49,39 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line that carries one artifact to several stages.
+
+    Attributes:
+        carries: what, in words.
+        short_by: how many columns before the last it could reach it ends.
+        drops: for each stage it reaches, how many columns that is before its end.
+    """
+
+    carries: str
+    short_by: int
+    drops: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Flow:
-    """The boxes, and what the two lines that join them carry ("" where nothing flows)."""
+    """The boxes, and the lines that join them: the model above, the pairs below; None where nothing flows."""
 
     boxes: tuple[Box, ...]
-    model: str
-    pairs: str
+    model: Line | None
+    pairs: Line | None
 
 
 def flow(run: Run, order: Sequence[str]) -> Flow:
     """The drawing of a run: every stage of the path, those that are not part of it too."""
-    wanted = [name for name in ("reference", "dpo", "evaluate") if name in run.artifacts]
-    model = "dSFT model" if "sft" in run.artifacts else "base model"
-    return Flow(
-        tuple(_box(run, stage) for stage in order if stage in MAKES),
-        model if wanted else "",
-        "preference pairs" if "binarize" in run.artifacts and wanted else "",
-    )
+    model = _line(run, "dSFT model" if "sft" in run.artifacts else "base model", READERS["sft"])
+    pairs = _line(run, "preference pairs", READERS["binarize"]) if "binarize" in run.artifacts else None
+    return Flow(tuple(_box(run, stage) for stage in order if stage in MAKES), model, pairs)
+
+
+def _line(run: Run, carries: str, readers: Sequence[str]) -> Line | None:
+    reached = [i for i, name in enumerate(readers) if name in run.artifacts]
+    return Line(carries, len(readers) - 1 - reached[-1], tuple(reached[-1] - i for i in reached)) if reached else None
 
 
 def _box(run: Run, stage: str) -> Box:
@@ -77,7 +96,16 @@ def _box(run: Run, stage: str) -> Box:
     ]
     lost = sum(manifest.dropped.values())
     readers = tuple(name for name in READERS.get(stage, ()) if name in run.artifacts)
-    return Box(stage, MAKES[stage], True, readers, tuple(f for f in facts if f[1]), manifest.digest[:8], f"{count(lost)} dropped" if lost else "")
+    return Box(
+        stage,
+        MAKES[stage],
+        True,
+        BESIDE.get(stage) in run.artifacts,
+        readers,
+        tuple(f for f in facts if f[1]),
+        manifest.digest[:8],
+        f"{count(lost)} dropped" if lost else "",
+    )
 
 
 def _out(manifest: Manifest) -> list[tuple[str, str]]:

@@ -53,7 +53,11 @@ def render(recipe_name: str, title: str, artifacts: Mapping[str, Artifact], *, o
     """
     run = Run({stage: artifacts[stage] for stage in order if stage in artifacts})
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("zephyr", "report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("zephyr", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
         recipe=recipe_name,
@@ -78,7 +82,9 @@ def render(recipe_name: str, title: str, artifacts: Mapping[str, Artifact], *, o
         limits=run.limits(),
         settings=[(stage, _yaml(a.manifest.config)) for stage, a in run.artifacts.items()],
         lineage=tables.lineage(run, order),
-        environments=[(stage, ", ".join(f"{k} {v}" for k, v in sorted(a.manifest.environment.items()))) for stage, a in run.artifacts.items()],
+        environments=[
+            (stage, ", ".join(f"{k} {v}" for k, v in sorted(a.manifest.environment.items()))) for stage, a in run.artifacts.items()
+        ],
         version=", ".join(sorted({a.manifest.zephyr for a in run.artifacts.values() if a.manifest.zephyr})) or __version__,
         missing=MISSING,
     )
@@ -154,7 +160,7 @@ def _charts(run: Run) -> list[tuple[plots.Chart, Markup]]:
         charts += plots.sft_charts(run.artifacts["sft"].log())
     if "dpo" in run.artifacts:
         charts += plots.dpo_charts(run.artifacts["dpo"].log())
-    return [(chart, Markup(chart.svg())) for chart in charts]  # noqa: S704 - drawn from numbers and our own labels
+    return [(chart, Markup(chart.svg())) for chart in charts]  # drawn from numbers and our own labels
 
 
 def _samples(run: Run) -> list[Sample]:

@@ -23,7 +23,15 @@ MAX_POINTS = 240  # of a curve; a longer one is drawn as the means of equal stre
 LN_2 = math.log(2)
 
 # stand-ins that matplotlib can draw with, and the CSS variables they become
-COLOURS = {"ink": "#010101", "muted": "#020202", "grid": "#030303", "dsft": "#040404", "ddpo": "#050505", "chosen": "#060606", "rejected": "#070707"}
+COLOURS = {
+    "ink": "#010101",
+    "muted": "#020202",
+    "grid": "#030303",
+    "dsft": "#040404",
+    "ddpo": "#050505",
+    "chosen": "#060606",
+    "rejected": "#070707",
+}
 
 Point = tuple[float, float]
 
@@ -87,7 +95,12 @@ def dpo_charts(log: Sequence[Row]) -> list[Chart]:
     return _charts(
         _chart(log, "dpo-loss", "dDPO loss", "nats per pair", {"loss": ("loss", "ddpo")}, guide=(LN_2, "ln 2: no preference yet")),
         _chart(
-            log, "accuracy", "Reward accuracy", "share of pairs with the chosen answer ahead", {"accuracy": ("accuracy", "ddpo")}, guide=(0.5, "chance")
+            log,
+            "accuracy",
+            "Reward accuracy",
+            "share of pairs with the chosen answer ahead",
+            {"accuracy": ("accuracy", "ddpo")},
+            guide=(0.5, "chance"),
         ),
         _chart(log, "margin", "Reward margin", "reward of chosen minus rejected", {"margin": ("margin", "ddpo")}, guide=(0.0, "")),
         _chart(log, "logps", "Log-probabilities", "nats, summed over an answer", {f"{n}_logp": (n, colour) for n, colour in pair}),
@@ -137,7 +150,7 @@ def _epoch_ends(log: Sequence[Row]) -> tuple[float, ...]:
 
 # --- drawing ---------------------------------------------------------------------------------------------------
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 12,
     "font.family": "DejaVu Sans",
@@ -169,7 +182,10 @@ def draw(chart: Chart) -> str:
     from matplotlib.ticker import MaxNLocator
 
     # a Figure of its own, not pyplot: no global state, no window system
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "svg.hashsalt": chart.name}):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own matplotlibrc changes nothing
+        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams["svg.hashsalt"] = chart.name
         figure = Figure(figsize=(5.0, 3.2))  # 360 by 230 points: the width of a phone, and of a third of a wide page
         canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
@@ -179,7 +195,7 @@ def draw(chart: Chart) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         out = io.StringIO()
-        canvas.print_svg(out, metadata={"Date": None})
+        canvas.print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return _as_element(out.getvalue(), chart)
 
 
@@ -195,7 +211,9 @@ def _decorate(axes: Axes, chart: Chart) -> None:
     if chart.guide:
         value, meaning = chart.guide
         axes.axhline(value, color=COLOURS["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.annotate(meaning, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 4), textcoords="offset points", ha="right", fontsize=11)
+        axes.annotate(
+            meaning, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 4), textcoords="offset points", ha="right", fontsize=11
+        )
 
 
 def _line(axes: Axes, curve: Curve) -> None:
@@ -215,6 +233,7 @@ def _as_element(text: str, chart: Chart) -> str:
     text = re.sub(r'\bid="', f'id="{chart.name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{chart.name}-", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for name, stand_in in COLOURS.items():
         text = text.replace(stand_in, f"var(--{name})")
     head, _, body = text.partition(">")

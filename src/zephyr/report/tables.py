@@ -39,6 +39,10 @@ def _text(label: str) -> Column:
     return Column(label, "text")
 
 
+def _words(value: object) -> str:
+    return value if isinstance(value, str) and value else MISSING
+
+
 @dataclass(frozen=True)
 class _Measured:
     label: str
@@ -58,7 +62,7 @@ def _whiskers(rows: Sequence[_Measured], scale: tuple[float, float] | None, mark
         pad = (max(wide) - min(wide)) * 0.08 or 1.0
         scale = (min(wide) - pad, max(wide) + pad)
     return [
-        Markup(whisker(value, ends, scale, mark, row.colour)) if value is not None else ""  # noqa: S704 - made of numbers and our names
+        Markup(whisker(value, ends, scale, mark, row.colour)) if value is not None else ""  # made of numbers and our names
         for row, (value, ends) in zip(rows, found, strict=True)
     ]
 
@@ -66,9 +70,9 @@ def _whiskers(rows: Sequence[_Measured], scale: tuple[float, float] | None, mark
 def _interval_table(
     rows: Sequence[_Measured], heading: str, form: Callable[[object], str], scale: tuple[float, float] | None, mark: float | None
 ) -> tuple[tuple[Column, ...], list[tuple[str, ...]]]:
-    plots = _whiskers(rows, scale, mark)
-    columns = (Column(heading), Column("95% interval"), Column("", "plot"))
-    return columns, [(form(row.value), interval(row.ends, form), plot) for row, plot in zip(rows, plots, strict=True)]
+    pictures = _whiskers(rows, scale, mark)
+    columns = (Column(heading), Column("95% interval"), Column("0 to 100%" if scale == (0.0, 1.0) else "", "plot"))
+    return columns, [(form(row.value), interval(row.ends, form), plot) for row, plot in zip(rows, pictures, strict=True)]
 
 
 def nll(run: Run) -> Table | None:
@@ -87,8 +91,8 @@ def nll(run: Run) -> Table | None:
         "Negative log-likelihood of the test dialogues",
         (_text("model"), *columns, Column("tokens"), Column("dialogues"), _text("chat format")),
         tuple(rows),
-        "Lower is better; only what the assistant says counts. The base is given the chat format that suits it better, its own or the run's. "
-        "The intervals are over dialogues.",
+        "Lower is better; only what the assistant says counts. The base is given the chat format that suits it better, "
+        "its own or the run's. The intervals are over dialogues.",
     )
 
 
@@ -111,14 +115,15 @@ def reward_accuracy(run: Run) -> Table | None:
     measured = [_Measured(label, "muted" if k == "length" else k, dig(found[k], "accuracy"), dig(found[k], "ci95")) for k, label in scorers]
     columns, cells = _interval_table(measured, "accuracy", percent, (0.0, 1.0), 0.5)
     rows = [
-        (m.label, *c, count(dig(found[k], "pairs")), count(dig(found[k], "prompts"))) for (k, _), m, c in zip(scorers, measured, cells, strict=True)
+        (m.label, *c, count(dig(found[k], "pairs")), count(dig(found[k], "prompts")))
+        for (k, _), m, c in zip(scorers, measured, cells, strict=True)
     ]
     return Table(
         "Accuracy of the implicit reward on the test prompts",
         (_text("scorer"), *columns, Column("pairs"), Column("prompts")),
         tuple(rows),
-        "Over all pairs of a prompt's answers whose ratings differ: how often the better rated answer has the higher reward, β × the log-probability "
-        "it gained from one model to the next. One half is chance (the tick on the scale). The intervals are over prompts, not pairs.",
+        "Over all pairs of a prompt's answers whose ratings differ: how often the better rated answer has the higher reward, "
+        "β × the log-probability it gained from one model to the next. One half is chance. The intervals are over prompts, not pairs.",
     )
 
 
@@ -158,9 +163,9 @@ def benchmarks(run: Run) -> Table | None:
     names = [n for n in LABELS if any(n in (by_model or {}) for by_model in found.values())]
     rows = []
     for task in sorted(found):
-        one = next((found[task][n] for n in names if n in found[task]), {})
+        one: Any = next((found[task][n] for n in names if n in found[task]), {})
         scores = [_score(dig(found[task], n)) for n in names]
-        rows.append((task, str(dig(one, "metric") or DASH), count(dig(one, "n")), *scores))
+        rows.append((task, _words(dig(one, "metric")), count(dig(one, "n")), *scores))
     heads = (_text("task"), _text("metric"), Column("items"), *(Column(LABELS[n]) for n in names))
     return Table("Academic tasks", heads, tuple(rows), "± one standard error. No chat template is applied.")
 
@@ -182,8 +187,11 @@ def training(run: Run) -> Table | None:
             (
                 label,
                 count(dig(r, "steps")),
-                *(general(dig(s, key)) if finite(dig(s, key)) is not None else DASH for key in ("epochs", "batch_size", "learning_rate", "beta")),
-                str(dig(r, "dtype") or MISSING),
+                *(
+                    general(dig(s, key)) if finite(dig(s, key)) is not None else DASH
+                    for key in ("epochs", "batch_size", "learning_rate", "beta")
+                ),
+                _words(dig(r, "dtype")),
                 count(dig(r, "tokens_per_second")),
                 memory(dig(r, "peak_memory_bytes")),
                 fixed(dig(r, "final_test", "loss")),
@@ -191,9 +199,11 @@ def training(run: Run) -> Table | None:
         )
     if not rows:
         return None
-    heads = [Column(h) for h in ("steps", "epochs", "batch", "learning rate", "β", "number format", "tokens/s", "peak memory", "final test loss")]
+    heads = [
+        Column(h) for h in ("steps", "epochs", "batch", "learning rate", "β", "number format", "tokens/s", "peak memory", "final test loss")
+    ]
     heads[5] = _text("number format")
-    return Table("Training", (_text("stage"), *heads), tuple(rows), "Loss: nats per learnt token (dSFT), nats per pair (dDPO).")
+    return Table("How it was trained", (_text("stage"), *heads), tuple(rows), "Loss: nats per learnt token (dSFT), nats per pair (dDPO).")
 
 
 def ratings(run: Run) -> Table | None:
@@ -205,7 +215,12 @@ def ratings(run: Run) -> Table | None:
     rows = tuple((n, fixed(dig(found[n], "mean"), 2), fixed(dig(found[n], "overall"), 2), count(dig(found[n], "n"))) for n in names)
     unparsed = finite(run.result("rate", "unparsed"))
     note = "" if unparsed is None else f"Replies of the teacher that could not be read: {count(unparsed)}."
-    return Table("Mean rating of each model's answers", (_text("model"), Column("aspects, 1–5"), Column("overall, 1–10"), Column("answers")), rows, note)
+    return Table(
+        "Mean rating of each model's answers",
+        (_text("model"), Column("aspects, 1–5"), Column("overall, 1–10"), Column("answers")),
+        rows,
+        note,
+    )
 
 
 def feedback(run: Run) -> Table | None:
@@ -225,7 +240,10 @@ def feedback(run: Run) -> Table | None:
 def dropped(run: Run, order: Sequence[str]) -> Table | None:
     """What was left out and why, by stage; None where nothing was."""
     rows = [
-        (stage, reason, count(n)) for stage in order if (m := run.manifest(stage)) for reason, n in sorted(m.dropped.items(), key=lambda i: (-i[1], i[0]))
+        (stage, reason, count(n))
+        for stage in order
+        if (m := run.manifest(stage))
+        for reason, n in sorted(m.dropped.items(), key=lambda i: (-i[1], i[0]))
     ]
     clean = [stage for stage in order if (m := run.manifest(stage)) and not m.dropped]
     note = f"Nothing was dropped by {', '.join(clean)}." if clean else ""
@@ -251,15 +269,25 @@ def cost(run: Run, order: Sequence[str]) -> Table | None:
         )
         for m in manifests
     )
-    heads = (_text("stage"), Column("rows in", minor=True), Column("rows out", "text", minor=True), Column("tokens"), Column("time"), Column("", "plot"))
+    heads = (
+        _text("stage"),
+        Column("rows in", minor=True),
+        Column("rows out", "text", minor=True),
+        Column("tokens"),
+        Column("time"),
+        Column("", "plot"),
+    )
     note = "Tokens are those that a model of ours read in training or scoring, and those that teachers wrote."
+    if run.setting("sft", "sft", "packing") is True:
+        note += " The rows out of sft are packed sequences."
+    if replaying := [stage for stage in ("complete", "rate") if run.result(stage, "replayed") is True]:
+        note += f" The time of {' and '.join(replaying)} is that of reading recorded texts; asking a teacher would take longer."
     return Table("Stages in the order in which they run", heads, rows, note, ("in all", "", "", count(tokens), duration(seconds), ""))
 
 
 def _bar(share: float) -> str:
-    return Markup(  # noqa: S704 - made of a number
-        f'<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false"><rect width="{100 * share:.2f}" height="8"/></svg>'
-    )
+    shape = 'class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false"'
+    return Markup(f'<svg {shape}><rect width="{100 * share:.2f}" height="8"/></svg>')  # made of a number
 
 
 def lineage(run: Run, order: Sequence[str]) -> Table | None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zephyr.recipe import DataSource, ModelConfig
+from zephyr.recipe import DataSource, ModelConfig, TeacherConfig
 
 if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class From:
-    """What another stage of the run makes."""
+    """What another stage of the run makes; with `whole`, its counts and logs too, not the rows or the model alone."""
 
     stage: str
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,15 @@ class Inputs:
 
     data: Mapping[str, Sequence[DataSource]]
     models: Mapping[str, ModelRef]
+
+
+def template_file(chat_template: str) -> dict[str, list[DataSource]]:
+    """The file of a chat template that is one: what it says is an input, not its name alone."""
+    return {} if chat_template in ("zephyr", "tokenizer") else {"chat template": [DataSource(path=chat_template)]}
+
+
+def teacher_inputs(name: str, config: TeacherConfig) -> tuple[dict[str, list[DataSource]], dict[str, ModelConfig]]:
+    """(data, models) that a teacher reads: the recording of one that replays, the model of one that thinks."""
+    if config.kind == "replay":
+        return {name: config.recordings()}, {}
+    return {}, {name: ModelConfig(path=config.path, chat_template="tokenizer")}

@@ -48,9 +48,7 @@ def parse(row: Mapping[str, Any]) -> RatedPrompt | Preference:
 
 
 def _identity(record: RatedPrompt | Preference) -> object:
-    if isinstance(record, Preference):  # one prompt may have several pairs
-        return (record.prompt_id, record.chosen[-1]["content"], record.rejected[-1]["content"])
-    return record.prompt_id
+    return record.pair_id if isinstance(record, Preference) else record.prompt_id  # one prompt may have several pairs
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
@@ -101,9 +99,10 @@ def binarize(record: RatedPrompt, where: str, config: Config, out: Draft) -> Pre
         return seeded_unit(config.seed, purpose, record.prompt_id, c.model, c.response)
 
     top, chosen = max(scored, key=lambda sc: (sc[0], -tie_break(sc[1], "chosen")))
-    others = [(s, c) for s, c in scored if s < top and c.response.strip() != chosen.response.strip()]
+    lower = [(s, c) for s, c in scored if s < top]
+    others = [(s, c) for s, c in lower if c.response.strip() != chosen.response.strip()]
     if not others:
-        out.drop("all answers tie", where, record.row())
+        out.drop("every answer that scores less says the same as the best" if lower else "all answers tie", where, record.row())
         return None
     if config.rejected == "lowest":
         low, rejected = min(others, key=lambda sc: (sc[0], tie_break(sc[1], "rejected")))

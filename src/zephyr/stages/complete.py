@@ -8,9 +8,9 @@ from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.progress import bar
-from zephyr.recipe import CompleteConfig, Invalid, Recipe, Section, Share, TeacherConfig
+from zephyr.recipe import CompleteConfig, DataSource, Invalid, ModelConfig, Recipe, Section, Share, TeacherConfig
 from zephyr.records import Completion, RatedPrompt, parse_prompt, seeded_unit
-from zephyr.stages import Inputs, Needs
+from zephyr.stages import Inputs, Needs, teacher_inputs
 from zephyr.teachers import Request, make_teacher
 
 VERSION = 1
@@ -38,9 +38,15 @@ def configure(recipe: Recipe) -> Config:
 
 
 def needs(recipe: Recipe) -> Needs:
-    """The prompts, and the files that replaying teachers read."""
+    """The prompts, and what the teachers read: recordings, or models."""
     section = _section(recipe)
-    return Needs(data={"prompts": section.prompts, **{f"teacher {name}": t.recordings() for name, t in section.pool.items()}})
+    data: dict[str, list[DataSource]] = {"prompts": section.prompts}
+    models: dict[str, ModelConfig] = {}
+    for name, teacher in section.pool.items():
+        its_data, its_models = teacher_inputs(f"teacher {name}", teacher)
+        data.update(its_data)
+        models.update(its_models)
+    return Needs(data=data, models=models)
 
 
 def draw(pool: list[str], count: int, seed: int, prompt_id: str) -> list[str]:
@@ -59,7 +65,9 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         for name, teacher_config in sorted(config.pool.items()):
             teacher = make_teacher(name, teacher_config, config.seed)
             requests = [
-                Request("complete", pid, ({"role": "user", "content": prompts[pid].prompt},)) for pid, names in drawn.items() if name in names
+                Request("complete", pid, ({"role": "user", "content": prompts[pid].prompt},))
+                for pid, names in drawn.items()
+                if name in names
             ]
             for reply in teacher.answer(requests):
                 answers[reply.request.prompt_id][name] = Completion(name, reply.text, finish_reason=reply.finish_reason)

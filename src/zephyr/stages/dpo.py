@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from typing import TypeGuard
+
 from zephyr import sources
-from zephyr.artifacts import Draft
+from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError
 from zephyr.recipe import DPOConfig, Recipe, Section, TrainConfig
 from zephyr.records import parse_preference
-from zephyr.stages import From, Inputs, Needs
+from zephyr.stages import From, Inputs, Needs, template_file
 
 VERSION = 1
 
@@ -31,7 +35,7 @@ def configure(recipe: Recipe) -> Config:
 def needs(recipe: Recipe) -> Needs:
     """The preferences, the reference's log-probabilities of them, and the model to start from."""
     return Needs(
-        data={"preferences": From("binarize"), "references": From("reference")},
+        data={"preferences": From("binarize"), "references": From("reference"), **template_file(configure(recipe).chat_template)},
         models={"policy": From("sft") if recipe.sft else recipe.model},
     )
 
@@ -41,24 +45,65 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     by_split = sources.collect(
         inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0, identity=lambda p: p.pair_id
     )
+    known = _references(config, inputs)
     from zephyr.models import load
     from zephyr.train import encode, session
     from zephyr.train.tasks import DPO, Pair
 
-    known = {
-        str(row["pair_id"]): (float(row["ref_chosen_logps"]), float(row["ref_rejected_logps"]))
-        for source in inputs.data["references"]
-        for _, _, row in sources.rows(source)
-    }
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
 
     def with_references(split: str) -> list[Pair]:
         encoded = encode.pairs(by_split[split], chat, config.dpo.max_length, config.dpo.max_prompt_length, out)
         unknown = [p.id for p in encoded if p.id not in known]
         if unknown:
-            raise DataError(f"{len(unknown)} pairs have no reference log-probabilities (first: {unknown[0]}); run `zephyr reference` on these preferences")
+            raise DataError(
+                f"{len(unknown)} pairs have no reference log-probabilities (first: {unknown[0]}); run `zephyr reference` on these preferences"
+            )
         return [Pair(p.id, p.chosen, p.rejected, *known[p.id]) for p in encoded]
 
     train, test = with_references("train"), with_references("test")
     model = load.load_model(inputs.models["policy"])
     session.fit(model, chat, DPO(config.dpo.beta), config.dpo, config.train, train, test, seed=config.seed, out=out, label="dDPO")
+
+
+def _references(config: Config, inputs: Inputs) -> dict[str, tuple[float, float]]:
+    """Log-probabilities of chosen and rejected by pair.
+
+    Raises:
+        DataError: they are of another model, chat template or length than the training will use, or not numbers.
+    """
+    known: dict[str, tuple[float, float]] = {}
+    for source in inputs.data["references"]:
+        _refuse_others(source.path, config, inputs)
+        for where, _, row in sources.rows(source):
+            name, chosen, rejected = row.get("pair_id"), row.get("ref_chosen_logps"), row.get("ref_rejected_logps")
+            if not (isinstance(name, str) and _is_finite(chosen) and _is_finite(rejected)):
+                raise DataError(
+                    f"{where}: not a row of `zephyr reference` (a text `pair_id`, finite `ref_chosen_logps` and `ref_rejected_logps`)"
+                )
+            known[name] = (chosen, rejected)
+    return known
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _refuse_others(path: str, config: Config, inputs: Inputs) -> None:
+    """An artifact says what it was computed with; of rows in a plain file nothing is known."""
+    manifest = Manifest.read(Path(path))
+    if manifest is None:
+        return
+    if manifest.stage != "reference":
+        raise DataError(f"{path}: holds what {manifest.stage} made, not reference log-probabilities; run `zephyr reference`")
+    model = manifest.parents["policy"]
+    if model["digest"] != inputs.models["policy"].digest:
+        raise DataError(
+            f"{path}: the reference log-probabilities are of another model ({model['path']}); run `zephyr reference` with this one"
+        )
+    wanted = {"chat_template": config.chat_template, "max_length": config.dpo.max_length, "max_prompt_length": config.dpo.max_prompt_length}
+    for name, value in wanted.items():
+        if manifest.config.get(name) != value:
+            raise DataError(
+                f"{path}: the reference log-probabilities were computed with {name} {manifest.config.get(name)!r}, not {value!r}; run `zephyr reference` again"
+            )

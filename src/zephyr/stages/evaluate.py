@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
-from zephyr.artifacts import Draft
-from zephyr.recipe import DataSource, EvaluateConfig, Recipe, Section, TrainConfig
-from zephyr.records import Dialogue, Message, Preference, RatedPrompt, Row, parse_dialogue, parse_preference, parse_rated_prompt, seeded_unit
-from zephyr.stages import From, Inputs, Needs
+from zephyr.artifacts import Draft, canonical
+from zephyr.errors import DataError, ModelError, UsageError
+from zephyr.recipe import BinarizeConfig, DataSource, DPOConfig, EvaluateConfig, Recipe, Section, SFTConfig, TrainConfig
+from zephyr.records import (
+    Dialogue,
+    Message,
+    Preference,
+    RatedPrompt,
+    Row,
+    parse_dialogue,
+    parse_preference,
+    parse_rated_prompt,
+    seeded_unit,
+)
+from zephyr.stages import From, Inputs, Needs, template_file
 
 if TYPE_CHECKING:
     from zephyr.evals.preference import Group
@@ -31,38 +43,52 @@ class Config(Section):
     evaluate: EvaluateConfig
     beta: float
     score: str
+    max_dialogue_length: int
     max_length: int
     max_prompt_length: int
 
 
+def config_of(
+    seed: int,
+    chat_template: str,
+    train: TrainConfig,
+    evaluate: EvaluateConfig,
+    sft: SFTConfig | None,
+    binarize: BinarizeConfig | None,
+    dpo: DPOConfig | None,
+) -> Config:
+    """Settings of this stage from the sections they come from; what the run does not have is as in the paper."""
+    sft, binarize, dpo = sft or SFTConfig(), binarize or BinarizeConfig(), dpo or DPOConfig()
+    return Config(
+        seed=seed,
+        chat_template=chat_template,
+        train=train,
+        evaluate=evaluate,
+        beta=dpo.beta,
+        score=binarize.score,
+        max_dialogue_length=sft.max_length,
+        max_length=dpo.max_length,
+        max_prompt_length=dpo.max_prompt_length,
+    )
+
+
 def configure(recipe: Recipe) -> Config:
     """The settings of this stage in a recipe."""
-    assert recipe.evaluate is not None
-    dpo = recipe.dpo
-    return Config(
-        seed=recipe.seed,
-        chat_template=recipe.model.chat_template,
-        train=recipe.train,
-        evaluate=recipe.evaluate,
-        beta=dpo.beta if dpo else 0.1,
-        score=recipe.binarize.score if recipe.binarize else "mean",
-        max_length=dpo.max_length if dpo else 1024,
-        max_prompt_length=dpo.max_prompt_length if dpo else 512,
-    )
+    r = recipe
+    assert r.evaluate is not None
+    return config_of(r.seed, r.model.chat_template, r.train, r.evaluate, r.sft, r.binarize, r.dpo)
 
 
 def needs(recipe: Recipe) -> Needs:
     """The models there are, and the test rows of dialogues and of rated answers (or of pairs, where there are no ratings)."""
     assert recipe.evaluate is not None
-    data: dict[str, From | Sequence[DataSource]] = {}
+    data: dict[str, From | Sequence[DataSource]] = {**benchmark_files(recipe.evaluate), **template_file(recipe.model.chat_template)}
     if recipe.curate:
         data["dialogues"] = From("curate")
     if recipe.rate:
         data["ratings"] = From("rate")
     elif recipe.binarize:
         data["ratings"] = From("binarize")
-    for name, path in {**recipe.evaluate.benchmarks, **{f"{k} few-shot": v for k, v in recipe.evaluate.fewshot.items()}}.items():
-        data[f"benchmark {name}"] = [DataSource(path=path)]
     models: dict[str, Any] = {"base": recipe.model}
     if recipe.sft:
         models["dsft"] = From("sft")
@@ -71,20 +97,38 @@ def needs(recipe: Recipe) -> Needs:
     return Needs(data=data, models=models)
 
 
+def benchmark_files(config: EvaluateConfig) -> dict[str, list[DataSource]]:
+    """The files of the academic tasks and of their few-shot examples."""
+    items = {f"benchmark {task}": [DataSource(path=path)] for task, path in config.benchmarks.items()}
+    return {**items, **{f"benchmark {task} few-shot": [DataSource(path=path)] for task, path in config.fewshot.items()}}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What every model is measured on, the same rows for all."""
+
+    dialogues: list[Dialogue]
+    groups: list[Group]
+    asked: list[Group]
+
+
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Measure every model, one in memory at a time."""
-    dialogues, groups = _encodable(_test_dialogues(inputs, out), _test_groups(inputs, config, out), inputs, config, out)
-    asked = _pick(groups, config)
+    from zephyr.models import load
+
     names = [name for name in MODELS if name in inputs.models]
-    looks = {name: _look(name, inputs.models[name], config, dialogues, groups, asked, out) for name in names}
+    # the base speaks our template (and its own, where it has one); what we trained speaks what it was trained with
+    chats = {name: load.load_chat(inputs.models[name], config.chat_template if name == "base" else "tokenizer") for name in names}
+    rows = _test_rows(inputs, chats, config, out)
+    looks = {name: _look(name, inputs.models[name], chats[name], rows, config, out) for name in names}
     results: dict[str, Any] = {"models": names}
-    if dialogues:
+    if rows.dialogues:
         results["nll"] = {name: look["nll"] for name, look in looks.items()}
-    if groups:
-        results.update(_preferences(groups, looks, config))
-    if asked:
+    if rows.groups:
+        results.update(_preferences(rows.groups, looks, config))
+    if rows.asked:
         results["lengths"] = {name: look["lengths"] for name, look in looks.items()}
-        out.write_rows("samples", [_sample(group, i, looks) for i, group in enumerate(asked)])
+        out.write_rows("samples", [_sample(group, i, looks) for i, group in enumerate(rows.asked)])
     if config.evaluate.benchmarks:
         results["benchmarks"] = {
             task: {name: look["benchmarks"][task] for name, look in looks.items()} for task in sorted(config.evaluate.benchmarks)
@@ -92,10 +136,55 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     out.manifest.results = results
     folder = out.path / "data"
     folder.mkdir(exist_ok=True)
-    (folder / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True), encoding="utf-8")
+    (folder / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
 # --- what is measured on ---------------------------------------------------------------------------------------
+
+
+def _test_rows(inputs: Inputs, chats: Mapping[str, ChatFormat], config: Config, out: Draft) -> _Rows:
+    from zephyr.text.chat import describe
+
+    distinct = list({canonical(dict(describe(chat))): chat for chat in chats.values()}.values())
+    dialogues = _fitting(_test_dialogues(inputs, out), distinct, config, out)
+    groups = [g for g in _test_groups(inputs, config, out) if _can_be_said(g, distinct, out)]
+    return _Rows(dialogues, groups, _pick(groups, config))
+
+
+def _fitting(dialogues: Sequence[Dialogue], chats: Sequence[ChatFormat], config: Config, out: Draft) -> list[Dialogue]:
+    """Dialogues without the last exchanges that are too long, for every model the same; what no model can read is dropped."""
+    from zephyr.train.encode import TOO_LONG, shortened, unencodable
+
+    kept = []
+    for d in dialogues:
+        try:
+            messages = shortened(d.messages, lambda turns: all(len(c.encode(turns).ids) <= config.max_dialogue_length for c in chats))
+        except DataError as error:
+            out.drop(unencodable(error), f"prompt {d.prompt_id[:16]}", d.row())
+            continue
+        if messages is None:
+            out.drop(TOO_LONG, f"prompt {d.prompt_id[:16]}", d.row())
+            continue
+        kept.append(replace(d, messages=messages))
+    return kept
+
+
+def _can_be_said(group: Group, chats: Sequence[ChatFormat], out: Draft) -> bool:
+    from zephyr.train.encode import unencodable
+
+    try:
+        for chat in chats:
+            for text, _ in group.answers:
+                chat.encode_pair(_turns(group, text))
+    except DataError as error:
+        row = {"prompt": group.prompt, "answers": [text for text, _ in group.answers]}
+        out.drop(unencodable(error), f"prompt {group.prompt_id[:16]}", row)
+        return False
+    return True
+
+
+def _turns(group: Group, answer: str) -> tuple[Message, ...]:
+    return (*group.context, Message(role="assistant", content=answer))
 
 
 def _test_dialogues(inputs: Inputs, out: Draft) -> list[Dialogue]:
@@ -105,7 +194,7 @@ def _test_dialogues(inputs: Inputs, out: Draft) -> list[Dialogue]:
     return [item.record for item in found["test"]]
 
 
-def _parse_rated(row: Row) -> RatedPrompt | Preference:
+def _parse_rated(row: Mapping[str, Any]) -> RatedPrompt | Preference:
     return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
 
 
@@ -130,7 +219,9 @@ def _test_groups(inputs: Inputs, config: Config, out: Draft) -> list[Group]:
             context = record.chosen[:-1]
         else:
             context = ({"role": "user", "content": record.prompt},)
-            answers = [(c.response, s) for c in record.completions if c.response.strip() and (s := _score(c.rating, config.score)) is not None]
+            answers = [
+                (c.response, s) for c in record.completions if c.response.strip() and (s := _score(c.rating, config.score)) is not None
+            ]
         if len(answers) > 1:
             groups.append(Group(record.prompt_id, record.prompt, record.category, context, tuple(answers)))
     return groups
@@ -141,28 +232,6 @@ def _score(rating: Any, score: str) -> float | None:
         return None
     value = rating.mean if score == "mean" else rating.overall_score
     return None if value is None else float(value)
-
-
-def _encodable(
-    dialogues: list[Dialogue], groups: list[Group], inputs: Inputs, config: Config, out: Draft
-) -> tuple[list[Dialogue], list[Group]]:
-    """Without the rows that hold a control token of the tokenizer, for every model the same."""
-    from zephyr.errors import DataError
-    from zephyr.models import load
-    from zephyr.train.encode import unencodable
-
-    chat = load.load_chat(inputs.models["base"], config.chat_template)
-
-    def fine(prompt_id: str, turns: Sequence[Message]) -> bool:
-        try:
-            chat.refuse_control_tokens(turns)
-        except DataError as error:
-            out.drop(unencodable(error), f"prompt {prompt_id[:16]}", {"messages": list(turns)})
-            return False
-        return True
-
-    kept = [g for g in groups if fine(g.prompt_id, [*g.context, *(Message(role="assistant", content=text) for text, _ in g.answers)])]
-    return [d for d in dialogues if fine(d.prompt_id, d.messages)], kept
 
 
 def _pick(groups: Sequence[Group], config: Config) -> list[Group]:
@@ -177,36 +246,24 @@ def _pick(groups: Sequence[Group], config: Config) -> list[Group]:
 # --- one model -------------------------------------------------------------------------------------------------
 
 
-def _look(
-    name: str, ref: ModelRef, config: Config, dialogues: Sequence[Dialogue], groups: Sequence[Group], asked: Sequence[Group], out: Draft
-) -> dict[str, Any]:
+def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: _Rows, config: Config, out: Draft) -> dict[str, Any]:
     """Everything one model is measured on."""
     from zephyr.models import load
 
-    # the base speaks its own template or ours, whichever suits it better; what we trained speaks what it was trained with
-    ours = load.load_chat(ref, config.chat_template if name == "base" else "tokenizer")
-    own = _own_template(ref) if name == "base" and config.chat_template != "tokenizer" else None
     model = load.load_model(ref)
     look: dict[str, Any] = {}
     speaks = ours
-    if dialogues:
-        look["nll"] = _nll(model, ours, dialogues, config, f"{name}: dialogues", out)
-        look["nll"]["template"] = config.chat_template
-        if own:
-            other = _nll(model, own, dialogues, config, f"{name}: dialogues in its own template", out)
-            other["template"] = "its own"
-            if other["nll_per_token"] < look["nll"]["nll_per_token"]:
-                look["nll"], other, speaks = other, look["nll"], own
-            look["nll"]["other_template"] = {key: other[key] for key in ("template", "nll_per_token")}
-    if groups:
-        look["logps"], look["tokens"] = _answer_logps(model, ours, groups, config, f"{name}: answers", out)
+    if rows.dialogues:
+        look["nll"], speaks = _likelihood(name, model, ref, ours, rows, config, out)
+    if rows.groups:
+        look["logps"], look["tokens"] = _answer_logps(model, ours, rows.groups, config, f"{name}: answers", out)
     model.set_attn_implementation("sdpa")
-    if asked:
-        look["answers"] = _answers(model, speaks, asked, config, name)
+    if rows.asked:
+        look["answers"] = _answers(model, speaks, rows.asked, config, name)
         look["lengths"] = {
-            "mean_tokens": sum(a.tokens for a in look["answers"]) / len(asked),
-            "ended": sum(a.ended for a in look["answers"]) / len(asked),
-            "answers": len(asked),
+            "mean_tokens": sum(a.tokens for a in look["answers"]) / len(rows.asked),
+            "ended": sum(a.ended for a in look["answers"]) / len(rows.asked),
+            "answers": len(rows.asked),
         }
     if config.evaluate.benchmarks:
         from zephyr.evals import open_llm
@@ -214,22 +271,45 @@ def _look(
         look["benchmarks"] = open_llm.evaluate(
             model,
             ours.tokenizer,
-            {k: str(sources.resolve(v)) for k, v in config.evaluate.benchmarks.items()},
-            fewshot={k: str(sources.resolve(v)) for k, v in config.evaluate.fewshot.items()},
+            {task: _file(path) for task, path in config.evaluate.benchmarks.items()},
+            fewshot={task: _file(path) for task, path in config.evaluate.fewshot.items()},
             limit=config.evaluate.limit,
             seed=config.seed,
         )
     return look
 
 
-def _own_template(ref: ModelRef) -> ChatFormat | None:
-    from zephyr.errors import ModelError
+def _file(name: str) -> str:
+    path = sources.resolve(name)
+    if path is None:
+        raise UsageError(f"{name}: no such file; the items of an academic task are read from a local file")
+    return str(path)
+
+
+def _likelihood(
+    name: str, model: Any, ref: ModelRef, ours: ChatFormat, rows: _Rows, config: Config, out: Draft
+) -> tuple[dict[str, Any], ChatFormat]:
+    """The likelihood of the dialogues, and the format in which it is the better: the base may prefer its own template to ours."""
+    found = {**_nll(model, ours, rows.dialogues, config, f"{name}: dialogues", out), "template": config.chat_template}
+    own = _own_template(ref, ours, rows) if name == "base" and config.chat_template != "tokenizer" else None
+    if own is None:
+        return found, ours
+    other = {**_nll(model, own, rows.dialogues, config, f"{name}: dialogues in its own template", out), "template": "its own"}
+    better, worse, speaks = (other, found, own) if other["nll_per_token"] < found["nll_per_token"] else (found, other, ours)
+    return {**better, "other_template": {key: worse[key] for key in ("template", "nll_per_token")}}, speaks
+
+
+def _own_template(ref: ModelRef, ours: ChatFormat, rows: _Rows) -> ChatFormat | None:
+    """The model's own template, if it has one that is not ours and can say these rows."""
     from zephyr.models import load
 
     try:
-        return load.load_chat(ref, "tokenizer")
-    except ModelError:
-        return None  # a base model often has none; then ours is all there is to compare
+        own = load.load_chat(ref, "tokenizer")
+        for turns in (*(d.messages for d in rows.dialogues), *(g.context for g in rows.asked)):
+            own.parts(turns)
+    except (ModelError, DataError):  # a base model often has none; some refuse a system turn
+        return None
+    return None if own.template == ours.template else own
 
 
 def _nll(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config: Config, label: str, out: Draft) -> dict[str, Any]:
@@ -239,7 +319,8 @@ def _nll(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config: Co
     from zephyr.train.batches import Example
 
     examples = [Example(t.ids, t.learnt) for t in (chat.encode(d.messages) for d in dialogues)]
-    sums = score.log_probabilities(model, examples, config.train, label, out)
+    names = [f"prompt {d.prompt_id[:16]}" for d in dialogues]
+    sums = score.log_probabilities(model, examples, config.train, label, out, names=names)
     estimate = ratio([(-value, e.targets) for value, e in zip(sums, examples, strict=True)])
     assert estimate is not None
     return {"nll_per_token": estimate.value, "ci95": estimate.ci95, "tokens": estimate.items, "dialogues": estimate.groups}
@@ -255,9 +336,11 @@ def _answer_logps(
     examples = []
     for group in groups:
         for text, _ in group.answers:
-            prompt, completion = chat.encode_pair((*group.context, Message(role="assistant", content=text)))
-            examples.append(answer_example(prompt[-config.max_prompt_length :], completion[: config.max_length]))
-    sums = iter(score.log_probabilities(model, examples, config.train, label, out))
+            prompt, completion = chat.encode_pair(_turns(group, text))
+            prompt = prompt[-config.max_prompt_length :]
+            examples.append(answer_example(prompt, completion[: max(1, config.max_length - len(prompt))]))
+    names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
+    sums = iter(score.log_probabilities(model, examples, config.train, label, out, names=names))
     lengths = iter(e.targets for e in examples)
     return [[next(sums) for _ in g.answers] for g in groups], [[next(lengths) for _ in g.answers] for g in groups]
 
@@ -303,7 +386,8 @@ def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], conf
     margins: dict[str, Any] = {}
     for name, rows in values.items():
         won = accuracy(groups, rows)
-        assert won is not None
+        if won is None:  # no two answers of a prompt differ in score
+            return {}
         accuracies[name] = {"accuracy": won.value, "ci95": won.ci95, "pairs": won.items, "prompts": won.groups}
         if name != "length" and (gap := margin(groups, rows)):
             margins[name] = {"mean": gap.value, "ci95": gap.ci95}

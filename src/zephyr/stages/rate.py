@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.progress import bar
 from zephyr.recipe import Invalid, RateConfig, Recipe, Section, Share, TeacherConfig
-from zephyr.records import Completion, RatedPrompt, Rating, parse_rated_prompt
-from zephyr.stages import From, Inputs, Needs
-from zephyr.teachers import Request, make_teacher
+from zephyr.records import RatedPrompt, Rating, parse_rated_prompt
+from zephyr.stages import From, Inputs, Needs, teacher_inputs
+from zephyr.teachers import Request, Teacher, make_teacher
 from zephyr.teachers.rubric import ask, ask_again, parse_reply
 
 VERSION = 1
+Place = tuple[str, int]  # the id of a prompt, and which of its answers
 
 
 class Config(Section):
@@ -38,9 +41,10 @@ def configure(recipe: Recipe) -> Config:
 
 
 def needs(recipe: Recipe) -> Needs:
-    """The answers, and the file that a replaying teacher reads."""
+    """The answers, and what the teacher reads: a recording, or a model."""
     section = _section(recipe)
-    return Needs(data={"completions": section.data or From("complete"), "teacher": section.teacher.recordings()})
+    data, models = teacher_inputs("teacher", section.teacher)
+    return Needs(data={"completions": section.data or From("complete"), **data}, models=models)
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
@@ -50,36 +54,15 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     )
     prompts = {item.record.prompt_id: item.record for items in by_split.values() for item in items}
     teacher = make_teacher("the rating teacher", config.teacher, config.seed)
-    # an empty answer has nothing to rate; it stays in the completions, marked there
-    open_requests = {
-        (p.prompt_id, i): Request("rate", p.prompt_id, ask(p.prompt, c.response, config.seed), c.response)
-        for p in prompts.values()
-        for i, c in enumerate(p.completions)
-        if c.response.strip()
-    }
-    total = len(open_requests)
-    ratings: dict[tuple[str, int], Rating] = {}
-    with bar("ratings", total, "answers") as progress:
-        for attempt in (1, 2):
-            place = {id(request): key for key, request in open_requests.items()}
-            failed: dict[tuple[str, int], Request] = {}
-            for reply in teacher.answer(list(open_requests.values())):
-                key = place[id(reply.request)]
-                out.manifest.tokens += reply.tokens
-                try:
-                    ratings[key] = parse_reply(reply.text)
-                    progress.advance()
-                except DataError as error:
-                    failed[key] = ask_again(reply.request, reply.text, str(error))
-                    if attempt == 2:
-                        out.drop("the teacher's reply could not be read", f"prompt {key[0][:16]}, answer {key[1]}", {"reply": reply.text, "error": str(error)})
-            open_requests = failed
-            if not failed:
-                break
-    if total and len(open_requests) > config.max_unparsed * total:
+    requests = _requests(prompts.values(), config.seed, out)
+    ratings, unread = _ask(teacher, requests, out)
+    for (pid, i), (text, problem) in unread.items():
+        out.drop("the teacher's reply could not be read", f"prompt {pid[:16]}, answer {i}", {"reply": text, "error": problem})
+    if len(unread) > config.max_unparsed * len(requests):
+        first = next(problem for _, problem in unread.values())
         raise DataError(
-            f"{len(open_requests)} of {total} ratings could not be read, more than rate.max_unparsed ({config.max_unparsed:.0%}) allows; "
-            "use a stronger teacher, or raise the limit"
+            f"{len(unread)} of {len(requests)} ratings could not be read (the first: {first}), more than rate.max_unparsed "
+            f"({config.max_unparsed:.0%}) allows; use a stronger teacher, or raise the limit"
         )
     for split, items in by_split.items():
         rows = []
@@ -90,19 +73,58 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
                 continue
             rows.append(rated.row())
         out.write_rows(split, rows, schemas.ratings())
-    out.manifest.results = {"mean_by_model": _by_model(prompts, ratings), "unparsed": len(open_requests), "replayed": config.teacher.kind == "replay"}
+    out.manifest.results = {
+        "mean_by_model": _by_model(prompts, ratings),
+        "unparsed": len(unread),
+        "replayed": config.teacher.kind == "replay",
+    }
 
 
-def _rated(prompt: RatedPrompt, ratings: dict[tuple[str, int], Rating]) -> RatedPrompt:
+def _requests(prompts: Iterable[RatedPrompt], seed: int, out: Draft) -> dict[Place, Request]:
+    """A request for every answer that says something; an empty one has nothing to rate, and is counted."""
+    requests = {}
+    for p in prompts:
+        for i, c in enumerate(p.completions):
+            if c.response.strip():
+                requests[p.prompt_id, i] = Request("rate", p.prompt_id, ask(p.prompt, c.response, seed), c.response, c.model)
+            else:
+                out.drop("the answer is empty", f"prompt {p.prompt_id[:16]}, answer {i}", c.row())
+    return requests
+
+
+def _ask(teacher: Teacher, requests: Mapping[Place, Request], out: Draft) -> tuple[dict[Place, Rating], dict[Place, tuple[str, str]]]:
+    """(ratings, what could not be read even the second time with its problem)."""
+    ratings: dict[Place, Rating] = {}
+    unread: dict[Place, tuple[str, str]] = {}
+    waiting = dict(requests)
+    with bar("ratings", len(requests), "answers") as progress:
+        for _ in range(2):
+            place = {request: key for key, request in waiting.items()}
+            unread = {}
+            for reply in teacher.answer(list(waiting.values())):
+                key = place.pop(reply.request)
+                out.manifest.tokens += reply.tokens
+                try:
+                    ratings[key] = parse_reply(reply.text)
+                    progress.advance()
+                except DataError as error:
+                    unread[key] = reply.text, str(error)
+            if place:
+                raise DataError(f"the teacher left {len(place)} of {len(waiting)} requests without a reply")
+            if not unread:
+                break
+            waiting = {key: ask_again(waiting[key], text, problem) for key, (text, problem) in unread.items()}
+    return ratings, unread
+
+
+def _rated(prompt: RatedPrompt, ratings: Mapping[Place, Rating]) -> RatedPrompt:
     done = tuple(
-        Completion(c.model, c.response, c.principle, c.finish_reason, ratings[prompt.prompt_id, i])
-        for i, c in enumerate(prompt.completions)
-        if (prompt.prompt_id, i) in ratings
+        replace(c, rating=ratings[prompt.prompt_id, i]) for i, c in enumerate(prompt.completions) if (prompt.prompt_id, i) in ratings
     )
-    return RatedPrompt(prompt.prompt, prompt.prompt_id, done, prompt.source, prompt.category)
+    return replace(prompt, completions=done)
 
 
-def _by_model(prompts: dict[str, RatedPrompt], ratings: dict[tuple[str, int], Rating]) -> dict[str, dict[str, float]]:
+def _by_model(prompts: Mapping[str, RatedPrompt], ratings: Mapping[Place, Rating]) -> dict[str, dict[str, float]]:
     grouped: dict[str, list[Rating]] = defaultdict(list)
     for (pid, i), rating in ratings.items():
         grouped[prompts[pid].completions[i].model].append(rating)

@@ -6,7 +6,7 @@ from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.recipe import Recipe, Section, TrainConfig
 from zephyr.records import parse_preference
-from zephyr.stages import From, Inputs, Needs
+from zephyr.stages import From, Inputs, Needs, template_file
 
 VERSION = 1
 
@@ -33,7 +33,8 @@ def configure(recipe: Recipe) -> Config:
 
 def needs(recipe: Recipe) -> Needs:
     """The preferences, and the model that will be the reference."""
-    return Needs(data={"preferences": From("binarize")}, models={"policy": From("sft") if recipe.sft else recipe.model})
+    template = template_file(configure(recipe).chat_template)
+    return Needs(data={"preferences": From("binarize"), **template}, models={"policy": From("sft") if recipe.sft else recipe.model})
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
@@ -48,7 +49,9 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     pairs = {split: encode.pairs(items, chat, config.max_length, config.max_prompt_length, out) for split, items in by_split.items()}
     model = load.load_model(inputs.models["policy"])
     for split, encoded in pairs.items():
-        sums = score.log_probabilities(model, [e for pair in encoded for e in (pair.chosen, pair.rejected)], config.train, f"reference, {split}", out)
+        examples = [example for pair in encoded for example in (pair.chosen, pair.rejected)]
+        names = [f"pair {pair.id[:16]}, {which}" for pair in encoded for which in ("chosen", "rejected")]
+        sums = score.log_probabilities(model, examples, config.train, f"reference, {split}", out, names=names)
         rows = [
             {"pair_id": pair.id, "ref_chosen_logps": sums[2 * i], "ref_rejected_logps": sums[2 * i + 1]} for i, pair in enumerate(encoded)
         ]

@@ -27,7 +27,7 @@ def configure(recipe: Recipe) -> Config:
 def needs(recipe: Recipe) -> Needs:
     """Every artifact of the run."""
     there = {name: getattr(recipe, "dpo" if name == "reference" else name) is not None for name in ORDER}
-    return Needs(data={name: From(name) for name in ORDER if there[name]})
+    return Needs(data={name: From(name, whole=True) for name in ORDER if there[name]})
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zephyr import sources
 from zephyr.artifacts import Draft
-from zephyr.recipe import ModelConfig, Recipe, Section, SFTConfig, TrainConfig
+from zephyr.recipe import Recipe, Section, SFTConfig, TrainConfig
 from zephyr.records import parse_dialogue
-from zephyr.stages import From, Inputs, Needs
+from zephyr.stages import From, Inputs, Needs, template_file
 
 VERSION = 1
 
@@ -28,8 +28,7 @@ def configure(recipe: Recipe) -> Config:
 
 def needs(recipe: Recipe) -> Needs:
     """The dialogues, and the model as it came."""
-    model: ModelConfig = recipe.model
-    return Needs(data={"dialogues": From("curate")}, models={"base": model})
+    return Needs(data={"dialogues": From("curate"), **template_file(recipe.model.chat_template)}, models={"base": recipe.model})
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:

@@ -19,12 +19,14 @@ class Request:
         prompt_id: the prompt it is about.
         messages: what the teacher is sent.
         subject: the answer to be rated; empty for `complete`.
+        author: the model whose answer it is; the teacher is not told.
     """
 
     kind: Literal["complete", "rate"]
     prompt_id: str
     messages: tuple[Message, ...]
     subject: str = ""
+    author: str = ""
 
 
 @dataclass(frozen=True)

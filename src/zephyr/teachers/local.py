@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from zephyr.errors import DataError
 from zephyr.recipe import ModelConfig, TeacherConfig
 from zephyr.teachers import Reply, Request
 
@@ -22,19 +23,32 @@ class LocalTeacher:
         self._model = load.load_model(ref, attention="sdpa")
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request."""
+        """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request.
+
+        A request that the model's chat format cannot hold (it contains a control token, or the template refuses it)
+        gets an empty reply with the finish reason `refused`.
+        """
         from zephyr.models.generate import generate
 
         c = self._config
+        possible = []
+        for request in requests:
+            try:
+                self._chat.parts(request.messages, generation_prompt=True)
+                possible.append(request)
+            except DataError:
+                yield Reply(request, "", "refused", 0)
         replies = generate(
             self._model,
             self._chat,
-            [request.messages for request in requests],
-            names=[f"{self.name}/{request.kind}/{request.prompt_id}/{request.subject}" for request in requests],
+            [request.messages for request in possible],
+            names=[f"{self.name}/{request.kind}/{request.prompt_id}/{request.author}/{request.subject}" for request in possible],
             max_new_tokens=c.max_new_tokens,
             temperature=c.temperature,
             top_p=c.top_p,
             seed=self._seed,
         )
         for index, generated in replies:
-            yield Reply(requests[index], generated.text, "stop" if generated.ended else "length", generated.prompt_tokens + generated.tokens)
+            yield Reply(
+                possible[index], generated.text, "stop" if generated.ended else "length", generated.prompt_tokens + generated.tokens
+            )

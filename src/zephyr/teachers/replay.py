@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from zephyr import sources
 from zephyr.errors import DataError
 from zephyr.recipe import DataSource
-from zephyr.records import Rating, parse_rated_prompt
+from zephyr.records import RatedPrompt, Rating, Row, parse_rated_prompt
 from zephyr.teachers import Reply, Request
 
 
@@ -20,21 +20,30 @@ class ReplayTeacher:
     """Recorded answers and ratings, in UltraFeedback's nested rows."""
 
     def __init__(self, name: str, recording: DataSource) -> None:
-        """`name` is the model whose answers are given back; ratings are found by the answer itself."""
+        """`name` is the model whose answers are given back; ratings are found by prompt, model and answer.
+
+        Raises:
+            DataError: a row cannot be read, or two rows contradict each other.
+        """
         self.name = name
         self._path = recording.path
         self._answers: dict[str, tuple[str, str]] = {}
-        self._ratings: dict[tuple[str, str], Rating] = {}
+        self._ratings: dict[tuple[str, str, str], Rating] = {}
         for where, _, row in sources.rows(recording):
             try:
-                record = parse_rated_prompt(row, rated="annotations" in (row.get("completions") or [{}])[0])
+                self._remember(parse_rated_prompt(row, rated=_is_rated(row)))
             except DataError as error:
                 raise DataError(f"{where}: {error}") from None
-            for c in record.completions:
-                if c.model == name:
-                    self._answers[record.prompt_id] = (c.response, c.finish_reason)
-                if c.rating is not None:
-                    self._ratings[record.prompt_id, c.response] = c.rating
+
+    def _remember(self, record: RatedPrompt) -> None:
+        for c in record.completions:
+            if c.model == self.name and self._answers.setdefault(record.prompt_id, (c.response, c.finish_reason)) != (
+                c.response,
+                c.finish_reason,
+            ):
+                raise DataError(f"a second, different answer of {c.model!r} to the same prompt")
+            if c.rating is not None and self._ratings.setdefault((record.prompt_id, c.model, c.response), c.rating) != c.rating:
+                raise DataError(f"a second, different rating of the same answer of {c.model!r}")
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """What was recorded for each request; no tokens are spent.
@@ -46,13 +55,25 @@ class ReplayTeacher:
             if request.kind == "complete":
                 found = self._answers.get(request.prompt_id)
                 if found is None:
-                    raise DataError(f"{self._path}: no answer of {self.name!r} to {request.messages[-1]['content'][:60]!r} was recorded")
+                    raise DataError(f"{self._path}: no answer of {self.name!r} to {_short(request.messages[-1]['content'])} was recorded")
                 yield Reply(request, found[0], found[1], 0)
             else:
-                rating = self._ratings.get((request.prompt_id, request.subject))
+                rating = self._ratings.get((request.prompt_id, request.author, request.subject))
                 if rating is None:
-                    raise DataError(f"{self._path}: no rating of the answer {request.subject[:60]!r} was recorded")
+                    raise DataError(f"{self._path}: no rating of the answer {_short(request.subject)} of {request.author!r} was recorded")
                 yield Reply(request, _as_reply(rating), "stop", 0)
+
+
+def _is_rated(row: Row) -> bool:
+    """Whether a recording holds ratings: that of answers alone has none, or empty columns for them."""
+    answers = row.get("completions")
+    if not isinstance(answers, list):
+        return False
+    return any(isinstance(a, dict) and (a.get("annotations") is not None or a.get("overall_score") is not None) for a in answers)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
 def _as_reply(rating: Rating) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 from zephyr.errors import DataError
 from zephyr.records import ASPECTS, Message, Rating, parse_rating
@@ -41,7 +43,7 @@ def ask_again(request: Request, reply: str, error: str) -> Request:
         {"role": "assistant", "content": reply or "(nothing)"},
         {"role": "user", "content": f"That could not be read: {error}. Reply with the JSON object alone, as described."},
     )
-    return Request(request.kind, request.prompt_id, retry, request.subject)
+    return replace(request, messages=retry)
 
 
 def parse_reply(text: str) -> Rating:
@@ -54,20 +56,34 @@ def parse_reply(text: str) -> Rating:
     if fenced := re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", body, re.DOTALL):
         body = fenced.group(1)
     try:
-        value = json.loads(body, object_pairs_hook=_no_duplicates)
-    except ValueError as error:
+        value = json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"not one JSON object ({error})") from None
     if not isinstance(value, dict):
         raise DataError("not a JSON object")
-    unknown = sorted(set(value) - {"annotations", "critique", "overall_score"})
-    if unknown:
-        raise DataError(f"unknown key {unknown[0]!r}")
-    rating = parse_rating(value)
+    _refuse_unknown(value, {"annotations", "critique", "overall_score"}, "")
+    annotations = value.get("annotations")
+    for name, item in annotations.items() if isinstance(annotations, dict) else ():
+        if isinstance(item, dict):
+            _refuse_unknown(item, {"rating", "rationale"}, f"annotations.{name}.")
+    try:
+        rating = parse_rating(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise DataError("`overall_score` is outside 1 to 10") from None
     if not rating.critique.strip():
         raise DataError("`critique` is missing or empty")
     if any(not rating.rationales[name].strip() for name in ASPECTS):
         raise DataError("a rationale is missing or empty")
     return rating
+
+
+def _refuse_unknown(value: Mapping[str, object], known: set[str], where: str) -> None:
+    if unknown := sorted(set(value) - known):
+        raise DataError(f"unknown key `{where}{unknown[0]}`")
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

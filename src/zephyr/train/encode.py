@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from zephyr.artifacts import Draft
@@ -14,6 +14,8 @@ from zephyr.text.chat import ChatFormat
 from zephyr.train.batches import Example, pack
 from zephyr.train.tasks import Dialogues
 
+TOO_LONG = "the first exchange is longer than sft.max_length"
+
 
 def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTConfig, out: Draft, split: str) -> list[Dialogues]:
     """Dialogues as sequences of at most `max_length` tokens; packed several to a sequence, if the recipe says so.
@@ -22,20 +24,20 @@ def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTC
     is dropped. The test split is not packed: its loss is the same either way.
     """
     examples: list[tuple[str, Example]] = []
-    shortened = 0
+    cut = 0
     for item in items:
         try:
-            example, cut = _fitting(item.record, chat, config)
+            example, was_cut = _fitting(item.record, chat, config)
         except DataError as error:
             out.drop(unencodable(error), item.where, item.record.row())
             continue
         if example is None:
-            out.drop("the first exchange is longer than sft.max_length", item.where, item.record.row())
+            out.drop(TOO_LONG, item.where, item.record.row())
             continue
-        shortened += cut
+        cut += was_cut
         examples.append((item.record.prompt_id, example))
-    if shortened:
-        out.note(f"{shortened} {split} dialogues lost their last exchanges: they were longer than sft.max_length ({config.max_length} tokens).")
+    if cut:
+        out.note(f"{cut} {split} dialogues lost their last exchanges: they were longer than sft.max_length ({config.max_length} tokens).")
     if not config.packing or split == "test":
         return [Dialogues(name, (example,)) for name, example in examples]
     bins = pack([len(e.ids) for _, e in examples], config.max_length)
@@ -43,15 +45,26 @@ def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTC
 
 
 def _fitting(record: Dialogue, chat: ChatFormat, config: SFTConfig) -> tuple[Example | None, bool]:
-    messages = record.messages
-    while True:
-        tokens = chat.encode(messages, loss_on=config.loss_on)
-        if len(tokens.ids) <= config.max_length:
-            return Example(tokens.ids, tokens.learnt), len(messages) < len(record.messages)
-        shorter = messages[:-2]
-        if not any(m["role"] == "assistant" for m in shorter):
-            return None, False
-        messages = shorter
+    """The dialogue, or as much of it as fits, and whether it was cut."""
+    example = Example((), ())
+
+    def fits(turns: tuple[Message, ...]) -> bool:
+        nonlocal example
+        tokens = chat.encode(turns, loss_on=config.loss_on)
+        example = Example(tokens.ids, tokens.learnt)
+        return len(tokens.ids) <= config.max_length
+
+    messages = shortened(record.messages, fits)
+    return (None, False) if messages is None else (example, len(messages) < len(record.messages))
+
+
+def shortened(messages: tuple[Message, ...], fits: Callable[[tuple[Message, ...]], bool]) -> tuple[Message, ...] | None:
+    """The turns without the last exchanges, as few as need be to fit; None if even the first exchange does not."""
+    while not fits(messages):
+        messages = messages[:-2]
+        if not any(m["role"] == "assistant" for m in messages):
+            return None
+    return messages
 
 
 @dataclass(frozen=True)

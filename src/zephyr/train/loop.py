@@ -57,16 +57,20 @@ class Trainer(Generic[ItemT]):
         final = self.look(test, 0)
         work = sum(_tokens(item) for item in items) * config.epochs
         with bar(label, work, "tokens") as progress:
+            order: list[int] = []
             for step in range(steps):
                 epoch, at = divmod(step, per_epoch)
-                order = shuffled([item.id for item in items], self.seed, epoch)
+                if at == 0:
+                    order = shuffled([item.id for item in items], self.seed, epoch)
                 batch = [items[i] for i in order[at * config.batch_size : (at + 1) * config.batch_size]]
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, steps, config)
                 stats = self.accumulate(batch)
                 norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm))
                 if not math.isfinite(norm):
-                    raise NonFiniteError(f"step {step + 1}: the gradient is {norm}; stopped before the update. Rows of the batch: {_names(batch)}")
+                    raise NonFiniteError(
+                        f"step {step + 1}: the gradient is {norm}; stopped before the update. Rows of the batch: {_names(batch)}"
+                    )
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 self.log(

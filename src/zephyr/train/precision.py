@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import torch
@@ -13,7 +14,8 @@ SIZE = 1024  # large enough to reach the machine's rate, small enough to take mi
 
 def matmul_rate(dtype: torch.dtype, device: str, seconds: float = 0.3) -> float:
     """Rate of a SIZE x SIZE matrix product in FLOP/s: the best of as many as fit into `seconds`."""
-    a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
+    generator = torch.Generator(device).manual_seed(0)  # its own: a measurement must not move the run's random numbers
+    a, b = (torch.randn(SIZE, SIZE, device=device, generator=generator).to(dtype) for _ in range(2))
     best, until = float("inf"), time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
@@ -32,6 +34,12 @@ def resolve_dtype(wanted: str, device: str) -> torch.dtype:
     """
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    return _fastest(device)
+
+
+@functools.cache
+def _fastest(device: str) -> torch.dtype:
+    """Measured once a process: all that a run computes, it computes in one format."""
     single, half = (matmul_rate(d, device) for d in (torch.float32, torch.bfloat16))
     chosen = torch.bfloat16 if half > 1.3 * single else torch.float32
     say(f"  dtype: {str(chosen).removeprefix('torch.')} (matrix products: float32 {single / 1e9:,.0f}, bfloat16 {half / 1e9:,.0f} GFLOP/s)")

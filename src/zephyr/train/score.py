@@ -17,8 +17,10 @@ from zephyr.train.precision import resolve_dtype
 
 
 @torch.no_grad()
-def log_probabilities(model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft) -> list[float]:
-    """Log-probability of the learnt tokens of each example, summed, in nats.
+def log_probabilities(
+    model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft, *, names: Sequence[str]
+) -> list[float]:
+    """Log-probability of the learnt tokens of each example, summed, in nats; `names` say in an error which one it was.
 
     Raises:
         NonFiniteError: one of them is not finite.
@@ -33,7 +35,7 @@ def log_probabilities(model: Any, examples: Sequence[Example], config: TrainConf
             values = sequence_sums(stream_logprobs(model, stream, dtype), stream)
             if not torch.isfinite(values).all():
                 bad = len(sums) + int((~torch.isfinite(values)).nonzero()[0])
-                raise NonFiniteError(f"{label}: the log-probability of sequence {bad} is not finite")
+                raise NonFiniteError(f"{label}: the log-probability of {names[bad]} is not finite; the model's weights may be damaged")
             sums += values.tolist()
             out.manifest.tokens += len(stream.ids_T)
             progress.advance(len(group))

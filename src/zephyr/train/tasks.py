@@ -97,6 +97,7 @@ class DPO:
         reference_rejected_B = torch.tensor([p.reference_rejected for p in items], dtype=torch.float64, device=sums_S.device)
         loss_B = dpo(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, beta=self.beta)
         with torch.no_grad():
+            chosen_B, rejected_B = chosen_B.detach(), rejected_B.detach()
             chosen_reward_B = self.beta * (chosen_B - reference_chosen_B)
             rejected_reward_B = self.beta * (rejected_B - reference_rejected_B)
             # equal rewards prefer neither: half a win, so that an untrained model scores 0.5 and not 0

@@ -1,0 +1,53 @@
+# make demo: install into .venv and run the whole path. make test: install and run the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install install-dev demo test check format lint types imports build bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# a stamp a set of packages: installed again only when what is asked for has changed
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+install: $(VENV)/.installed  ## the package and the command .venv/bin/zephyr
+
+install-dev: $(VENV)/.installed-dev  ## the same, with what tests and checks need
+
+demo: install  ## the whole path on a real small model, into runs/demo
+	$(BIN)/zephyr run recipes/demo.yaml
+
+test: install-dev  ## all tests
+	$(BIN)/python -m pytest
+
+check: install-dev $(if $(CI),,format) lint types imports  ## format (in CI: only look), lint, types, import contract
+
+format: install-dev  ## put the code into its format
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix --quiet src tests benchmarks || true
+
+lint: install-dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+
+types: install-dev
+	$(BIN)/mypy
+
+imports: install-dev
+	$(BIN)/lint-imports
+
+build: install-dev  ## wheel and sdist into dist/
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## remove what make made, but not runs/
+	rm -rf $(VENV) dist build src/*.egg-info
