@@ -2,8 +2,8 @@
 
     python benchmarks/alpaca_feedback.py SHARED/data/feedback/alpaca_eval_feedback.jsonl.gz OUT.jsonl
 
-The input has a row a (prompt, model) with two verdicts of GPT-4; the first (the probability that the answer beats GPT-4-turbo's) is taken, and
-rows without it are left out. The data is CC BY-NC: OUT is for studies, not to be shipped.
+The input has a row a (prompt, model) with two verdicts of GPT-4; the first (the probability that the answer beats GPT-4-turbo's) is taken,
+and rows without it are left out. The data is CC BY-NC: OUT is for studies, not to be shipped.
 """
 
 from __future__ import annotations

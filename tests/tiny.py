@@ -66,9 +66,7 @@ GEMMA = (
 )
 
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-LLAMA3_SPLIT = (
-    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
+LLAMA3_SPLIT = r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 
 
 def _byte_level(split: str, special: list[str], size: int) -> Tokenizer:
@@ -78,7 +76,9 @@ def _byte_level(split: str, special: list[str], size: int) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())  # its own order changes from run to run
-    tokenizer.train_from_iterator([CORPUS], trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        [CORPUS], trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    )
     return tokenizer
 
 
@@ -127,7 +127,9 @@ def _sentencepiece_json(prefix: str) -> str:
     merges = [tuple(pair) for pair in model["merges"]]
     if prefix == "never":  # Gemma has tokens for runs of line breaks, which are no control tokens
         pieces.append("\n\n")
-    bpe = models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    bpe = models.BPE(
+        vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
+    )
     tokenizer = Tokenizer(bpe)
     space = normalizers.Replace(" ", "▁")
     if prefix == "always":
@@ -145,7 +147,9 @@ def _sentencepiece_json(prefix: str) -> str:
     return tokenizer.to_str()
 
 
-def sentencepiece_tokenizer(*, prefix: Literal["always", "first", "never"] = "always", template: str | None = None) -> PreTrainedTokenizerFast:
+def sentencepiece_tokenizer(
+    *, prefix: Literal["always", "first", "never"] = "always", template: str | None = None
+) -> PreTrainedTokenizerFast:
     """BPE over `▁`-text with bytes for the unknown, `<s>` before a text, and a space before every stretch, the first, or none."""
     made = _wrap(Tokenizer.from_str(_sentencepiece_json(prefix)), bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     made.chat_template = template
@@ -161,12 +165,20 @@ _EXTRA: dict[str, dict[str, Any]] = {
     "qwen2": {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
     "qwen3": {"head_dim": 8},
     # soft caps low enough to bend what a random model computes
-    "gemma2": {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 6, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    "gemma2": {
+        "head_dim": 8,
+        "sliding_window": 7,
+        "query_pre_attn_scalar": 6,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 3.0,
+    },
     "gemma3": {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 6, "layer_types": ["sliding_attention", "full_attention"]},
 }
 
 
-def tiny_model(arch: str = "llama", *, seed: int = 0, attention: str | None = None, dtype: torch.dtype | None = None, **overrides: Any) -> PreTrainedModel:
+def tiny_model(
+    arch: str = "llama", *, seed: int = 0, attention: str | None = None, dtype: torch.dtype | None = None, **overrides: Any
+) -> PreTrainedModel:
     """A random causal model: 2 layers, 32 wide, 4 heads over 2 pairs of keys and values, 704 tokens; in evaluation mode.
 
     Args:
@@ -199,7 +211,9 @@ def tiny_model(arch: str = "llama", *, seed: int = 0, attention: str | None = No
     config = AutoConfig.for_model({"gemma3": "gemma3_text"}.get(arch, arch), **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention or NAME, dtype=dtype or torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention or NAME, dtype=dtype or torch.float32
+        )
         with torch.no_grad():
             for parameter in model.parameters():  # also norms and biases, which begin as ones and zeros: errors there would not show
                 parameter += 0.15 * torch.randn_like(parameter)

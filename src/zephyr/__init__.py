@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from zephyr._version import __version__
+
 __all__ = ["__version__", "run"]
 
 if TYPE_CHECKING:

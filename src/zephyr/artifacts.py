@@ -169,11 +169,7 @@ class Artifact:
         """All rows of a split, [] where the artifact has none of that name."""
         import pyarrow.parquet as pq
 
-        return [
-            row
-            for path in sorted((self.path / "data").glob(f"{split}-*.parquet"))
-            for row in pq.read_table(path).to_pylist()
-        ]
+        return [row for path in sorted((self.path / "data").glob(f"{split}-*.parquet")) for row in pq.read_table(path).to_pylist()]
 
     def log(self, name: str = "metrics") -> list[Row]:
         """The lines of a JSONL log, [] where there is none."""
@@ -228,7 +224,7 @@ class Draft:
 
     def seal(self, seconds: float) -> None:
         """Hash what was written, make it durable, and write the manifest last."""
-        from zephyr import __version__
+        from zephyr._version import __version__
 
         manifest = self.manifest
         for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
@@ -259,7 +255,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, path)
+    aside.replace(path)
     _sync(path.parent)
 
 
@@ -287,8 +283,8 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
         raise
     shutil.rmtree(stale, ignore_errors=True)
     if path.exists():
-        os.replace(path, stale)
-    os.replace(aside, path)
+        path.replace(stale)
+    aside.replace(path)
     _sync(path.parent)
     shutil.rmtree(stale, ignore_errors=True)
 
@@ -297,7 +293,7 @@ def recover(path: Path) -> None:
     """Finish or undo a publication that a crash cut between its two renames."""
     aside, stale = _partial(path), path.with_name(f".{path.name}.stale")
     if not path.exists() and stale.exists():
-        os.replace(aside if (aside / MANIFEST).exists() else stale, path)
+        (aside if (aside / MANIFEST).exists() else stale).replace(path)
 
 
 def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:

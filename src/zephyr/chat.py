@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import DataError
 from zephyr.progress import say
 from zephyr.recipe import ModelConfig
 from zephyr.records import Message
+
+if TYPE_CHECKING:
+    from zephyr.text.chat import ChatFormat
 
 HELP = "Type a message and press Enter. /reset forgets the conversation, /quit or Ctrl-D ends it."
 
@@ -20,28 +23,25 @@ def talk(model: str, *, system: str, chat_template: str, max_new_tokens: int, te
     ref = load.refer(ModelConfig(path=model))
     chat = load.load_chat(ref, chat_template)
     loaded = load.load_model(ref, attention="sdpa")
-    say(f"{ref.name}. {HELP}")
     start: list[Message] = [{"role": "system", "content": system}] if system else []
-    messages = list(start)
-    turn = 0
-    while (text := _read()) is not None:
-        if text in ("/quit", "/exit"):
-            return
+    messages, turn = list(start), 0
+    say(f"{ref.name}. {HELP}")
+    while (text := _read()) is not None and text not in ("/quit", "/exit"):
         if text == "/reset":
             messages = list(start)
             say("(forgotten)")
-            continue
-        if not text.strip():
-            continue
-        messages.append({"role": "user", "content": text})
-        try:
-            answer = _answer(loaded, chat, messages, max_new_tokens, temperature, top_p, seed + turn)
-        except DataError as error:
-            messages.pop()
-            say(f"({error})")
-            continue
-        turn += 1
-        messages.append({"role": "assistant", "content": answer or "(nothing)"})
+        elif text.strip():
+            messages.append({"role": "user", "content": text})
+            try:
+                answer = _answer(
+                    loaded, chat, messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed + turn
+                )
+            except DataError as error:
+                messages.pop()
+                say(f"({error})")
+                continue
+            turn += 1
+            messages.append({"role": "assistant", "content": answer or "(nothing)"})
 
 
 def _read() -> str | None:
@@ -52,12 +52,24 @@ def _read() -> str | None:
         return None
 
 
-def _answer(model: Any, chat: Any, messages: list[Message], max_new_tokens: int, temperature: float, top_p: float, seed: int) -> str:
+def _prompt(model: Any, chat: ChatFormat, messages: list[Message], max_new_tokens: int) -> tuple[int, ...]:
+    """The conversation in ids, without its oldest exchanges where the model's context is too short for them and the answer."""
+    room = (getattr(model.config, "max_position_embeddings", None) or 2**31) - max_new_tokens
+    first = 1 if messages[0]["role"] == "system" else 0
+    while len(ids := chat.encode_prompt(messages)) > room and len(messages) > first + 2:
+        del messages[first : first + 2]
+        say("(the conversation is longer than the model's context: its oldest exchange is forgotten)")
+    return ids
+
+
+def _answer(
+    model: Any, chat: ChatFormat, messages: list[Message], *, max_new_tokens: int, temperature: float, top_p: float, seed: int
+) -> str:
     """The model's answer, written as it is made."""
     import torch
     from transformers import TextStreamer
 
-    ids = torch.tensor([chat.encode_prompt(messages)], device=model.device)
+    ids = torch.tensor([_prompt(model, chat, messages, max_new_tokens)], device=model.device)
     sampling: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
     )

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Optional
 import typer
 import typer.core
 
-from zephyr import __version__
+from zephyr._version import __version__
 from zephyr.errors import UsageError, ZephyrError
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """Ctrl-C or SIGTERM, under a name that typer does not turn into an exit of its own."""
 
     def __init__(self, interrupt: KeyboardInterrupt) -> None:
@@ -35,7 +35,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise _Interrupted(error) from error
+            raise _InterruptedError(error) from error
 
 
 app = typer.Typer(
@@ -60,9 +60,7 @@ Test = Annotated[Optional[list[str]], typer.Option("--test", help="Rows for the 
 Model = Annotated[str, typer.Option("--model", "-m", help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")]
 Template = Annotated[str, typer.Option("--chat-template", help="`zephyr`, `tokenizer` (the model's own) or a Jinja file.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides orders and samples.")]
-RecipeSeed = Annotated[
-    Optional[int], typer.Option("--seed", help="Decides orders and samples; by default the recipe's.", show_default=False)
-]  # noqa: UP045
+RecipeSeed = Annotated[int | None, typer.Option("--seed", help="Decides orders and samples; by default the recipe's.", show_default=False)]
 
 
 def _print(value: Any, *, as_json: bool, text: str) -> None:
@@ -95,7 +93,8 @@ def init(path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Pa
 
 
 @app.command(
-    epilog="Examples: `zephyr run recipes/demo.yaml` · `zephyr run my.yaml sft.learning_rate=1e-5 --out runs/b` · `zephyr run my.yaml --dry-run`"
+    epilog="Examples: `zephyr run recipes/demo.yaml` · `zephyr run my.yaml sft.learning_rate=1e-5 --out runs/b` · "
+    "`zephyr run my.yaml --dry-run`"
 )
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
@@ -197,7 +196,8 @@ def dpo(
 
 
 @app.command(
-    epilog="Example: `zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated --ratings data/ratings --out scores`"
+    epilog="Example: `zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated "
+    "--ratings data/ratings --out scores`"
 )
 def evaluate(
     out: Out,
@@ -292,7 +292,7 @@ def models_fetch(
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """One line for the user, and the exit code."""
-    if isinstance(error, _Interrupted | KeyboardInterrupt):
+    if isinstance(error, _InterruptedError | KeyboardInterrupt):
         stage = getattr(error, "stage", "")
         during = f" in {stage}; finished stages are kept, run the same command again to go on" if stage else ""
         return f"interrupted{during}", int(getattr(error, "exit_code", 130))

@@ -172,7 +172,9 @@ def _measure(model: Any, recipe: Recipe) -> Rates:
 
     def backward() -> None:
         s = stream(PROBE_TOKENS)
-        sequence_sums(stream_logprobs(model, s, dtype), s).sum().backward()
+        sequence_sums(stream_logprobs(model, s, dtype), s).sum().backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
 
-    return Rates(train=best(backward) / PROBE_TOKENS, score=best(lambda: forward(PROBE_TOKENS)) / PROBE_TOKENS, step=best(lambda: forward(16)))
+    return Rates(
+        train=best(backward) / PROBE_TOKENS, score=best(lambda: forward(PROBE_TOKENS)) / PROBE_TOKENS, step=best(lambda: forward(16))
+    )

@@ -343,7 +343,7 @@ def _place_card(run_dir: Path, stages: Sequence[str]) -> None:
     aside = model / ".README.md.partial"
     try:
         shutil.copyfile(card, aside)
-        os.replace(aside, model / "README.md")
+        aside.replace(model / "README.md")
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -428,8 +428,8 @@ def run_single(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path) 
     """One stage on plain files; `run_dir` is where it finds what other stages made, if it needs that."""
     from zephyr.models.registry import cache_dir
 
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; an artifact is a folder, give another --out")
+    if not out.name:
+        raise UsageError(f"{out}: --out needs a folder with a name of its own")
     with locked(out.with_name(f".{out.name}.lock")), sigterm_interrupts():
         artifacts.recover(out)
         return run_one(bind(stage, config, needs, run_dir, out, cache_dir() / FINGERPRINTS))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+QUIET_S = 2.0
 
 
 class Bar(Protocol):
@@ -24,20 +27,19 @@ class _Rich:
 
 
 class _Lines:
-    """Where stderr is not a terminal: a line at every tenth, so that a log stays readable."""
+    """Where stderr is not a terminal: a line at every tenth, a few seconds apart at least, so that a log stays readable."""
 
     def __init__(self, label: str, total: float, unit: str) -> None:
-        import time
-
         self._label, self._total, self._unit, self._done, self._said = label, total, unit, 0.0, 0
-        self._clock, self._start = time.monotonic, time.monotonic()
+        self._start = self._last = time.monotonic()
 
     def advance(self, amount: float = 1, text: str = "") -> None:
         self._done += amount
         tenth = int(10 * self._done / self._total) if self._total else 10
-        if tenth > self._said:
-            self._said = tenth
-            seconds = max(self._clock() - self._start, 1e-9)
+        now = time.monotonic()
+        if tenth > self._said and now - self._last >= QUIET_S:
+            self._said, self._last = tenth, now
+            seconds = now - self._start
             rate = self._done / seconds
             left = (self._total - self._done) / rate if rate else 0
             print(

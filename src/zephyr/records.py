@@ -109,9 +109,7 @@ class Completion:
             "finish_reason": self.finish_reason,
             "annotations": None
             if r is None
-            else {
-                name: {"rating": r.aspects.get(name), "rationale": r.rationales.get(name, "")} for name in ASPECTS
-            },
+            else {name: {"rating": r.aspects.get(name), "rationale": r.rationales.get(name, "")} for name in ASPECTS},
             "overall_score": None if r is None else r.overall_score,
             "critique": None if r is None else r.critique,
         }
@@ -235,13 +233,17 @@ def parse_messages(value: object, key: str = "messages") -> tuple[Message, ...]:
         if role != "system" and not content.strip():
             raise DataError(f"{where}: the {role} turn is empty")
         if role == "system" and i > 0:
-            raise DataError(f"{where}: a second system turn" if turns[0]["role"] == "system" else f"{where}: a system turn that is not the first")
+            raise DataError(
+                f"{where}: a second system turn" if turns[0]["role"] == "system" else f"{where}: a system turn that is not the first"
+            )
         turns.append({"role": role, "content": _encodable(content, f"{key}[{i}].content")})
     body = turns[1:] if turns[0]["role"] == "system" else turns
     for i, message in enumerate(body):
         want = "user" if i % 2 == 0 else "assistant"
         if message["role"] != want:
-            raise DataError(f"`{key}`: turns do not alternate (found {message['role']} where {want} belongs, turn {i + len(turns) - len(body)})")
+            raise DataError(
+                f"`{key}`: turns do not alternate (found {message['role']} where {want} belongs, turn {i + len(turns) - len(body)})"
+            )
     return tuple(turns)
 
 

@@ -129,7 +129,9 @@ def _read_file(path: Path) -> Iterator[tuple[str, str | None, Row]]:
             except ValueError as error:
                 raise DataError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(value, list):
-            raise DataError(f"{path}: a JSON list of rows was expected, found {type(value).__name__}; one row a line belongs in a .jsonl file")
+            raise DataError(
+                f"{path}: a JSON list of rows was expected, found {type(value).__name__}; one row a line belongs in a .jsonl file"
+            )
         for i, row in enumerate(value):
             yield f"{path}[{i}]", None, _object(row, f"{path}[{i}]")
     elif name.endswith(".parquet"):
@@ -189,7 +191,9 @@ def _read_hub(name: str) -> Iterator[tuple[str, str | None, Row]]:
     try:
         loaded = datasets.load_dataset(name)
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
-        raise DataError(f"{name}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+        raise DataError(
+            f"{name}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
     for split, part in loaded.items():
         for i, row in enumerate(part):
             yield f"{name}:{split}[{i}]", _split_name(split), row

@@ -73,7 +73,11 @@ def test_micro_batches_keep_order_and_budget(sizes: list[int], budget: int) -> N
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.text(max_size=5), max_size=40, unique=True), st.lists(st.text(min_size=6, max_size=8), max_size=20, unique=True), st.integers(0, 5))
+@given(
+    st.lists(st.text(max_size=5), max_size=40, unique=True),
+    st.lists(st.text(min_size=6, max_size=8), max_size=20, unique=True),
+    st.integers(0, 5),
+)
 def test_shuffled_is_a_permutation_that_new_rows_do_not_disturb(ids: list[str], more: list[str], seed: int) -> None:
     order = shuffled(ids, seed, 0)
     assert sorted(order) == list(range(len(ids)))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from zephyr.objectives import dpo
 from zephyr.train.batches import Example, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
@@ -116,7 +116,9 @@ def test_equals_trl_on_the_same_batch(tmp_path: Path) -> None:
 
     theirs = tiny.tiny_model("llama", seed=1, attention="sdpa")
     config = DPOConfig(output_dir=str(tmp_path), beta=beta, use_cpu=True, bf16=False, report_to="none", activation_checkpointing=False)
-    row = {side: [{"role": role, "content": "a"}] for side, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))}
+    row = {
+        side: [{"role": role, "content": "a"}] for side, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
+    }
     trainer = DPOTrainer(
         model=theirs,
         ref_model=tiny.tiny_model("llama", seed=2, attention="sdpa"),

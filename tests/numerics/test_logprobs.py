@@ -53,7 +53,9 @@ def test_equals_log_softmax(n: int, dtype: torch.dtype, softcap: float | None) -
 def test_gradcheck(n: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logprobs, "BLOCK", 2)
     hidden_ND, weight_VD, target_N = inputs(n, torch.float64)
-    assert torch.autograd.gradcheck(lambda h, w: token_logprobs(h, w, target_N, softcap), (hidden_ND, weight_VD), eps=1e-6, atol=1e-8, rtol=1e-7)
+    assert torch.autograd.gradcheck(
+        lambda h, w: token_logprobs(h, w, target_N, softcap), (hidden_ND, weight_VD), eps=1e-6, atol=1e-8, rtol=1e-7
+    )
 
 
 def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

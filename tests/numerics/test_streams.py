@@ -7,20 +7,24 @@ from functools import partial
 from typing import Any
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+import tiny
 from zephyr.errors import ModelError
 from zephyr.train.attention import segment_attention
 from zephyr.train.batches import Example, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{f"{arch}, {'tied' if tied else 'untied'}": (arch, {"tie_word_embeddings": tied}) for arch in tiny.ARCHITECTURES for tied in (True, False)},
+    **{
+        f"{arch}, {'tied' if tied else 'untied'}": (arch, {"tie_word_embeddings": tied})
+        for arch in tiny.ARCHITECTURES
+        for tied in (True, False)
+    },
     "llama, no groups": ("llama", {"num_key_value_heads": 4}),
     "llama, one group": ("llama", {"num_key_value_heads": 1}),
     "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
@@ -150,7 +154,9 @@ def test_a_document_does_not_see_its_neighbours(arch: str) -> None:
     embedded_TD = model.get_input_embeddings()(ids_T).detach().requires_grad_()
     stream = flatten([first, second])
     with torch.enable_grad():
-        hidden_1TD = model.base_model(inputs_embeds=embedded_TD[None], position_ids=stream.positions_T[None], segments=stream.lengths).last_hidden_state
+        hidden_1TD = model.base_model(
+            inputs_embeds=embedded_TD[None], position_ids=stream.positions_T[None], segments=stream.lengths
+        ).last_hidden_state
         (grad_TD,) = torch.autograd.grad(hidden_1TD[0, 25].sum(), embedded_TD)
     seen = grad_TD.abs().sum(1) > 0
     assert seen[20:26].all() and not seen[:20].any() and not seen[26:].any()
@@ -228,5 +234,8 @@ def test_other_kinds_of_attention_are_refused() -> None:
 def test_dropout_is_for_training_only() -> None:
     heads, layer = torch.randn(1, 2, 40, 4), torch.nn.Module()
     for softcap in (None, 5.0):
-        calls = [segment_attention(layer.train(mode), heads, heads, heads, None, dropout=0.5, softcap=softcap, segments=[40])[0] for mode in (False, False, True)]
+        calls = [
+            segment_attention(layer.train(mode), heads, heads, heads, None, dropout=0.5, softcap=softcap, segments=[40])[0]
+            for mode in (False, False, True)
+        ]
         assert torch.equal(calls[0], calls[1]) and not torch.equal(calls[0], calls[2])

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from tokenizers import AddedToken, Tokenizer
 
+import tiny
 from zephyr.errors import DataError, ModelError
 from zephyr.records import Message, Role, parse_dialogue
 from zephyr.text.chat import ROLE_MARKERS, ChatFormat, adds_bos, describe, zephyr_template
@@ -46,7 +46,9 @@ class Kind:
 KINDS = [
     Kind("paper, bytes", tiny.byte_tokenizer, "zephyr", "<|im_end|>", merges=True),
     Kind("paper, sentencepiece, space before every stretch", tiny.sentencepiece_tokenizer, "zephyr", "</s>", bos="one"),
-    Kind("paper, sentencepiece, space before the first", partial(tiny.sentencepiece_tokenizer, prefix="first"), "zephyr", "</s>", bos="one"),
+    Kind(
+        "paper, sentencepiece, space before the first", partial(tiny.sentencepiece_tokenizer, prefix="first"), "zephyr", "</s>", bos="one"
+    ),
     Kind("paper, sentencepiece, no space", partial(tiny.sentencepiece_tokenizer, prefix="never"), "zephyr", "</s>", bos="one", merges=True),
     Kind("paper, Llama 3", tiny.llama3_tokenizer, "zephyr", "<|end_of_text|>", bos="one", merges=True),
     Kind("ChatML", tiny.byte_tokenizer, "tokenizer", "<|im_end|>", merges=True),
@@ -139,7 +141,7 @@ def check(chat: ChatFormat, plain: Any, kind: Kind, messages: list[Message]) -> 
 
 def runs_of(learnt: tuple[bool, ...]) -> list[tuple[int, int]]:
     """Where learnt tokens begin and end."""
-    edges = [t for t in range(len(learnt) + 1) if (0 < t and learnt[t - 1]) != (t < len(learnt) and learnt[t])]
+    edges = [t for t in range(len(learnt) + 1) if (t > 0 and learnt[t - 1]) != (t < len(learnt) and learnt[t])]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
@@ -194,7 +196,9 @@ def test_stop_ids_are_eos_and_the_end_of_a_turn(made: tuple[Kind, ChatFormat, An
 
 def test_control_tokens_inside_a_turn_are_refused(made: tuple[Kind, ChatFormat, Any]) -> None:
     kind, chat, _ = made
-    markers = {"zephyr": ROLE_MARKERS, tiny.LLAMA2: ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"), tiny.MISTRAL: ("[INST]", "[/INST]")}.get(kind.template, ())
+    markers = {"zephyr": ROLE_MARKERS, tiny.LLAMA2: ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"), tiny.MISTRAL: ("[INST]", "[/INST]")}.get(
+        kind.template, ()
+    )
     assert {kind.end, chat.tokenizer.eos_token, *markers, *chat.tokenizer.all_special_tokens} <= set(chat.control_tokens)
     for token in chat.control_tokens:
         for role in (0, 1):
@@ -225,7 +229,9 @@ def test_paper_format_reads_as_in_the_paper() -> None:
     empty: list[Message] = [{"role": "system", "content": ""}]
     assert chat.render([*empty, *messages]) == chat.render(messages)
     tokens = chat.encode(messages)
-    assert [t for t, learnt in zip(tokens.ids, tokens.learnt, strict=True) if learnt] == chat.tokenizer.convert_tokens_to_ids(["Y", "es", "</s>"])
+    assert [t for t, learnt in zip(tokens.ids, tokens.learnt, strict=True) if learnt] == chat.tokenizer.convert_tokens_to_ids(
+        ["Y", "es", "</s>"]
+    )
 
 
 def test_bos_is_written_only_for_tokenizers_that_prepend_it() -> None:
@@ -248,6 +254,18 @@ def test_pair_needs_an_answer() -> None:
         chat.encode_pair([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}])
     with pytest.raises(DataError, match="last turn is not the assistant's"):
         chat.encode_pair([])
+
+
+def test_letters_that_the_tokenizer_does_not_know_are_no_control_tokens() -> None:
+    """Without bytes to fall back on, they become `<unk>`, which is special, and only to be learnt."""
+    from transformers import PreTrainedTokenizerFast
+
+    raw = json.loads(tiny.sentencepiece_tokenizer().backend_tokenizer.to_str())
+    raw["model"]["byte_fallback"] = False
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)), bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    chat = ChatFormat(tokenizer, "zephyr")
+    _, completion = chat.encode_pair([{"role": "user", "content": "a"}, {"role": "assistant", "content": "the 😀 dog"}])
+    assert chat.tokenizer.convert_ids_to_tokens(list(completion))[-3:] == ["<unk>", "▁dog", "</s>"]
 
 
 # --- what is refused -----------------------------------------------------------------------------------------
@@ -280,7 +298,9 @@ def test_template_that_drops_earlier_thinking_refuses_the_dialogues_that_have_it
 
 
 def test_template_that_fills_in_empty_thinking_is_refused() -> None:
-    fills = tiny.CHATML.replace("message['content']", "('<think></think>' if loop.last and message['role'] == 'assistant' else '') + message['content']")
+    fills = tiny.CHATML.replace(
+        "message['content']", "('<think></think>' if loop.last and message['role'] == 'assistant' else '') + message['content']"
+    )
     refuses(tiny.byte_tokenizer(), fills, "writes .* where the assistant says")
 
 
@@ -312,7 +332,9 @@ def test_broken_template_is_refused() -> None:
 
 
 def test_template_with_too_few_or_too_many_bos_is_refused() -> None:
-    refuses(tiny.sentencepiece_tokenizer(), tiny.MISTRAL.replace("{{ bos_token }}", ""), "does not begin with the beginning-of-sequence token")
+    refuses(
+        tiny.sentencepiece_tokenizer(), tiny.MISTRAL.replace("{{ bos_token }}", ""), "does not begin with the beginning-of-sequence token"
+    )
     refuses(tiny.sentencepiece_tokenizer(), "{{ bos_token }}" + tiny.MISTRAL, "more beginning-of-sequence tokens")
 
 

@@ -44,7 +44,7 @@ def student_t_975(df: int) -> float:
 
 
 def ratio(groups: Sequence[tuple[float, int]]) -> Estimate | None:
-    """sum of values / sum of items over independent groups, with its interval by linearisation.
+    """Sum of values / sum of items over independent groups, with its interval by linearisation.
 
     Args:
         groups: (sum of the values, number of items) of each group, a prompt or a dialogue; groups without items are left out.

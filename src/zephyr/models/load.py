@@ -78,7 +78,7 @@ def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     where = ref.locate()
-    if os.path.isdir(where) and not any(
+    if Path(where).is_dir() and not any(
         (Path(where) / f).exists() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
     ):
         raise ModelError(
@@ -129,7 +129,7 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
         from zephyr.train.attention import NAME
 
         attention = NAME
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     where = ref.locate()
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -145,7 +145,7 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
         raise ModelError(f"{where}: the model cannot be loaded ({_first_line(error)})") from error
     _refuse_unknown_head(model, where)
     model = model.to(device())  # type: ignore[arg-type]
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     return model
 
 
@@ -168,8 +168,8 @@ def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path) -> None:
     import transformers
     from transformers import GenerationConfig
 
-    transformers.utils.logging.disable_progress_bar()
-    model.generation_config = GenerationConfig(
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=list(chat.stop_ids), pad_token_id=chat.tokenizer.pad_token_id, bos_token_id=chat.tokenizer.bos_token_id
     )
     with os_errors():

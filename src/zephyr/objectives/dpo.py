@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def dpo(policy_chosen_B: Tensor, policy_rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor, *, beta: float) -> Tensor:
+def dpo(
+    policy_chosen_B: Tensor, policy_rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor, *, beta: float
+) -> Tensor:
     """-log sigmoid(beta * [(log pi(y_w|x) - log ref(y_w|x)) - (log pi(y_l|x) - log ref(y_l|x))]), a value a pair.
 
     Source: the Zephyr paper, Eq. 1 (Rafailov et al. 2023, Eq. 7).

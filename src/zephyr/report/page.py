@@ -10,7 +10,6 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from zephyr import __version__
 from zephyr.artifacts import Artifact
 from zephyr.report import flow, plots, tables
 from zephyr.report.facts import LABELS, Run, accuracy_sentence, dig, nll_sentence
@@ -85,7 +84,7 @@ def render(recipe_name: str, title: str, artifacts: Mapping[str, Artifact], *, o
         environments=[
             (stage, ", ".join(f"{k} {v}" for k, v in sorted(a.manifest.environment.items()))) for stage, a in run.artifacts.items()
         ],
-        version=", ".join(sorted({a.manifest.zephyr for a in run.artifacts.values() if a.manifest.zephyr})) or __version__,
+        version=", ".join(sorted({a.manifest.zephyr for a in run.artifacts.values() if a.manifest.zephyr})) or "of unknown version",
         missing=MISSING,
     )
 
@@ -160,7 +159,7 @@ def _charts(run: Run) -> list[tuple[plots.Chart, Markup]]:
         charts += plots.sft_charts(run.artifacts["sft"].log())
     if "dpo" in run.artifacts:
         charts += plots.dpo_charts(run.artifacts["dpo"].log())
-    return [(chart, Markup(chart.svg())) for chart in charts]  # drawn from numbers and our own labels
+    return [(chart, Markup(chart.svg())) for chart in charts]  # noqa: S704 - drawn from numbers and our own labels
 
 
 def _samples(run: Run) -> list[Sample]:

@@ -57,7 +57,8 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         unknown = [p.id for p in encoded if p.id not in known]
         if unknown:
             raise DataError(
-                f"{len(unknown)} pairs have no reference log-probabilities (first: {unknown[0]}); run `zephyr reference` on these preferences"
+                f"{len(unknown)} pairs have no reference log-probabilities (first: {unknown[0][:16]}); "
+                "run `zephyr reference` on these preferences"
             )
         return [Pair(p.id, p.chosen, p.rejected, *known[p.id]) for p in encoded]
 
@@ -105,5 +106,6 @@ def _refuse_others(path: str, config: Config, inputs: Inputs) -> None:
     for name, value in wanted.items():
         if manifest.config.get(name) != value:
             raise DataError(
-                f"{path}: the reference log-probabilities were computed with {name} {manifest.config.get(name)!r}, not {value!r}; run `zephyr reference` again"
+                f"{path}: the reference log-probabilities were computed with {name} {manifest.config.get(name)!r}, not {value!r}; "
+                "run `zephyr reference` again"
             )

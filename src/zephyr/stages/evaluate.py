@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
@@ -377,7 +378,7 @@ def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], conf
     lengths = next(iter(looks.values()))["tokens"]
     values: dict[str, list[list[float]]] = {"length": [[float(n) for n in row] for row in lengths]}
     order = [name for name in MODELS if name in looks]
-    for before, name in zip(order, order[1:], strict=False):
+    for before, name in pairwise(order):
         values[name] = [
             [config.beta * (a - b) for a, b in zip(policy, reference, strict=True)]
             for policy, reference in zip(looks[name]["logps"], looks[before]["logps"], strict=True)

@@ -302,7 +302,9 @@ def _refuse_change(before: str, after: str) -> None:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(t) for t in sorted(texts, key=len, reverse=True)))  # the longest first: it is what a tokenizer takes
+    return re.compile(
+        "|".join(re.escape(t) for t in sorted(texts, key=len, reverse=True))
+    )  # the longest first: it is what a tokenizer takes
 
 
 def _short(text: str) -> str:

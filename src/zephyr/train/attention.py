@@ -57,7 +57,9 @@ def segment_attention(
             attention is of another kind.
     """
     if segments is None:
-        raise ModelError(f"{type(module).__name__}: `segments` did not reach the attention; this architecture cannot be trained on flat streams")
+        raise ModelError(
+            f"{type(module).__name__}: `segments` did not reach the attention; this architecture cannot be trained on flat streams"
+        )
     _refuse_other_kinds(module, s_aux)
     lengths = list(segments)
     outputs = [

@@ -70,7 +70,7 @@ def _logits(hidden_BD: Tensor, weight_VD: Tensor, softcap: float | None) -> Tens
 
 
 def token_logprobs(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, softcap: float | None = None) -> Tensor:
-    """log p(target) at N positions, in nats.
+    """Log p(target) at N positions, in nats.
 
     Args:
         hidden_ND: last hidden states at the predicting positions.
@@ -86,13 +86,15 @@ def token_logprobs(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, softc
 
 
 def stream_logprobs(model: Any, stream: Stream, dtype: torch.dtype = torch.float32) -> Tensor:
-    """log p of every learnt token of a stream (N values), under `model`, computing in `dtype`."""
+    """Log p of every learnt token of a stream (N values), under `model`, computing in `dtype`."""
     with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         hidden_1TD = model.base_model(
             input_ids=stream.ids_T[None], position_ids=stream.positions_T[None], segments=stream.lengths, use_cache=False
         ).last_hidden_state
     hidden_ND = hidden_1TD[0].index_select(0, stream.at_N)
-    return token_logprobs(hidden_ND, model.get_output_embeddings().weight, stream.target_N, getattr(model.config, "final_logit_softcapping", None))
+    return token_logprobs(
+        hidden_ND, model.get_output_embeddings().weight, stream.target_N, getattr(model.config, "final_logit_softcapping", None)
+    )
 
 
 def sequence_sums(logprob_N: Tensor, stream: Stream) -> Tensor:

@@ -1,0 +1,432 @@
+"""The command line: what it prints, how it ends, and what a fault leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import small
+from conftest import ROOT
+
+from zephyr import cli, pipeline
+from zephyr.artifacts import Manifest
+
+if TYPE_CHECKING:
+    from conftest import SmallRun
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def zephyr_command(capfd: pytest.CaptureFixture[str], own_cache: Path) -> Command:
+    """`zephyr ARGUMENTS` in this process: (exit code, stdout, stderr)."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            cli.main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = capfd.readouterr()
+        return int(code or 0), out, err
+
+    return command
+
+
+def last_line(text: str) -> str:
+    return text.rstrip("\n").rsplit("\n", 1)[-1]
+
+
+# --- start -------------------------------------------------------------------------------------------------------
+
+
+def test_help_comes_at_once() -> None:
+    heavy = ("torch", "transformers", "pydantic", "yaml", "pyarrow", "datasets", "matplotlib", "lm_eval", "numpy", "rich")
+    code = f"import sys, zephyr.cli; sys.exit(','.join(m for m in {heavy} if m in sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        shown = subprocess.run([sys.executable, "-m", "zephyr", "--help"], capture_output=True, text=True, env=environment)
+        times.append(time.perf_counter() - start)
+    assert shown.returncode == 0 and "binarize" in shown.stdout
+    assert min(times) < 0.5
+
+
+def test_version_and_help_of_every_command(zephyr_command: Command) -> None:
+    assert zephyr_command("--version")[:2] == (0, "zephyr 0.1.0.dev0\n")
+    for name in (*small.STAGES, "run", "init", "chat", "models"):
+        code, out, _ = zephyr_command(name, "--help")
+        assert code == 0 and "Usage: zephyr " in out, name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rum",),
+        ("run",),
+        ("run", "r.yaml", "--onyl", "sft"),
+        ("sft", "data", "--out", "x"),
+        ("curate", "--out", "x"),
+        ("binarize", "x.jsonl", "--seed", "one", "--out", "y"),
+        ("models", "fetch"),
+    ],
+)
+def test_wrong_use_ends_with_2(zephyr_command: Command, arguments: tuple[str, ...]) -> None:
+    code, out, err = zephyr_command(*arguments)
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert "Usage:" in err
+
+
+def test_init_writes_the_demo_recipe_and_nothing_over_it(zephyr_command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "my.yaml"
+    assert zephyr_command("init", path)[0] == 0
+    assert path.read_bytes() == (ROOT / "recipes" / "demo.yaml").read_bytes()
+    code, _, err = zephyr_command("init", path)
+    assert code == 2 and "is there already" in err
+
+
+# --- a run -------------------------------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_on_stdout(small_run: SmallRun, tmp_path: Path) -> None:
+    """In a process of its own: nothing that a library prints may reach stdout."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    arguments = ["run", str(small_run.file), "--out", str(tmp_path / "run"), "--json", "evaluate.samples=1"]
+    done = subprocess.run([sys.executable, "-m", "zephyr", *arguments], capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [Path(a["path"]).name for a in result["artifacts"].values()] == small.STAGES
+    assert all((Path(a["path"]) / "manifest.json").exists() and a["status"] == "ran" for a in result["artifacts"].values())
+    assert result["scores"]["nll"] == small_run.result["scores"]["nll"]
+    assert Path(result["model"], "config.json").exists() and Path(result["report"]).exists()
+    assert "forecast: about" in done.stderr
+
+
+def test_a_finished_run_in_words(zephyr_command: Command, small_run: SmallRun) -> None:
+    code, out, err = zephyr_command("run", small_run.file, "--out", small_run.out)
+    assert code == 0
+    assert out.count("done      up to date") == 9 and "test NLL per token, dsft: " in out and "report: " in out
+    assert err.count("done already") == 9
+
+
+def test_dry_run_and_overrides(zephyr_command: Command, small_run: SmallRun) -> None:
+    code, out, _ = zephyr_command("run", small_run.file, "dpo.beta=0.5", "--out", small_run.out, "--dry-run")
+    assert code == 0
+    assert "dpo        would run dpo.beta 0.1 -> 0.5" in out and "evaluate   would run after dpo" in out and "sft        done" in out
+
+
+# --- single stages -----------------------------------------------------------------------------------------------
+
+
+def test_the_stages_one_by_one_give_what_the_run_gives(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, tiny_folder: Path) -> None:
+    data, recipe, made = small_run.file.parent / "data", small_run.file, tmp_path
+    train = ("train.dtype=float32", "train.micro_batch_tokens=256")
+    commands: dict[str, list[object]] = {
+        "curate": [data / "dialogues-train.jsonl", "--test", data / "dialogues-test.jsonl"],
+        "sft": [made / "curate", "--model", tiny_folder, "--seed", 3, "batch_size=2", "max_length=128", "learning_rate=1e-3", *train],
+        "complete": [data / "feedback" / "train.jsonl", "--test", data / "feedback" / "test.jsonl", "--recipe", recipe],
+        "rate": [made / "complete", "--recipe", recipe],
+        "binarize": [made / "rate", "--seed", 3],
+        "reference": [made / "binarize", "--model", made / "sft", *train],
+        "dpo": [made / "binarize", "--references", made / "reference", "--model", made / "sft", "--seed", 3]
+        + ["batch_size=3", "learning_rate=1e-3", *train],
+        "evaluate": ["--base", tiny_folder, "--sft", made / "sft", "--model", made / "dpo", "--dialogues", made / "curate"]
+        + ["--ratings", made / "rate", "--seed", 3, "samples=2", "max_new_tokens=6", "sft.max_length=128", *train],
+        "report": [made],
+    }
+    for stage, arguments in commands.items():
+        whole = (stage, *arguments, "--out", made / stage, "--json")
+        code, out, err = zephyr_command(*whole)
+        assert code == 0, err
+        result = json.loads(out)
+        assert result["status"] == "ran" and result["stage"] == stage
+        if stage != "report":  # the page shows seconds
+            assert result["digest"] == small_run.result["artifacts"][stage]["digest"], stage
+        code, out, err = zephyr_command(*whole[:-1])
+        assert code == 0 and f"{stage}: done, " in out and f"{stage}: done already" in err
+    assert sorted(p.name for p in made.iterdir()) == sorted(small.STAGES), "a command left something beside what it made"
+    code, out, _ = zephyr_command("binarize", made / "rate", "--seed", 3, "--out", made / "binarize", "score=overall", "--json")
+    assert json.loads(out)["reason"] == "score 'mean' -> 'overall'"
+
+
+def test_references_of_another_model_are_refused(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, tiny_folder: Path) -> None:
+    run = small_run.out
+    arguments = ["dpo", run / "binarize", "--references", run / "reference", "--chat-template", "zephyr", "--out", tmp_path / "dpo"]
+    code, _, err = zephyr_command(*arguments, "--model", tiny_folder)
+    assert code == 1 and "the reference log-probabilities are of another model" in last_line(err)
+    code, _, err = zephyr_command(*arguments, "--model", run / "sft")
+    assert code == 1 and "were computed with chat_template 'tokenizer', not 'zephyr'" in last_line(err)
+    code, _, err = zephyr_command("dpo", run / "binarize", "--references", run / "binarize", "--model", run / "sft", "--out", tmp_path / "dpo")
+    assert code == 1 and "holds what binarize made" in last_line(err)
+    lines = small.write_lines(tmp_path / "r.jsonl", [{"pair_id": "x", "ref_chosen_logps": float("nan"), "ref_rejected_logps": -1.0}])
+    code, _, err = zephyr_command("dpo", run / "binarize", "--references", lines, "--model", run / "sft", "--out", tmp_path / "dpo")
+    assert code == 1 and "not a row of `zephyr reference`" in last_line(err)
+
+
+def test_a_folder_of_the_users_is_not_replaced(zephyr_command: Command, small_run: SmallRun, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    data = small_run.file.parent / "data" / "dialogues-train.jsonl"
+    code, _, err = zephyr_command("curate", data, "--out", tmp_path / "mine")
+    assert code == 2 and "not empty, and no artifact" in last_line(err)
+    code, _, err = zephyr_command("curate", data, "--out", tmp_path / "mine" / "notes.txt")
+    assert code == 2 and "is a file" in last_line(err)
+    code, _, err = zephyr_command("curate", data, "--out", ".")
+    assert code == 2 and "a name of its own" in last_line(err)
+    assert small.contents(tmp_path) == {"mine/notes.txt": b"keep"}
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+def spoil_dialogue(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        rows = small.dialogues()
+        change(rows[2])
+        small.write_lines(data / "dialogues-train.jsonl", rows[:8])
+
+    return spoil
+
+
+def empty_turn(row: dict[str, Any]) -> None:
+    row["messages"][1]["content"] = " \n"
+
+
+def no_assistant(row: dict[str, Any]) -> None:
+    del row["messages"][1:]
+
+
+def number_turn(row: dict[str, Any]) -> None:
+    row["messages"][0]["content"] = 7
+
+
+def two_systems(row: dict[str, Any]) -> None:
+    row["messages"][:0] = [{"role": "system", "content": "a"}, {"role": "system", "content": "b"}]
+
+
+def taken_id(row: dict[str, Any]) -> None:
+    row["prompt_id"] = small.dialogues()[0]["prompt_id"]
+
+
+def same_answers(data: Path) -> None:
+    turn = {"prompt": "Q?", "chosen": "Same.", "rejected": "Same."}
+    small.write_lines(data / "pairs.jsonl", [{"prompt": "P?", "chosen": "A.", "rejected": "B."}, turn])
+
+
+BAD = {
+    "an empty turn": ({}, spoil_dialogue(empty_turn), r"curate: .*dialogues-train.jsonl:3: `messages\[1\]`: the assistant turn is empty"),
+    "no assistant": ({}, spoil_dialogue(no_assistant), r"curate: .*:3: `messages` has no assistant turn"),
+    "a number": ({}, spoil_dialogue(number_turn), r"curate: .*:3: `messages\[0\]`: `content` is a number, not a text"),
+    "two systems": ({}, spoil_dialogue(two_systems), r"curate: .*:3: `messages\[1\]`: a second system turn"),
+    "ids that repeat": ({}, spoil_dialogue(taken_id), r"curate: .*:3: the id [0-9a-f]{16} repeats with different content \(first at .*:1\)"),
+    "identical answers": (
+        {"complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
+        same_answers,
+        r"binarize: .*pairs.jsonl:2: `chosen` and `rejected` are the same answer",
+    ),
+    "no such data": ({"curate": {"data": ["DATA/nothing.jsonl"]}}, None, r"nothing.jsonl: no such file or folder"),
+    "cut in two": ({}, lambda data: (data / "dialogues-train.jsonl").write_text('{"messages": ['), r"jsonl:1: not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_rows(zephyr_command: Command, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    changes, spoil, message = BAD[name]
+    values = small.recipe(tmp_path / "data", tiny_folder)
+    values.update({k: json.loads(json.dumps(v).replace("DATA", str(tmp_path / "data"))) for k, v in changes.items()})
+    if spoil:
+        spoil(tmp_path / "data")
+    recipe = small.write_recipe(tmp_path / "r.yaml", {k: v for k, v in values.items() if v is not None})
+    only = "binarize" if "binarize" in changes else "curate"
+    refused(zephyr_command, ["run", recipe, "--out", tmp_path / "run", "--only", only], message)
+    assert not (tmp_path / "run" / only).exists()
+
+
+def refused(zephyr_command: Command, arguments: list[object], message: str, code: int | None = None) -> None:
+    """It ends with one clear line, and a traceback only where one is asked for, wherever `--debug` stands."""
+    import re
+
+    ended, out, err = zephyr_command(*arguments)
+    assert ended in (1, 2) if code is None else ended == code
+    assert out == "" and "Traceback" not in err
+    complaint = [line for line in err.splitlines() if line.startswith("zephyr: ")]
+    assert len(complaint) == 1 and re.search(message, complaint[0]), err
+    for given in (["--debug", *arguments], [*arguments, "--debug"]):
+        again, _, err = zephyr_command(*given)
+        assert again == ended and "Traceback (most recent call last)" in err and re.search(message, err)
+
+
+def test_bad_models(zephyr_command: Command, small_run: SmallRun, tiny_folder: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(tiny_folder, tmp_path / "bare"))
+    for file in bare.glob("tokenizer*"):
+        file.unlink()
+    no_config = tmp_path / "empty"
+    no_config.mkdir()
+    torn = Path(shutil.copytree(tiny_folder, tmp_path / "torn"))
+    (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:5000])
+    for overrides, message in [
+        ([f"model.path={bare}"], "a model folder without a tokenizer"),
+        (["model.chat_template=tokenizer"], "has no chat template; set `model.chat_template: zephyr`"),
+        ([f"model.chat_template={tmp_path}/no.jinja"], "no.jinja: no such file"),
+        ([f"model.path={small_run.file}"], "a model is a folder .* this is a file"),
+        ([f"model.path={tmp_path}/nothing"], "no such folder; a model is a folder, a hub name .* smollm2-135m-instruct"),
+        ([f"model.path={no_config}"], "not a model folder"),
+        ([f"model.path={torn}"], "the model cannot be loaded"),
+        (["model.path=nobody/nothing"], "nobody/nothing: its tokenizer cannot be loaded"),
+    ]:
+        refused(zephyr_command, ["run", small_run.file, *overrides, "--out", tmp_path / "run", "--until", "sft"], message)
+        assert not (tmp_path / "run" / "sft").exists() and small.leftovers(tmp_path / "run") == []
+
+
+def test_bad_recipes(zephyr_command: Command, small_run: SmallRun, tmp_path: Path) -> None:
+    for override, message in [
+        ("dpo.betta=1", r"dpo.betta: unknown key; did you mean beta\?"),
+        ("dpo.beta=.nan", "dpo.beta: is nan; a finite number is needed"),
+        ("dpo.learning_rate='5e-7'", "dpo.learning_rate: is the text '5e-7'; write a number without quotes"),
+        ("sft.epochs=1.5", "sft.epochs"),
+        ("nonsense", "an override is written section.key=value"),
+    ]:
+        refused(zephyr_command, ["run", small_run.file, override, "--out", tmp_path / "run"], message, code=2)
+    refused(zephyr_command, ["run", tmp_path / "no.yaml"], "no such recipe; `zephyr init` writes one", code=2)
+    refused(zephyr_command, ["complete", tmp_path, "--out", tmp_path / "c", "--recipe", tmp_path / "no.yaml"], "no such recipe", code=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_defect_is_called_one(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(pipeline, "execute", broken)
+    refused(zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "a defect of zephyr, please report it: KeyError: 'surprise'", 1)
+
+
+def test_not_enough_memory(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(pipeline, "execute", full)
+    refused(zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "lower train.micro_batch_tokens", 1)
+
+
+# --- faults in every stage ---------------------------------------------------------------------------------------
+
+FAULTS = ("SIGINT", "SIGTERM", "limit:150")
+ENDS = {
+    "SIGINT": (130, "zephyr: interrupted in {}; finished stages are kept, run the same command again to go on"),
+    "SIGTERM": (143, "zephyr: interrupted in {}; finished stages are kept, run the same command again to go on"),
+    "limit:150": (1, "zephyr: {}: no space left on the disk of "),
+    "limit:60000": (1, "zephyr: {}: no space left on the disk of "),  # room for all but the weights
+}
+
+
+def cut(small_run: SmallRun, to: Path, stage: str) -> Path:
+    """The run as it is when `stage` comes next."""
+    out = small_run.copy(to)
+    for later in small.STAGES[small.STAGES.index(stage) :]:
+        shutil.rmtree(out / later)
+    return out
+
+
+def ends(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    script = ROOT / "tests" / "faulty.py"
+    text = json.dumps(cases)
+    done = subprocess.run([sys.executable, str(script)], input=text, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_a_fault_in_any_stage_loses_nothing_that_was_finished(small_run: SmallRun, tmp_path: Path) -> None:
+    cases, before = [], []
+    places = [(stage, fault) for stage in small.STAGES for fault in FAULTS]
+    for stage, fault in [*places, ("sft", "limit:60000"), ("dpo", "limit:60000")]:
+        out = cut(small_run, tmp_path / f"{stage}-{fault.replace(':', '-')}", stage)
+        before.append(small.contents(out, without=(pipeline.FINGERPRINTS,)))
+        cases.append({"arguments": ["run", str(small_run.file), "--out", str(out)], "stage": stage, "fault": fault})
+    for case, was, end in zip(cases, before, ends(cases), strict=True):
+        code, message = ENDS[case["fault"]]
+        assert (end["code"], end["stdout"]) == (code, ""), (case, end["stderr"])
+        assert last_line(end["stderr"]).startswith(message.format(case["stage"])), end["stderr"]
+        assert end["stderr"].count("zephyr: ") == 1 and "Traceback" not in end["stderr"]
+        out = Path(case["arguments"][-1])
+        assert small.contents(out, without=(pipeline.FINGERPRINTS,)) == was, case
+        assert small.leftovers(out) == [] and not (out / case["stage"]).exists()
+
+
+def test_after_a_fault_the_run_goes_on(small_run: SmallRun, tmp_path: Path) -> None:
+    out = cut(small_run, tmp_path / "run", "sft")
+    command = ["run", str(small_run.file), "--out", str(out), "--json"]
+    faults: list[dict[str, Any]] = [{"stage": s, "fault": f, "arguments": command} for s, f in [("sft", "SIGINT"), ("dpo", "SIGTERM")]]
+    first, second, third = ends([*faults, {"arguments": command}])
+    assert (first["code"], second["code"], third["code"]) == (130, 143, 0), third["stderr"]
+    result = json.loads(third["stdout"])
+    status = {stage: a["status"] for stage, a in result["artifacts"].items()}
+    assert status == {s: "ran" if s in ("dpo", "evaluate", "report") else "done" for s in small.STAGES}
+    assert result["scores"] == small_run.result["scores"]
+
+
+def test_a_fault_shows_its_traceback_where_asked(small_run: SmallRun, tmp_path: Path) -> None:
+    out = cut(small_run, tmp_path / "run", "binarize")
+    case = {"arguments": ["run", str(small_run.file), "--out", str(out), "--debug"], "stage": "binarize", "fault": "SIGINT"}
+    (end,) = ends([case])
+    assert end["code"] == 130 and "Traceback (most recent call last)" in end["stderr"] and "tests/faulty.py" in end["stderr"]
+    assert last_line(end["stderr"]).startswith("zephyr: interrupted in binarize")
+
+
+def test_an_interrupted_remake_keeps_what_was_there(small_run: SmallRun, tmp_path: Path) -> None:
+    """A stage that is to be made again stands until its successor is whole."""
+    out = small_run.copy(tmp_path / "run")
+    command = ["run", str(small_run.file), "dpo.beta=0.3", "--out", str(out)]
+    (end,) = ends([{"arguments": command, "stage": "dpo", "fault": "SIGINT"}])
+    assert end["code"] == 130
+    manifest = Manifest.read(out / "dpo")
+    assert manifest is not None and manifest.digest == small_run.result["artifacts"]["dpo"]["digest"]
+
+
+# --- talking -----------------------------------------------------------------------------------------------------
+
+
+def test_chat_answers_until_the_input_ends(
+    zephyr_command: Command, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = tmp_path / "typed.txt"
+    lines.write_text("Hello!\n\nWhy?\n<|user|>\n/reset\nHi.\n/quit\nnever read\n")
+    with lines.open() as typed:
+        monkeypatch.setattr(sys, "stdin", typed)
+        code, out, err = zephyr_command("chat", small_run.out / "dpo", "--max-new-tokens", 4, "--system", "Be brief.")
+    assert code == 0
+    assert "/reset forgets" in err and "contains the control token '<|user|>'" in err and "(forgotten)" in err
+    assert len(out.splitlines()) >= 3
+
+
+def test_chat_forgets_what_is_beyond_the_context(
+    zephyr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small.model_folder(tmp_path / "model", max_position_embeddings=90)
+    lines = tmp_path / "typed.txt"
+    lines.write_text("The quick brown fox jumps over the lazy dog.\n" * 3)
+    with lines.open() as typed:
+        monkeypatch.setattr(sys, "stdin", typed)
+        code, _, err = zephyr_command("chat", folder, "--chat-template", "zephyr", "--max-new-tokens", 20, "--temperature", 0)
+    assert code == 0 and "its oldest exchange is forgotten" in err
+
+
+def test_models_list_says_what_is_there(zephyr_command: Command, own_cache: Path) -> None:
+    code, out, _ = zephyr_command("models", "list", "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["name"] == "smollm2-135m-instruct" and row["ready"] is False and row["folder"].startswith(str(own_cache))
+    assert "not fetched yet" in zephyr_command("models", "list")[1]
+    code, _, err = zephyr_command("models", "fetch", "smollm3")
+    assert code == 2 and "known are smollm2-135m-instruct" in err
