@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -59,30 +58,40 @@ def child(case: dict[str, Any], stdout: int, stderr: int) -> None:
 
 
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
-    """How the case ended: exit code, stdout, stderr."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            child(case, out.fileno(), err.fileno())
-        _, status = os.waitpid(pid, 0)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode())
-    return {"code": os.waitstatus_to_exitcode(status), "stdout": texts[0], "stderr": texts[1]}
+    """How the case ended: exit code, stdout, stderr. Pipes, since a limit on files would cut files short."""
+    readers, writers = zip(*(os.pipe() for _ in range(2)), strict=True)
+    pid = os.fork()
+    if pid == 0:
+        child(case, *writers)
+    for writer in writers:
+        os.close(writer)
+    out, err = (Path(f"/dev/fd/{reader}").read_bytes().decode() for reader in readers)  # what is written fits a pipe's buffer
+    for reader in readers:
+        os.close(reader)
+    _, status = os.waitpid(pid, 0)
+    return {"code": os.waitstatus_to_exitcode(status), "stdout": out, "stderr": err}
 
 
 def main() -> None:
+    """Import once what a run imports, then fork a process a case."""
+    import matplotlib.pyplot
+    import pandas
+    import pyarrow.parquet
+    import tiny
     import torch
-    import transformers  # noqa: F401
+    import torch._dynamo
 
     import zephyr.api
     import zephyr.evals.preference
     import zephyr.forecast
     import zephyr.models.generate
+    import zephyr.report.card
+    import zephyr.report.page
     import zephyr.train.session  # noqa: F401
 
     torch.set_num_threads(1)
+    tiny.tiny_model()
+    tiny.byte_tokenizer()
     json.dump([outcome(case) for case in json.load(sys.stdin)], sys.stdout)
 
 

@@ -96,15 +96,21 @@ class Manifest:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise ArtifactError(f"{path}: not a readable manifest ({error}); remove {folder} to make it again") from None
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-            raise ArtifactError(f"{path}: manifest format {found!r}, this version reads {FORMAT}; remove {folder} to make it again")
+        if not isinstance(raw, dict) or "format" not in raw:
+            # nobody should be told to remove data that merely has a file of this name
+            raise ArtifactError(f"{path}: not the manifest of an artifact; if {folder} holds data of yours, name its files, not the folder")
+        if raw["format"] != FORMAT:
+            raise ArtifactError(f"{path}: manifest format {raw['format']!r}, this version reads {FORMAT}; remove {folder} to make it again")
         try:
             raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-            return Manifest(**raw)
-        except (KeyError, TypeError) as error:
+            manifest = Manifest(**raw)
+            for name in ("config", "parents", "rows_out", "dropped", "results", "environment"):
+                if not isinstance(raw.get(name, {}), dict):
+                    raise TypeError(f"`{name}` is not an object")
+            return manifest
+        except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{path}: damaged manifest ({error}); remove {folder} to make it again") from None
 
     def json(self) -> str:
@@ -148,12 +154,15 @@ class Artifact:
             path = self.path / name
             try:
                 stat = path.stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return f"{path} is missing"
             if stat.st_size != entry.bytes:
                 return f"{path} has {stat.st_size} bytes, the manifest says {entry.bytes}"
             if (verify or stat.st_mtime_ns != entry.mtime_ns) and sha256_file(path) != entry.sha256:
                 return f"{path} is not what the manifest says (sha256 differs)"
+        for path in sorted((self.path / "data").glob("*.parquet")):  # a file more would be read with the others
+            if path.relative_to(self.path).as_posix() not in self.manifest.files:
+                return f"{path} is not in the manifest"
         return None
 
     @property
@@ -251,11 +260,15 @@ def _sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one, never a piece."""
     aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 
@@ -282,18 +295,28 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
         shutil.rmtree(aside, ignore_errors=True)
         raise
     shutil.rmtree(stale, ignore_errors=True)
-    if path.exists():
-        path.replace(stale)
-    aside.replace(path)
+    try:
+        if path.exists():
+            path.replace(stale)
+        aside.replace(path)
+    except BaseException:
+        if not path.exists() and stale.exists():
+            stale.replace(path)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     _sync(path.parent)
     shutil.rmtree(stale, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
-    """Finish or undo a publication that a crash cut between its two renames."""
+    """Finish or undo a publication that a crash cut: what is whole gets its name, what was replaced goes."""
     aside, stale = _partial(path), path.with_name(f".{path.name}.stale")
-    if not path.exists() and stale.exists():
-        (aside if (aside / MANIFEST).exists() else stale).replace(path)
+    if not path.exists():
+        whole = next((folder for folder in (aside, stale) if (folder / MANIFEST).exists()), None)
+        if whole:
+            whole.replace(path)
+    if (path / MANIFEST).exists():
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:
@@ -304,8 +327,9 @@ def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:
     known: dict[str, list[Any]] = {}
     if cache is not None and cache.exists():
         try:
-            known = json.loads(cache.read_text(encoding="utf-8"))
-        except ValueError:
+            read = json.loads(cache.read_text(encoding="utf-8"))
+            known = {at: entry for at, entry in read.items() if isinstance(entry, list) and len(entry) == 3}
+        except (ValueError, AttributeError):
             known = {}  # a cache: whatever is wrong with it, hashing again is right
     names: dict[str, str] = {}
     fresh = False
@@ -315,7 +339,8 @@ def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:
         if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
             entry = known[at] = [stat.st_size, stat.st_mtime_ns, sha256_file(path)]
             fresh = True
-        names[path.name] = str(entry[2])
+        # files of one name in several folders: all of them count, in the order given
+        names[path.name] = names.get(path.name, "") + str(entry[2])
     if fresh and cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_text(cache, json.dumps(known, indent=0, sort_keys=True))

@@ -112,9 +112,11 @@ def _dialogues(recipe: Recipe, chat: ChatFormat) -> dict[str, Volume]:
 
 def _answers(recipe: Recipe, chat: ChatFormat) -> tuple[dict[str, Volume], int]:
     """Sequences of prompt + answer, and how many there are a prompt."""
+    limit = recipe.dpo.max_length if recipe.dpo else None
 
     def ids(prompt: str, answer: str) -> int:
-        return len(chat.encode([{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]).ids)
+        tokens = len(chat.encode([{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]).ids)
+        return 0 if limit and tokens > limit else tokens  # what does not fit is dropped by the stage
 
     def of_pair(row: dict[str, Any]) -> float:
         texts = [x if isinstance(x, str) else x[-1]["content"] for x in (row["chosen"], row["rejected"])]

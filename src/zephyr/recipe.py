@@ -25,10 +25,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
+# an empty path would be the current folder, with whatever lies there
+Name = Annotated[str, Field(min_length=1)]
+
+
 class DataSource(Section):
     """Where rows come from: a file (JSONL, Parquet, .gz), a folder, a hub name, or `builtin:NAME`."""
 
-    path: str
+    path: Name
     split: Literal["train", "test"] | None = None
     # ours -> theirs, for data whose columns are named differently
     columns: dict[str, str] = {}
@@ -49,7 +53,7 @@ class ModelConfig(Section):
     """The student, before any training of ours."""
 
     # a folder, a hub name, or a name that `zephyr models list` shows
-    path: str
+    path: Name
     revision: str | None = None
     # zephyr: the paper's format; tokenizer: the model's own; or the path of a Jinja file
     chat_template: str = "zephyr"
@@ -108,7 +112,7 @@ class TeacherConfig(Section):
 
     # replay: gives back answers or ratings recorded in a file; local: a model folder or name, run here
     kind: Literal["replay", "local"]
-    path: str
+    path: Name
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count = 1024
@@ -225,7 +229,12 @@ class Recipe(Section):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+# the line of every key; 0 for one that an override set
 Lines = dict[tuple[str | int, ...], int]
+OVERRIDDEN = 0
+
+
+MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
@@ -251,8 +260,10 @@ def _construct(loader: _Loader, node: yaml.Node, lines: Lines, at: tuple[str | i
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
+            key = key_node.value if key_node.tag == MERGE else _scalar(loader, key_node, file)
             line = key_node.start_mark.line + 1
+            if key_node.tag == MERGE:
+                raise UsageError(f"{file}, line {line}: merge keys (`<<`) are not read; write the keys out")
             if not isinstance(key, str):
                 raise UsageError(f"{file}, line {line}: the key {key!r} is not a text; put it in quotes")
             if key in result:
@@ -262,21 +273,36 @@ def _construct(loader: _Loader, node: yaml.Node, lines: Lines, at: tuple[str | i
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, child, lines, (*at, i), file) for i, child in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+    return _scalar(loader, node, file)
+
+
+def _scalar(loader: _Loader, node: yaml.Node, file: str) -> Any:
+    try:
+        return loader.construct_object(node, deep=True)
+    except ValueError:  # a date that no calendar has, `!!int abc`
+        raise UsageError(
+            f"{file}, line {node.start_mark.line + 1}: {node.value!r} cannot be read as what it looks like; quote it"
+        ) from None
 
 
 def parse_yaml(text: str, file: str) -> tuple[Any, Lines]:
     """The value of one YAML document and the line of every key in it."""
-    loader = _Loader(text)
     lines: Lines = {}
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UsageError(f"{file}, line {line}: the character {chr(error.character)!r} is not allowed in YAML; remove it") from None
     try:
         node = loader.get_single_node()
         return (None if node is None else _construct(loader, node, lines, (), file)), lines
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "not valid YAML"
+        problem = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
         where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{file}{where}: {problem}") from None
+        raise UsageError(f"{file}{where}: not valid YAML ({problem})") from None
+    except RecursionError:
+        raise UsageError(f"{file}: nested too deep, or an alias that holds itself; a recipe is sections of keys") from None
     finally:
         loader.dispose()
 
@@ -310,10 +336,13 @@ def _leaves(annotation: Any) -> list[Any]:
 def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int], file: str, model: type[BaseModel]) -> str:
     messages = []
     for item in error.errors():
-        path = tuple(item["loc"])
-        line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
-        where = f" ({file}, line {line})" if line else f" ({file})"
+        # pydantic's "[key]" says that the key itself is wrong, which is where the path ends anyway
+        path = tuple(part for part in item["loc"] if part != "[key]")
         kind, given = item["type"], item.get("input")
+        text = str(item["ctx"]["error"]) if kind == "value_error" and "ctx" in item else item["msg"]
+        # what the recipe as a whole finds wrong starts with the section it is about
+        place = path or (text.partition(":")[0],)
+        where = _where(next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None), file)
         name = _dotted(path) or "the recipe"
         if kind == "extra_forbidden":
             known = _known_keys(model, path[:-1])
@@ -325,34 +354,47 @@ def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int],
         elif kind == "finite_number":
             messages.append(f"{name}: is {given}; a finite number is needed{where}")
         elif kind == "value_error":
-            text = str(item["ctx"]["error"]) if "ctx" in item else item["msg"]
             messages.append(f"{name + ': ' if path else ''}{text}{where}")
         elif isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
             wanted = {"float_type": "number", "int_type": "whole number", "bool_type": "true or false"}[kind]
             messages.append(f"{name}: is the text {given!r}; write a {wanted} without quotes{where}")
+        elif kind == "model_type":
+            messages.append(f"{name}: is {_short(given)}; a section with keys of its own belongs here{where}")
         else:
-            messages.append(f"{name}: {item['msg'][:1].lower()}{item['msg'][1:]}, got {given!r}{where}")
+            messages.append(f"{name}: {text[:1].lower()}{text[1:]}, got {_short(given)}{where}")
     return "\n".join(dict.fromkeys(messages))
+
+
+def _where(line: int | None, file: str) -> str:
+    return " (command line)" if line == OVERRIDDEN else f" ({file}, line {line})" if line else f" ({file})"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str], lines: Lines) -> dict[str, Any]:
     """`sft.learning_rate=1e-5`: each sets one key; its value is read as YAML."""
     for override in overrides:
         path, eq, text = override.partition("=")
-        keys = path.strip().split(".")
+        keys = [key.strip() for key in path.split(".")]
         if not eq or not all(keys):
             raise UsageError(f"{override!r}: an override is written section.key=value")
-        value, _ = parse_yaml(text, "command line")
+        value, _ = parse_yaml(text, f"override {override!r}")
         node = values
         for depth, key in enumerate(keys[:-1]):
             child = node.get(key)
-            node[key] = child = {} if child is None else child
+            if child is None:
+                node[key] = child = {}
+                lines[tuple(keys[: depth + 1])] = OVERRIDDEN
             if not isinstance(child, dict):
                 raise UsageError(f"{override!r}: {'.'.join(keys[: depth + 1])} is not a section")
             node = child
         node[keys[-1]] = value
         for known in [k for k in lines if k[: len(keys)] == tuple(keys)]:
             del lines[known]
+        lines[tuple(keys)] = OVERRIDDEN
     return values
 
 
@@ -380,7 +422,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except IsADirectoryError:
         raise UsageError(f"{path}: is a folder; a recipe is a YAML file") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        raise UsageError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     values, lines = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UsageError(f"{path}: a mapping of sections was expected; `zephyr init` writes an example")

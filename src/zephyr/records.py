@@ -37,7 +37,8 @@ def prompt_id_of(prompt: str) -> str:
 def seeded_unit(seed: int, *names: object) -> float:
     """A number in [0, 1) that depends on the seed and the names alone, never on the order of rows."""
     key = "\x1f".join([str(seed), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8")).digest()[:7], "big") / 2**56
+    unit = int.from_bytes(hashlib.sha256(key.encode("utf-8")).digest()[:7], "big") / 2**56
+    return min(unit, math.nextafter(1.0, 0.0))  # 56 bits are more than a float has, and the last few round up to 1
 
 
 @dataclass(frozen=True)
@@ -196,16 +197,20 @@ def _encodable(value: str, key: str) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
     return names.get(type(value), type(value).__name__)
 
 
 def _number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"`{key}` is {_kind(value)}, not a number")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:  # JSON knows whole numbers of any length
+        raise DataError(f"`{key}` is a number too large to use") from None
+    if not math.isfinite(number):
         raise DataError(f"`{key}` is {value}, not a finite number")
-    return float(value)
+    return number
 
 
 def _is_role(value: object) -> TypeGuard[Role]:
@@ -299,9 +304,9 @@ def parse_rating(value: Mapping[str, Any], *, complete: bool = True) -> Rating:
         annotations = {}
     if not isinstance(annotations, Mapping):
         raise DataError(f"`annotations` is {_kind(annotations)}, not an object")
-    unknown = sorted(set(annotations) - set(ASPECTS))
+    unknown = sorted(map(repr, set(annotations) - set(ASPECTS)))
     if unknown:
-        raise DataError(f"`annotations.{unknown[0]}`: unknown aspect; known are {', '.join(ASPECTS)}")
+        raise DataError(f"`annotations`: unknown aspect {unknown[0]}; known are {', '.join(ASPECTS)}")
     for name in ASPECTS:
         item = annotations.get(name)
         if item is None:
@@ -377,8 +382,7 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
     """
     given = row.get("prompt")
     if isinstance(given, list | tuple):  # the conversational shape: `prompt` as turns, the answers as one turn each
-        context = list(given)
-        row = {**row, "prompt": first_user(tuple(context)), **{k: context + list(row.get(k) or []) for k in ("chosen", "rejected")}}
+        row = _joined(row, given)
     prompt = _text(row, "prompt", default="")
     chosen = _answer_turns(row.get("chosen"), prompt, "chosen")
     rejected = _answer_turns(row.get("rejected"), prompt, "rejected")
@@ -399,6 +403,18 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
         source=_text(row, "source", default=""),
         category=_text(row, "category", default=""),
     )
+
+
+def _joined(row: Mapping[str, Any], given: list[Any] | tuple[Any, ...]) -> Row:
+    """A conversational pair with each answer joined to the turns of `prompt`, and their first user turn as the prompt."""
+    context = parse_messages(given, "prompt") if given else ()
+    answers: Row = {}
+    for key in ("chosen", "rejected"):
+        value = row.get(key)
+        if not isinstance(value, list | tuple):
+            raise DataError(f"`{key}` is {_kind(value)}; beside a `prompt` that is a list of turns, a list of turns was expected")
+        answers[key] = [*context, *value]
+    return {**row, "prompt": first_user(context), **answers}
 
 
 def _score(row: Mapping[str, Any], key: str) -> float | None:

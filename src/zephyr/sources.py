@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -22,6 +23,9 @@ from zephyr.records import Row, seeded_unit
 
 BUILTIN = "builtin:"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+
+
+DAMAGED_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 class Identified(Protocol):
@@ -83,7 +87,7 @@ def rows(source: DataSource) -> Iterator[tuple[str, str | None, Row]]:
     path = resolve(source.path)
     reader = _read_hub(source.path) if path is None else _read_path(path)
     for where, split, row in reader:
-        if source.split is not None and split is not None and split != source.split and path is not None and path.is_dir():
+        if source.split is not None and split is not None and split != source.split:
             continue
         yield where, source.split or split, _rename(row, source.columns, where)
 
@@ -126,8 +130,10 @@ def _read_file(path: Path) -> Iterator[tuple[str, str | None, Row]]:
         with _open_text(path) as file:
             try:
                 value = json.load(file)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: not valid JSON ({error})") from None
+            except DAMAGED_GZIP as error:
+                raise DataError(f"{path}: a damaged gzip file ({error})") from None
         if not isinstance(value, list):
             raise DataError(
                 f"{path}: a JSON list of rows was expected, found {type(value).__name__}; one row a line belongs in a .jsonl file"
@@ -135,15 +141,28 @@ def _read_file(path: Path) -> Iterator[tuple[str, str | None, Row]]:
         for i, row in enumerate(value):
             yield f"{path}[{i}]", None, _object(row, f"{path}[{i}]")
     elif name.endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        i = 0
-        for batch in pq.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                yield f"{path}[{i}]", None, row
-                i += 1
+        yield from _read_parquet(path)
     else:
         raise UsageError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, str | None, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    i = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    yield f"{path}[{i}]", None, row
+                    i += 1
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable Parquet file, after row {i} ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _open_text(path: Path) -> Any:
@@ -160,12 +179,12 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, str | None, Row]]:
                 where = f"{path}:{number}"
                 try:
                     value = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise DataError(f"{where}: not valid JSON ({error})") from None
                 yield where, None, _object(value, where)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number + 1}: not UTF-8 text ({error.reason})") from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except DAMAGED_GZIP as error:
         raise DataError(f"{path}: a damaged gzip file after line {number} ({error})") from None
 
 
@@ -178,7 +197,10 @@ def _object(value: object, where: str) -> Row:
 def _read_datasets_folder(path: Path) -> Iterator[tuple[str, str | None, Row]]:
     import datasets
 
-    loaded = datasets.load_from_disk(str(path))
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except Exception as error:  # datasets and pyarrow raise many kinds; the user needs one line
+        raise DataError(f"{path}: a folder of `datasets` that cannot be read ({_first_line(error)}); save it again") from error
     parts = loaded.items() if isinstance(loaded, datasets.DatasetDict) else [(None, loaded)]
     for split, part in parts:
         for i, row in enumerate(part):
@@ -192,7 +214,7 @@ def _read_hub(name: str) -> Iterator[tuple[str, str | None, Row]]:
         loaded = datasets.load_dataset(name)
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
         raise DataError(
-            f"{name}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {str(error).splitlines()[0]})"
+            f"{name}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {_first_line(error)})"
         ) from error
     for split, part in loaded.items():
         for i, row in enumerate(part):
@@ -240,10 +262,10 @@ def collect(
     bad: list[tuple[str, str]] = []
     seen: dict[object, tuple[str, Record]] = {}
 
-    def refuse(where: str, problem: str, row: Row) -> None:
+    def refuse(where: str, problem: str, row: Row, reason: str | None = None) -> None:
         bad.append((where, problem))
         if invalid == "drop":
-            out.drop(f"invalid: {_reason(problem)}", where, row)
+            out.drop(f"invalid: {reason or _reason(problem)}", where, row)
 
     for source in data:
         for where, split, row in rows(source):
@@ -259,7 +281,8 @@ def collect(
                 if other == record:
                     out.drop("duplicate of an earlier row", where, row)
                 elif row.get("prompt_id"):
-                    refuse(where, f"the id {record.prompt_id[:16]} repeats with different content (first at {first})", row)
+                    problem = f"the id {record.prompt_id[:16]} repeats with different content (first at {first})"
+                    refuse(where, problem, row, "the id repeats with different content")
                 else:
                     out.drop("same prompt as an earlier row", where, row)
                 continue

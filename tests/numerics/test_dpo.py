@@ -47,7 +47,7 @@ def test_gradient_is_beta_times_how_wrong_it_is() -> None:
     """Rafailov et al. 2023, section 4: the weight is sigmoid of the negative margin."""
     values = batch(2)
     policy = [v.clone().requires_grad_() for v in values[:2]]
-    dpo(policy[0], policy[1], values[2], values[3], beta=0.1).sum().backward()  # type: ignore[no-untyped-call]
+    dpo(policy[0], policy[1], values[2], values[3], beta=0.1).sum().backward()
     margin_B = (values[0] - values[2]) - (values[1] - values[3])
     weight_B = 0.1 * torch.sigmoid(-0.1 * margin_B)
     for value, want_B in zip(policy, (-weight_B, weight_B), strict=True):
@@ -60,7 +60,7 @@ def test_far_margins_stay_finite() -> None:
     policy_B = torch.tensor([1e5, -1e5], dtype=torch.float64, requires_grad=True)
     loss_B = dpo(policy_B, zero, zero, zero, beta=0.1)
     assert loss_B.tolist() == [0.0, 1e4]
-    loss_B.sum().backward()  # type: ignore[no-untyped-call]
+    loss_B.sum().backward()
     assert policy_B.grad is not None and policy_B.grad.tolist() == [0.0, -0.1]
 
 
@@ -77,7 +77,7 @@ def test_sides_are_not_mixed_up() -> None:
 def pairs(seed: int, size: int = 5) -> list[tuple[list[int], list[int], list[int]]]:
     """(prompt, chosen, rejected) ids of unequal lengths."""
     rng = random.Random(seed)
-    return [tuple([rng.randrange(5, 480) for _ in range(rng.randint(2, high))] for high in (20, 30, 30)) for _ in range(size)]  # type: ignore[misc]
+    return [tuple([rng.randrange(5, 480) for _ in range(rng.randint(2, high))] for high in (20, 30, 30)) for _ in range(size)]
 
 
 def sums(model: Any, rows: list[tuple[list[int], list[int], list[int]]]) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ def test_first_step_is_ln_2() -> None:
     assert dpo(*sums(model, rows), *reference, beta=0.1).tolist() == [math.log(2)] * len(rows)
     # a reference computed pair by pair, as another micro-batch would: equal up to float32 rounding of the model
     apart = [sums(model, [row]) for row in rows]
-    reference = tuple(torch.cat([side[i] for side in apart]).detach() for i in range(2))  # type: ignore[assignment]
+    reference = tuple(torch.cat([side[i] for side in apart]).detach() for i in range(2))
     assert dpo(*sums(model, rows), *reference, beta=0.1).tolist() == pytest.approx([math.log(2)] * len(rows), abs=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_equals_trl_on_the_same_batch(tmp_path: Path) -> None:
         reference_sums = sums(reference, rows)
     loss_B = dpo(*sums(ours, rows), *reference_sums, beta=beta)
     assert float(loss_B.detach().std()) > 0.1  # the two models differ, so the comparison says something
-    loss_B.mean().backward()  # type: ignore[no-untyped-call]
+    loss_B.mean().backward()
 
     theirs = tiny.tiny_model("llama", seed=1, attention="sdpa")
     config = DPOConfig(output_dir=str(tmp_path), beta=beta, use_cpu=True, bf16=False, report_to="none", activation_checkpointing=False)

@@ -222,11 +222,11 @@ def test_other_kinds_of_attention_are_refused() -> None:
     layer = torch.nn.Module()
     with pytest.raises(ModelError, match="attention sinks"):
         segment_attention(layer, heads, heads, heads, None, segments=[3], s_aux=torch.zeros(2))
-    layer.is_causal = False  # type: ignore[assignment]
+    layer.is_causal = False
     with pytest.raises(ModelError, match="both directions"):
         segment_attention(layer, heads, heads, heads, None, segments=[3])
     chunked = torch.nn.Module()
-    chunked.config = type("Config", (), {"attention_chunk_size": 8})()  # type: ignore[assignment]
+    chunked.config = type("Config", (), {"attention_chunk_size": 8})()
     with pytest.raises(ModelError, match="chunks"):
         segment_attention(chunked, heads, heads, heads, None, segments=[3])
 

@@ -262,7 +262,9 @@ def test_letters_that_the_tokenizer_does_not_know_are_no_control_tokens() -> Non
 
     raw = json.loads(tiny.sentencepiece_tokenizer().backend_tokenizer.to_str())
     raw["model"]["byte_fallback"] = False
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)), bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(raw)), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
     chat = ChatFormat(tokenizer, "zephyr")
     _, completion = chat.encode_pair([{"role": "user", "content": "a"}, {"role": "assistant", "content": "the 😀 dog"}])
     assert chat.tokenizer.convert_ids_to_tokens(list(completion))[-3:] == ["<unk>", "▁dog", "</s>"]
@@ -405,7 +407,7 @@ def rows(path: Path) -> Iterator[Any]:
 
 
 def real_dialogues(shared: Path) -> Iterator[list[dict[str, str]]]:
-    """Single turns of three instruction sets, and both ends of the multi-turn preference pairs."""
+    """Single turns of three instruction sets, and the chosen end of the multi-turn preference pairs."""
     for path in sorted((shared / "data/sft").glob("*.jsonl*")):
         for row in rows(path):
             user = row.get("prompt") or "\n".join(filter(None, (row.get("instruction"), row.get("input"))))
@@ -414,8 +416,7 @@ def real_dialogues(shared: Path) -> Iterator[list[dict[str, str]]]:
     roles: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "system"}
     for row in rows(shared / "data/feedback/dpo_en_demo.jsonl.gz"):
         context = [{"role": roles[m["from"]], "content": m["value"]} for m in row["conversations"]]
-        for end in ("chosen", "rejected"):
-            yield [*context, {"role": "assistant", "content": row[end]["value"]}]
+        yield [*context, {"role": "assistant", "content": row["chosen"]["value"]}]
 
 
 @pytest.mark.parametrize("template", ["zephyr", "tokenizer"])
@@ -424,7 +425,8 @@ def test_real_dialogues_with_a_real_tokenizer(shared: Path, tmp_path: Path, temp
     plain = reload(chat.tokenizer, tmp_path)
     seen = multi = unusable = merged = 0
     for number, raw in enumerate(real_dialogues(shared)):
-        if number % 12 != (template == "zephyr") and len(raw) < 3:  # a twelfth of the single turns, all of the others
+        # the two templates share the rows: a sixteenth each of the single turns, half of the others
+        if number % (16 if len(raw) < 3 else 2) != (template == "zephyr"):
             continue
         try:
             messages = list(parse_dialogue({"messages": raw}).messages)
@@ -436,7 +438,7 @@ def test_real_dialogues_with_a_real_tokenizer(shared: Path, tmp_path: Path, temp
         if not check(chat, plain, SMOL, messages):
             merged += 1
             assert any(m["role"] == "assistant" and m["content"][0].isspace() for m in messages), messages
-    assert seen > 400 and multi > 200
+    assert seen > 200 and multi > 30
     assert unusable < 20 and merged < seen / 50, (unusable, merged)
 
 

@@ -1,8 +1,8 @@
-"""The chat format: how turns become tokens, and which of them are learnt.
+r"""The chat format: how turns become tokens, and which of them are learnt.
 
 The paper's format is plain markers and the tokenizer's own end-of-sequence token (EOS)::
 
-    <|system|>\\n{text}</s>\\n<|user|>\\n{text}</s>\\n<|assistant|>\\n{text}</s>\\n
+    <|system|>\n{text}</s>\n<|user|>\n{text}</s>\n<|assistant|>\n{text}</s>\n
 
 Any tokenizer's own template works as well, if it can be cut: what stands before an assistant turn must not change
 when the turn is added, and each assistant turn must end in one special token, which is where the model learns to stop.

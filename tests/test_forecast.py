@@ -1,0 +1,64 @@
+"""The forecast counts the tokens that the stages will see, and speaks of the stages that are still to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import byte_tokenizer, tiny_model
+
+from zephyr import forecast, recipe, sources
+from zephyr.models import load
+from zephyr.recipe import ModelConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model("llama", max_position_embeddings=8192).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_tokens_are_those_of_the_data(model: Path) -> None:
+    demo = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}", "sft.max_length=8192", "dpo.max_length=8192"])
+    assert demo.curate and demo.complete
+    chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
+    found = forecast._dialogues(demo, chat)
+    for split, source in zip(("train", "test"), demo.curate.data, strict=True):
+        exact = sum(len(chat.encode(row["messages"]).ids) for _, _, row in sources.rows(source))
+        # the mean is over both splits
+        assert found[split].tokens == pytest.approx(exact, rel=0.1)
+    assert found["train"].rows == 160 and found["test"].rows == 40
+    answers, per_prompt = forecast._answers(demo, chat)
+    assert per_prompt == 4 and answers["train"].rows == 640 and answers["test"].rows == 160
+
+
+def test_it_lists_what_is_asked_and_scales_with_epochs(model: Path) -> None:
+    ref = load.refer(ModelConfig(path=str(model)))
+    demo = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}"])
+    seconds = forecast.forecast(demo, ["sft", "evaluate"], ref)
+    assert set(seconds) == {"sft", "evaluate"} and all(s > 0 for s in seconds.values())
+    assert "about" in forecast.describe(seconds)
+    volumes = forecast._dialogues(demo, load.load_chat(ref, "zephyr"))
+    rates = forecast.Rates(train=1.0, score=0.0, step=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "_measure", lambda *_: rates)
+        once = forecast.forecast(demo, ["sft"], ref)["sft"]
+        assert once == pytest.approx(volumes["train"].tokens)
+        longer = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}", "sft.epochs=3"])
+        assert forecast.forecast(longer, ["sft"], ref)["sft"] == pytest.approx(3 * once)
+
+
+def test_pairs_that_do_not_fit_are_not_counted(model: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    long = "word " * 4000
+    pairs.write_text(f'{{"prompt": "a", "chosen": "{long}", "rejected": "b"}}\n' * 3, encoding="utf-8")
+    found = recipe.load(ROOT / "recipes/pairs.yaml", [f"model.path={model}", f"binarize.data=[{pairs}]"])
+    chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
+    answers, per_prompt = forecast._answers(found, chat)
+    assert per_prompt == 2
+    short_alone = len(chat.encode([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).ids)
+    assert answers["train"].mean == pytest.approx(short_alone / 2)

@@ -1,0 +1,218 @@
+"""A recipe that is wrong is refused in one line: what, where, what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zephyr.errors import UsageError
+from zephyr.recipe import Recipe, load
+
+BASE = "name: a\nmodel:\n  path: m\n"
+FULL = BASE + "curate:\n  data: [a.jsonl]\nsft:\n  epochs: 1\n"  # what a case appends stands on line 8
+POOL = (
+    BASE
+    + "complete:\n  prompts: [a.jsonl]\n  models_per_prompt: 2\n  pool:\n    x: {kind: replay, path: a}\n    y:\n      kind: local\n      path: a\n"
+)
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    file = folder / "my.yaml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return file
+
+
+def refused(file: Path, *overrides: str) -> str:
+    """The message, which must be one line, with the folder of the test taken off."""
+    with pytest.raises(UsageError) as caught:
+        load(file, overrides)
+    message = str(caught.value).replace(f"{file.parent}/", "")
+    assert "\n" not in message
+    return message
+
+
+WRONG = {
+    "unknown section": (BASE + "trian:\n  dtype: auto\n", "trian: unknown key; did you mean train? (my.yaml, line 4)"),
+    "unknown key": (FULL + "  learning_rat: 1e-5\n", "sft.learning_rat: unknown key; did you mean learning_rate? (my.yaml, line 8)"),
+    "unknown key of a source": (
+        BASE + "curate:\n  data:\n    - path: a\n      colums: {a: b}\n",
+        "curate.data[0].colums: unknown key; did you mean columns? (my.yaml, line 7)",
+    ),
+    "unknown key of a pool teacher": (
+        POOL + "      temprature: 1\n",
+        "complete.pool.y.temprature: unknown key; did you mean temperature? (my.yaml, line 12)",
+    ),
+    "unknown benchmark": (
+        BASE + "evaluate:\n  benchmarks:\n    helaswag: x\n",
+        "evaluate.benchmarks.helaswag: input should be 'arc_challenge', 'hellaswag', 'mmlu' or 'truthfulqa', got 'helaswag' (my.yaml, line 6)",
+    ),
+    "a number as a switch": (FULL + "  packing: 3\n", "sft.packing: input should be a valid boolean, got 3 (my.yaml, line 8)"),
+    "a switch as a number": (FULL + "  max_length: true\n", "sft.max_length: input should be a valid integer, got True (my.yaml, line 8)"),
+    "a fraction as a count": (FULL + "  max_length: 10.5\n", "sft.max_length: input should be a valid integer, got 10.5 (my.yaml, line 8)"),
+    "a word as a count": (
+        FULL + "  max_length: many\n",
+        "sft.max_length: is the text 'many'; write a whole number without quotes (my.yaml, line 8)",
+    ),
+    "a word as a switch": (
+        FULL + '  packing: "true"\n',
+        "sft.packing: is the text 'true'; write a true or false without quotes (my.yaml, line 8)",
+    ),
+    "a number as a text": ("name: 3\nmodel: {path: m}\n", "name: input should be a valid string, got 3 (my.yaml, line 1)"),
+    "a quoted number": (
+        FULL + '  learning_rate: "5e-7"\n',
+        "sft.learning_rate: is the text '5e-7'; write a number without quotes (my.yaml, line 8)",
+    ),
+    "a text as a section": (BASE + "sft: hello\n", "sft: is 'hello'; a section with keys of its own belongs here (my.yaml, line 4)"),
+    "a list as a section": (BASE + "train: [1]\n", "train: is [1]; a section with keys of its own belongs here (my.yaml, line 4)"),
+    "nan": (FULL + "  learning_rate: .nan\n", "sft.learning_rate: is nan; a finite number is needed (my.yaml, line 8)"),
+    "infinite": (FULL + "  learning_rate: .inf\n", "sft.learning_rate: is inf; a finite number is needed (my.yaml, line 8)"),
+    "too large for a float": (FULL + "  learning_rate: 1e999\n", "sft.learning_rate: is inf; a finite number is needed (my.yaml, line 8)"),
+    "out of range": (
+        FULL + "  warmup_ratio: 1.5\n",
+        "sft.warmup_ratio: input should be less than or equal to 1, got 1.5 (my.yaml, line 8)",
+    ),
+    "given twice": (FULL + "  epochs: 2\n", "sft.epochs: given twice (my.yaml, lines 7 and 8); keep one"),
+    "section given twice": (FULL + "model:\n  path: b\n", "model: given twice (my.yaml, lines 2 and 8); keep one"),
+    "no model": ("name: a\n", "model: is required and not there (my.yaml, line 1)"),
+    "empty path": ("name: a\nmodel:\n  path: ''\n", "model.path: string should have at least 1 character, got '' (my.yaml, line 3)"),
+    "a pool too small": (
+        POOL.replace("prompt: 2", "prompt: 4"),
+        "complete: models_per_prompt is 4, but the pool has 2 models (my.yaml, line 4)",
+    ),
+    "a key that is a number": (BASE + "3: x\n", "my.yaml, line 4: the key 3 is not a text; put it in quotes"),
+    "merge key": ("name: a\nmodel:\n  <<: {path: m}\n", "my.yaml, line 3: merge keys (`<<`) are not read; write the keys out"),
+    "no such day": ("name: 2020-13-41\n", "my.yaml, line 1: '2020-13-41' cannot be read as what it looks like; quote it"),
+    "a tag that is a lie": (BASE + "seed: !!int abc\n", "my.yaml, line 4: 'abc' cannot be read as what it looks like; quote it"),
+    "an object of Python": (
+        BASE + "seed: !!python/object/apply:os.getcwd []\n",
+        "my.yaml, line 4: not valid YAML (could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd')",
+    ),
+    "a control character": ("name: a\nout: b\x07\n", "my.yaml, line 2: the character '\\x07' is not allowed in YAML; remove it"),
+    "a bracket left open": (
+        "name: [a\n",
+        "my.yaml, line 2: not valid YAML (while parsing a flow sequence, expected ',' or ']', but got '<stream end>')",
+    ),
+    "a tab": (
+        "name: a\n\tmodel: b\n",
+        "my.yaml, line 2: not valid YAML (while scanning for the next token, found character '\\t' that cannot start any token)",
+    ),
+    "two documents": (
+        BASE + "---\nname: b\n",
+        "my.yaml, line 4: not valid YAML (expected a single document in the stream, but found another document)",
+    ),
+    "an alias that holds itself": (
+        "name: a\nmodel: &m {path: m, revision: *m}\n",
+        "my.yaml: nested too deep, or an alias that holds itself; a recipe is sections of keys",
+    ),
+    "nested too deep": (
+        "name: " + "[" * 3000 + "]" * 3000,
+        "my.yaml: nested too deep, or an alias that holds itself; a recipe is sections of keys",
+    ),
+    "not UTF-8": (b"name: \xff\n", "my.yaml: not UTF-8 text (byte 6); save it as UTF-8"),
+    **{
+        what: (text, "my.yaml: a mapping of sections was expected; `zephyr init` writes an example")
+        for what, text in {"empty": "", "only a comment": "# a\n", "a list": "- a\n- b\n", "one word": "hello\n"}.items()
+    },
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_recipe_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
+    text, message = WRONG[case]
+    assert refused(write(tmp_path, text)) == message
+
+
+def test_an_unknown_key_like_no_other_is_answered_with_all_of_them(tmp_path: Path) -> None:
+    message = refused(write(tmp_path, FULL + "  zzzzz: 1\n"))
+    assert re.fullmatch(r"sft\.zzzzz: unknown key; known keys: .*\bepochs, learning_rate\b.* \(my\.yaml, line 8\)", message)
+
+
+def test_every_mistake_has_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(write(tmp_path, FULL + "  learning_rat: 1\n  packing: 3\n"))
+    assert sorted(re.sub(r" .*\(.*, ", " (", line) for line in str(caught.value).splitlines()) == [
+        "sft.learning_rat: (line 8)",
+        "sft.packing: (line 9)",
+    ]
+
+
+def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
+    message = refused(write(tmp_path, BASE + f"train: [{'x' * 5000}]\n"))
+    assert len(message) < 200
+    assert message.endswith("a section with keys of its own belongs here (my.yaml, line 4)")
+
+
+LONELY = {
+    "sft: {}": "sft: there is no `curate` section to give it dialogues",
+    "rate: {teacher: {kind: replay, path: x}}": "rate: needs a `complete` section, or `data` with answers",
+    "binarize: {}": "binarize: needs a `rate` section, or `data` with ratings or pairs",
+    "dpo: {}": "dpo: there is no `binarize` section to give it preferences",
+}
+
+
+@pytest.mark.parametrize("section", LONELY)
+def test_a_section_without_what_it_needs_is_refused_at_its_line(tmp_path: Path, section: str) -> None:
+    assert refused(write(tmp_path, f"{BASE}{section}\n")) == f"{LONELY[section]} (my.yaml, line 4)"
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    assert refused(tmp_path / "no.yaml") == "no.yaml: no such recipe; `zephyr init` writes one"
+    (tmp_path / "folder").mkdir()
+    assert refused(tmp_path / "folder") == "folder: is a folder; a recipe is a YAML file"
+    file = write(tmp_path, BASE)
+    with pytest.raises(UsageError, match=r"my\.yaml/x: cannot be read \(Not a directory\)"):
+        load(file / "x")
+
+
+@pytest.mark.parametrize("number", ["5e-7", "5E-7", "+5e-7", "5.e-7", "0.5e-6", ".0000005"])
+def test_a_number_without_quotes_is_a_number(tmp_path: Path, number: str) -> None:
+    recipe = load(write(tmp_path, FULL + f"  learning_rate: {number}\n"))
+    assert recipe.sft is not None
+    assert recipe.sft.learning_rate == 5e-7
+
+
+def test_a_section_left_empty_does_not_run(tmp_path: Path) -> None:
+    assert load(write(tmp_path, BASE + "evaluate:\n")) == Recipe.model_validate({"name": "a", "model": {"path": "m"}})
+
+
+# --- overrides -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("override", ["a", "=3", "sft.=3", "sft..x=1", ".a=1", ""])
+def test_an_override_has_a_key_and_a_value(tmp_path: Path, override: str) -> None:
+    assert refused(write(tmp_path, FULL), override) == f"{override!r}: an override is written section.key=value"
+
+
+WRONG_OVERRIDES = {
+    "sft.learning_rat=1": "sft.learning_rat: unknown key; did you mean learning_rate? (command line)",
+    "trian.dtype=float32": "trian: unknown key; did you mean train? (command line)",
+    "sft.learning_rate='3e-5'": "sft.learning_rate: is the text '3e-5'; write a number without quotes (command line)",
+    "sft.epochs=0": "sft.epochs: input should be greater than or equal to 1, got 0 (command line)",
+    "sft.epochs=1=2": "sft.epochs: is the text '1=2'; write a whole number without quotes (command line)",
+    "name.x=1": "'name.x=1': name is not a section",
+    "model.path.x=1": "'model.path.x=1': model.path is not a section",
+    "curate.data.0.path=x": "'curate.data.0.path=x': curate.data is not a section",
+    "sft.epochs=[": "override 'sft.epochs=[', line 1: not valid YAML (while parsing a flow node, expected the node content, but found '<stream end>')",
+}
+
+
+@pytest.mark.parametrize("override", WRONG_OVERRIDES)
+def test_a_wrong_override_is_named_as_the_command_lines(tmp_path: Path, override: str) -> None:
+    assert refused(write(tmp_path, FULL), override) == WRONG_OVERRIDES[override]
+
+
+def test_a_mistake_of_the_file_keeps_its_line_beside_an_override(tmp_path: Path) -> None:
+    message = refused(write(tmp_path, FULL + "  packing: 3\n"), "sft.epochs=2")
+    assert message == "sft.packing: input should be a valid boolean, got 3 (my.yaml, line 8)"
+
+
+def test_overrides_set_one_key_and_the_last_one_wins(tmp_path: Path) -> None:
+    recipe = load(
+        write(tmp_path, FULL), ["sft.learning_rate=3e-5", " sft.epochs =2", "sft.epochs=3", "evaluate.samples=1", "curate.data=[b, c]"]
+    )
+    assert recipe.sft is not None and recipe.evaluate is not None and recipe.curate is not None
+    assert (recipe.sft.learning_rate, recipe.sft.epochs, recipe.evaluate.samples) == (3e-5, 3, 1)
+    assert [source.path for source in recipe.curate.data] == ["b", "c"]
+    assert load(write(tmp_path, FULL), ["sft="]).sft is None
