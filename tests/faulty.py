@@ -74,13 +74,10 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Import once what a run imports, then fork a process a case."""
-    import matplotlib.pyplot
-    import pandas
-    import pyarrow.parquet
-    import tiny
     import torch
     import torch._dynamo
 
+    import tiny
     import zephyr.api
     import zephyr.evals.preference
     import zephyr.forecast

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 import small
 from conftest import ROOT
-
 from zephyr import cli, pipeline
 from zephyr.artifacts import Manifest
 
@@ -131,7 +131,9 @@ def test_dry_run_and_overrides(zephyr_command: Command, small_run: SmallRun) -> 
 # --- single stages -----------------------------------------------------------------------------------------------
 
 
-def test_the_stages_one_by_one_give_what_the_run_gives(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, tiny_folder: Path) -> None:
+def test_the_stages_one_by_one_give_what_the_run_gives(
+    zephyr_command: Command, small_run: SmallRun, tmp_path: Path, tiny_folder: Path
+) -> None:
     data, recipe, made = small_run.file.parent / "data", small_run.file, tmp_path
     train = ("train.dtype=float32", "train.micro_batch_tokens=256")
     commands: dict[str, list[object]] = {
@@ -169,7 +171,9 @@ def test_references_of_another_model_are_refused(zephyr_command: Command, small_
     assert code == 1 and "the reference log-probabilities are of another model" in last_line(err)
     code, _, err = zephyr_command(*arguments, "--model", run / "sft")
     assert code == 1 and "were computed with chat_template 'tokenizer', not 'zephyr'" in last_line(err)
-    code, _, err = zephyr_command("dpo", run / "binarize", "--references", run / "binarize", "--model", run / "sft", "--out", tmp_path / "dpo")
+    code, _, err = zephyr_command(
+        "dpo", run / "binarize", "--references", run / "binarize", "--model", run / "sft", "--out", tmp_path / "dpo"
+    )
     assert code == 1 and "holds what binarize made" in last_line(err)
     lines = small.write_lines(tmp_path / "r.jsonl", [{"pair_id": "x", "ref_chosen_logps": float("nan"), "ref_rejected_logps": -1.0}])
     code, _, err = zephyr_command("dpo", run / "binarize", "--references", lines, "--model", run / "sft", "--out", tmp_path / "dpo")
@@ -231,7 +235,11 @@ BAD = {
     "no assistant": ({}, spoil_dialogue(no_assistant), r"curate: .*:3: `messages` has no assistant turn"),
     "a number": ({}, spoil_dialogue(number_turn), r"curate: .*:3: `messages\[0\]`: `content` is a number, not a text"),
     "two systems": ({}, spoil_dialogue(two_systems), r"curate: .*:3: `messages\[1\]`: a second system turn"),
-    "ids that repeat": ({}, spoil_dialogue(taken_id), r"curate: .*:3: the id [0-9a-f]{16} repeats with different content \(first at .*:1\)"),
+    "ids that repeat": (
+        {},
+        spoil_dialogue(taken_id),
+        r"curate: .*:3: the id [0-9a-f]{16} repeats with different content \(first at .*:1\)",
+    ),
     "identical answers": (
         {"complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
         same_answers,
@@ -310,7 +318,9 @@ def test_a_defect_is_called_one(zephyr_command: Command, small_run: SmallRun, tm
         raise KeyError("surprise")
 
     monkeypatch.setattr(pipeline, "execute", broken)
-    refused(zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "a defect of zephyr, please report it: KeyError: 'surprise'", 1)
+    refused(
+        zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "a defect of zephyr, please report it: KeyError: 'surprise'", 1
+    )
 
 
 def test_not_enough_memory(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,9 +452,7 @@ def test_chat_answers_until_the_input_ends(
     assert len(out.splitlines()) >= 3
 
 
-def test_chat_forgets_what_is_beyond_the_context(
-    zephyr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chat_forgets_what_is_beyond_the_context(zephyr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = small.model_folder(tmp_path / "model", max_position_embeddings=90)
     lines = tmp_path / "typed.txt"
     lines.write_text("The quick brown fox jumps over the lazy dog.\n" * 3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny import byte_tokenizer, tiny_model
 
+from tiny import byte_tokenizer, tiny_model
 from zephyr import forecast, recipe, sources
 from zephyr.models import load
 from zephyr.recipe import ModelConfig

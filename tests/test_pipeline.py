@@ -14,7 +14,7 @@ import small
 import zephyr
 from zephyr import artifacts, pipeline
 from zephyr.artifacts import Artifact, Manifest
-from zephyr.errors import ArtifactError, UsageError, ZephyrError
+from zephyr.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from conftest import SmallRun

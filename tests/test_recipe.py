@@ -86,8 +86,8 @@ WRONG = {
     "no such day": ("name: 2020-13-41\n", "my.yaml, line 1: '2020-13-41' cannot be read as what it looks like; quote it"),
     "a tag that is a lie": (BASE + "seed: !!int abc\n", "my.yaml, line 4: 'abc' cannot be read as what it looks like; quote it"),
     "an object of Python": (
-        BASE + "seed: !!python/object/apply:os.getcwd []\n",
-        "my.yaml, line 4: not valid YAML (could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd')",
+        BASE + "seed: !!python/name:os.getcwd\n",
+        "my.yaml, line 4: not valid YAML (could not determine a constructor for the tag 'tag:yaml.org,2002:python/name:os.getcwd')",
     ),
     "a control character": ("name: a\nout: b\x07\n", "my.yaml, line 2: the character '\\x07' is not allowed in YAML; remove it"),
     "a bracket left open": (

@@ -303,9 +303,9 @@ roles = st.sampled_from(["user", "assistant", "system", "tool"])
 turn = st.fixed_dictionaries({"role": roles | texts | numbers, "content": texts | st.none()})
 aspect = st.dictionaries(st.sampled_from(["rating", "rationale"]), texts | numbers | st.none())
 KEYS = (
-    ["prompt", "prompt_id", "source", "category", "messages", "chosen", "rejected", "score_chosen", "score_rejected", "completions"]
-    + ["model", "response", "principle", "finish_reason", "annotations", "overall_score", "critique", "role", "content", "rating"]
-    + list(ASPECTS)
+    *("prompt", "prompt_id", "source", "category", "messages", "chosen", "rejected", "score_chosen", "score_rejected", "completions"),
+    *("model", "response", "principle", "finish_reason", "annotations", "overall_score", "critique", "role", "content", "rating"),
+    *ASPECTS,
 )
 values = st.recursive(
     st.none() | st.booleans() | numbers | texts | turn | aspect,

@@ -32,7 +32,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(model)
     (folder / "recipes").mkdir()
     recipe = (ROOT / "recipes" / "demo.yaml").read_text(encoding="utf-8")
-    changes = {"path: smollm2-135m-instruct": f"path: {model}", "micro_batch_tokens: 768": "micro_batch_tokens: 8192", "max_new_tokens: 160": "max_new_tokens: 16"}
+    changes = {
+        "path: smollm2-135m-instruct": f"path: {model}",
+        "micro_batch_tokens: 768": "micro_batch_tokens: 8192",
+        "max_new_tokens: 160": "max_new_tokens: 16",
+    }
     for kind in ("dialogues", "feedback"):  # a quarter of the training rows is enough to see every command work
         rows = (ROOT / f"src/zephyr/demo/{kind}/train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:40]
         (folder / f"{kind}.jsonl").write_text("".join(rows), encoding="utf-8")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small
 
+import small
 from zephyr.api import stage
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
@@ -195,27 +195,27 @@ def test_pairs_of_several_turns_keep_them(tmp_path: Path) -> None:
 
 
 def test_a_thousand_real_pairs_are_all_accounted_for(tmp_path: Path, shared: Path) -> None:
-    """Of 1,000 rows 111 tie or contradict themselves and 4 have equal texts; one of the 4 ties as well."""
+    """111 of them tie (one of these has equal texts as well), four have equal texts, and two an empty answer."""
     source = shared / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz"
+    stage("binarize", "binarize", {"ratings": [str(source)]}, tmp_path / "out", settings=["invalid=drop"])
+    artifact = Artifact.open(tmp_path / "out")
+    assert artifact.manifest.rows_in == 1000
+    assert artifact.manifest.dropped == {
+        "the scores tie": 110,
+        "invalid: `chosen` and `rejected` are the same answer: a preference needs two": 4,
+        "invalid: `chosen` is empty": 1,
+        "invalid: `rejected` is empty": 1,
+    }
+    assert sum(artifact.manifest.rows_out.values()) == 1000 - 116
+    kept = [row for split in artifact.splits() for row in artifact.rows(split)]
+    assert all(row["score_chosen"] > row["score_rejected"] for row in kept)
+    aside = [json.loads(line) for line in (artifact.path / "dropped" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
     with gzip.open(source, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    out = tmp_path / "out"
-    stage("binarize", "binarize", {"ratings": [str(source)]}, out, settings=["invalid=drop", "test_fraction=0.1"])
-    artifact = Artifact.open(out)
-    m = artifact.manifest
-    assert m.rows_in == 1000 == sum(m.rows_out.values()) + sum(m.dropped.values())
+        given = [json.loads(line)["prompt"] for line in file]
+    assert sorted([row["prompt"] for row in kept] + [line["row"]["prompt"] for line in aside]) == sorted(given)
 
-    def texts(row: dict[str, Any]) -> list[str]:
-        return [(t if isinstance(t, str) else t[-1]["content"]).strip() for t in (row["chosen"], row["rejected"])]
 
-    equal = [r for r in rows if len(set(texts(r))) == 1]
-    against = [r for r in rows if r["score_chosen"] <= r["score_rejected"]]
-    assert (len(equal), len(against)) == (4, 111)
-    ties = sum(r["score_chosen"] == r["score_rejected"] for r in against if r not in equal)
-    assert m.dropped["invalid: `chosen` and `rejected` are the same answer: a preference needs two"] == 4
-    assert m.dropped["the scores tie"] == ties
-    assert m.dropped.get("the rejected answer has the higher score", 0) == sum(
-        r["score_chosen"] < r["score_rejected"] for r in against if r not in equal
-    )
-    assert all(r["score_chosen"] > r["score_rejected"] for split in artifact.splits() for r in artifact.rows(split))
-    assert m.rows_out["test"] == pytest.approx(0.1 * sum(m.rows_out.values()), abs=30)
+def test_without_leave_to_drop_the_first_bad_pair_is_named(tmp_path: Path, shared: Path) -> None:
+    source = shared / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz"
+    with pytest.raises(DataError, match=r"binarize: .*1k.jsonl.gz:\d+: (?s:.*)6 of 1000 rows cannot be used.*`invalid: drop`"):
+        stage("binarize", "binarize", {"ratings": [str(source)]}, tmp_path / "out")

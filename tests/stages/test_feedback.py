@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small
 
+import small
 from zephyr.api import stage
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
@@ -84,7 +84,8 @@ class Fickle:
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
         good = {"rationale": "so", "rating": 3}
         text = '{"annotations": {%s}, "critique": "c", "overall_score": 5}' % ", ".join(
-            f'"{name}": {str(good).replace(chr(39), chr(34))}' for name in ("instruction_following", "honesty", "truthfulness", "helpfulness")
+            f'"{name}": {str(good).replace(chr(39), chr(34))}'
+            for name in ("instruction_following", "honesty", "truthfulness", "helpfulness")
         )
         for request in reversed(requests):  # in whatever order they get done
             first = all(request.subject != r.subject or request.prompt_id != r.prompt_id for r in self.asked)
@@ -93,7 +94,9 @@ class Fickle:
             yield Reply(request, "Well, 3 of 5." if bad else text, "stop", 7)
 
 
-def rated(tmp_path: Path, teacher: Any, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]] | None = None, **settings: Any) -> Artifact:
+def rated(
+    tmp_path: Path, teacher: Any, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]] | None = None, **settings: Any
+) -> Artifact:
     monkeypatch.setattr(rate, "make_teacher", lambda *_: teacher)
     values = recipe(tmp_path, rate=settings)
     file = completions(tmp_path, rows or small.feedback())

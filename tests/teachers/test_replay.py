@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small
 
+import small
 from zephyr.errors import DataError
 from zephyr.recipe import DataSource
 from zephyr.records import prompt_id_of

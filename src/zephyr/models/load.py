@@ -116,7 +116,7 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
 
     Args:
         ref: which.
-        attention: `segments` for our flat, unpadded streams; `sdpa` for generation.
+        attention: `segments` for our flat, unpadded streams; `generation` for whatever transformers thinks best.
 
     Raises:
         ModelError: it cannot be loaded, or computes its logits in a way we would get wrong.
@@ -125,10 +125,11 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
     import transformers
     from transformers import AutoModelForCausalLM
 
+    implementation = None
     if attention == "segments":
         from zephyr.train.attention import NAME
 
-        attention = NAME
+        implementation = NAME
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     where = ref.locate()
     try:
@@ -138,7 +139,7 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
                 dtype=torch.float32,
                 revision=ref.revision,
                 trust_remote_code=ref.trust_remote_code,
-                attn_implementation=attention,
+                attn_implementation=implementation,
                 use_safetensors=True,
             )
     except Exception as error:  # transformers raises many kinds; the user needs one line
@@ -147,6 +148,11 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
     model = model.to(device())  # type: ignore[arg-type]
     model.eval()  # type: ignore[no-untyped-call]
     return model
+
+
+def ready_to_generate(model: Any) -> None:
+    """Switch a model from our flat streams to padded batches: SDPA where its architecture allows it (Gemma 2 does not)."""
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
 
 
 def _refuse_unknown_head(model: Any, where: str) -> None:

@@ -258,7 +258,7 @@ def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: _Rows, config: Confi
         look["nll"], speaks = _likelihood(name, model, ref, ours, rows, config, out)
     if rows.groups:
         look["logps"], look["tokens"] = _answer_logps(model, ours, rows.groups, config, f"{name}: answers", out)
-    model.set_attn_implementation("sdpa")
+    load.ready_to_generate(model)
     if rows.asked:
         look["answers"] = _answers(model, speaks, rows.asked, config, name)
         look["lengths"] = {
@@ -332,13 +332,13 @@ def _answer_logps(
 ) -> tuple[list[list[float]], list[list[int]]]:
     """Log-probability and length in tokens of every answer of every group."""
     from zephyr.train import score
-    from zephyr.train.encode import answer_example
+    from zephyr.train.encode import answer_example, beheaded
 
     examples = []
     for group in groups:
         for text, _ in group.answers:
             prompt, completion = chat.encode_pair(_turns(group, text))
-            prompt = prompt[-config.max_prompt_length :]
+            prompt = beheaded(prompt, config.max_prompt_length, chat)
             examples.append(answer_example(prompt, completion[: max(1, config.max_length - len(prompt))]))
     names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
     sums = iter(score.log_probabilities(model, examples, config.train, label, out, names=names))

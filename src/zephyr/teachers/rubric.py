@@ -66,10 +66,7 @@ def parse_reply(text: str) -> Rating:
     for name, item in annotations.items() if isinstance(annotations, dict) else ():
         if isinstance(item, dict):
             _refuse_unknown(item, {"rating", "rationale"}, f"annotations.{name}.")
-    try:
-        rating = parse_rating(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        raise DataError("`overall_score` is outside 1 to 10") from None
+    rating = parse_rating(value)
     if not rating.critique.strip():
         raise DataError("`critique` is missing or empty")
     if any(not rating.rationales[name].strip() for name in ASPECTS):

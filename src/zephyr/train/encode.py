@@ -10,7 +10,7 @@ from zephyr.errors import DataError
 from zephyr.recipe import SFTConfig
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
-from zephyr.text.chat import ChatFormat
+from zephyr.text.chat import ChatFormat, adds_bos
 from zephyr.train.batches import Example, pack
 from zephyr.train.tasks import Dialogues
 
@@ -93,7 +93,7 @@ def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: in
             out.drop(unencodable(error), item.where, record.row())
             continue
         cut += len(prompt) > max_prompt_length
-        prompt = prompt[-max_prompt_length:]
+        prompt = beheaded(prompt, max_prompt_length, chat)
         if len(prompt) + max(len(chosen), len(rejected)) > max_length:
             out.drop("an answer does not fit into dpo.max_length", item.where, record.row())
             continue
@@ -101,6 +101,14 @@ def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: in
     if cut:
         out.note(f"{cut} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
     return encoded
+
+
+def beheaded(prompt: tuple[int, ...], limit: int, chat: ChatFormat) -> tuple[int, ...]:
+    """The last `limit` ids of a prompt, a leading BOS kept: the models that expect one lose their footing without it."""
+    if len(prompt) <= limit:
+        return prompt
+    start = prompt[:1] if limit > 1 and adds_bos(chat.tokenizer) and prompt[0] == chat.tokenizer.bos_token_id else ()
+    return start + prompt[len(prompt) - limit + len(start) :]
 
 
 def unencodable(error: DataError) -> str:

@@ -1,0 +1,25 @@
+"""A prompt that is too long loses its beginning, but not the token that begins a text."""
+
+from __future__ import annotations
+
+import tiny
+from zephyr.text.chat import ChatFormat
+from zephyr.train.encode import beheaded
+
+TURNS = [{"role": "user", "content": "one two three four five six seven eight"}]
+
+
+def test_a_leading_bos_is_kept() -> None:
+    chat = ChatFormat(tiny.sentencepiece_tokenizer(), "zephyr")
+    prompt = chat.encode_prompt(TURNS)  # type: ignore[arg-type]
+    assert prompt[0] == chat.tokenizer.bos_token_id
+    cut = beheaded(prompt, 10, chat)
+    assert len(cut) == 10 and cut[0] == prompt[0] and cut[1:] == prompt[-9:]
+    assert beheaded(prompt, len(prompt), chat) == prompt
+    assert beheaded(prompt, 1, chat) == prompt[-1:]
+
+
+def test_without_bos_the_end_alone_is_kept() -> None:
+    chat = ChatFormat(tiny.byte_tokenizer(), "zephyr")
+    prompt = chat.encode_prompt(TURNS)  # type: ignore[arg-type]
+    assert beheaded(prompt, 10, chat) == prompt[-10:]
