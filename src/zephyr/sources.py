@@ -157,7 +157,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, str | None, Row]]:
                 for row in batch.to_pylist():
                     yield f"{path}[{i}]", None, row
                     i += 1
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # pyarrow says OSError of a damaged header
         raise DataError(f"{path}: not a readable Parquet file, after row {i} ({_first_line(error)})") from None
 
 

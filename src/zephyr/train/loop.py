@@ -129,7 +129,7 @@ class Trainer(Generic[ItemT]):
         if not torch.isfinite(loss):
             owners = [item for item in group for _ in item.examples]
             bad = [owner for owner, value in zip(owners, sums_S.tolist(), strict=True) if not math.isfinite(value)] or list(group)
-            raise NonFiniteError(f"the loss is {float(loss)}; stopped before the update. Rows: {_names(bad)}")
+            raise NonFiniteError(f"the loss is {float(loss.detach())}; stopped before the update. Rows: {_names(bad)}")
         return loss, stats
 
 

@@ -15,7 +15,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
     Linear warm-up over `warmup_ratio` of the steps, reaching the peak at the first step after it; then
     constant, linear to zero, or half a cosine to zero.
     """
-    warmup = math.ceil(round(config.warmup_ratio * steps, 6))  # 0.1 * 30 is 3.0000000000000004
+    warmup = math.ceil(round(config.warmup_ratio * steps, 6))  # 0.07 * 100 is 7.000000000000001
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
     if config.schedule == "constant":

@@ -1,0 +1,43 @@
+"""Accuracy over ordered pairs, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from zephyr.evals.preference import Group, accuracy, margin, ordered_pairs
+
+
+def group(*scores: float) -> Group:
+    return Group("id", "p", "", (), tuple((f"answer {i}", s) for i, s in enumerate(scores)))
+
+
+def test_pairs_are_ordered_and_ties_are_none() -> None:
+    assert ordered_pairs([3, 1, 2]) == [(0, 1), (0, 2), (2, 1)]
+    assert ordered_pairs([1, 1]) == [] and ordered_pairs([2]) == [] and ordered_pairs([2, 2, 1]) == [(0, 2), (1, 2)]
+
+
+def test_accuracy_by_hand() -> None:
+    groups = [group(5, 3, 1), group(2, 4), group(3, 3)]
+    values = [[0.9, 1.5, 0.2], [0.0, 0.0], [7.0, 8.0]]
+    # 5>3 lost, 5>1 won, 3>1 won; 4>2 equal: half; the tie counts nowhere
+    found = accuracy(groups, values)
+    assert found is not None and (found.value, found.items, found.groups) == (2.5 / 4, 4, 2)
+    gap = margin(groups, values)
+    assert gap is not None and gap.value == pytest.approx(((0.9 - 1.5) + (0.9 - 0.2) + (1.5 - 0.2) + 0.0) / 4)
+
+
+def test_all_right_and_all_wrong() -> None:
+    groups = [group(4, 3, 2, 1)] * 3
+    right, wrong = accuracy(groups, [[4, 3, 2, 1]] * 3), accuracy(groups, [[1, 2, 3, 4]] * 3)
+    assert right is not None and wrong is not None
+    assert (right.value, wrong.value, right.items) == (1.0, 0.0, 18)
+    assert right.ci95 == [1.0, 1.0]
+
+
+def test_only_ties_is_no_accuracy() -> None:
+    assert accuracy([group(1, 1)], [[0.0, 1.0]]) is None and margin([group(1, 1)], [[0.0, 1.0]]) is None
+
+
+def test_each_group_needs_its_values() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        accuracy([group(1, 2)], [])

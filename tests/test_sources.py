@@ -1,0 +1,322 @@
+"""Rows from every kind of place, each with where it stood; what cannot be used is counted, never lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zephyr import artifacts, sources
+from zephyr.artifacts import Artifact, draft
+from zephyr.errors import DataError, UsageError
+from zephyr.recipe import DataSource
+from zephyr.records import Prompt, parse_preference, parse_prompt, prompt_id_of
+
+ROWS = [{"prompt": "one"}, {"prompt": "two é\u2028still two"}, {"prompt": "three"}]
+
+
+def lines(rows: list[Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read(path: Path | str, **kwargs: Any) -> list[tuple[str, str | None, dict[str, Any]]]:
+    return list(sources.rows(DataSource(path=str(path), **kwargs)))
+
+
+def refused(path: Path | str, **kwargs: Any) -> str:
+    with pytest.raises((DataError, UsageError)) as caught:
+        read(path, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def artifact(path: Path, **splits: list[dict[str, Any]]) -> Path:
+    with draft(path, stage="s", key="k", config={}, parents={}) as out:
+        for split, rows in splits.items():
+            out.write_rows(split, rows)
+    return path
+
+
+# --- kinds of files ------------------------------------------------------------------------------------------
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "x.jsonl": lambda p: p.write_text(lines(ROWS), encoding="utf-8"),
+    "x.jsonl.gz": lambda p: p.write_bytes(gzip.compress(lines(ROWS).encode())),
+    "x.json": lambda p: p.write_text(json.dumps(ROWS), encoding="utf-8"),
+    "x.json.gz": lambda p: p.write_bytes(gzip.compress(json.dumps(ROWS).encode())),
+    "x.parquet": lambda p: pq.write_table(pa.Table.from_pylist(ROWS), p),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    WRITERS[name](file)
+    found = read(file)
+    assert [row for _, _, row in found] == ROWS
+    assert [where for where, _, _ in found] == [f"{file}:{i + 1}" if ".jsonl" in name else f"{file}[{i}]" for i in range(3)]
+    assert {split for _, split, _ in found} == {None}
+    assert {split for _, split, _ in read(file, split="test")} == {"test"}
+    assert [row for _, _, row in read(tmp_path)] == ROWS  # and as the only file of a folder
+
+
+def test_blank_lines_are_passed_over_and_counted_in_the_line_number(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('\n{"prompt": "a"}\n\n{"prompt": "b"}')
+    assert [where for where, _, _ in read(file)] == [f"{file}:2", f"{file}:4"]
+
+
+BROKEN: dict[str, tuple[str, bytes, str]] = {
+    "a line that is no JSON": ("x.jsonl", b'{"prompt": "a"}\n{"prompt"\n', r"x\.jsonl:2: not valid JSON \(.*\)"),
+    "a line that is a list": ("x.jsonl", b'["a"]\n', r"x\.jsonl:1: an object with named columns was expected, found list"),
+    "a line nested too deep": ("x.jsonl", b"[" * 100_000, r"x\.jsonl:1: not valid JSON \(.*recursion.*\)"),
+    "not UTF-8": ("x.jsonl", b'{"prompt": "a"}\n{"prompt": "\xff"}\n', r"x\.jsonl:\d: not UTF-8 text \(invalid start byte\)"),
+    "no gzip": ("x.jsonl.gz", b'{"prompt": "a"}\n', r"x\.jsonl\.gz: a damaged gzip file after line 0 \(Not a gzipped file.*\)"),
+    "no gzip of JSON": ("x.json.gz", b"[]", r"x\.json\.gz: a damaged gzip file \(Not a gzipped file.*\)"),
+    "an object as JSON": ("x.json", b'{"prompt": "a"}', r"x\.json: a JSON list of rows was expected, found dict; .*\.jsonl file"),
+    "half of JSON": ("x.json", b'[{"prompt"', r"x\.json: not valid JSON \(.*\)"),
+    "JSON that is not UTF-8": ("x.json", b'["\xff"]', r"x\.json: not valid JSON \(.*invalid start byte\)"),
+    "JSON nested too deep": ("x.json", b"[" * 100_000, r"x\.json: not valid JSON \(.*recursion.*\)"),
+    "a JSON list of texts": ("x.json", b'[{"prompt": "a"}, "b"]', r"x\.json\[1\]: an object with named columns was expected, found str"),
+    "no Parquet": ("x.parquet", b"hello there", r"x\.parquet: not a readable Parquet file, after row 0 \(.*\)"),
+    "empty Parquet": ("x.parquet", b"", r"x\.parquet: not a readable Parquet file, after row 0 \(.*\)"),
+    "an unknown kind": ("x.csv", b"prompt\na\n", r"x\.csv: unknown kind of file; known are \.jsonl, .*\.parquet"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, case: str) -> None:
+    name, content, problem = BROKEN[case]
+    (tmp_path / name).write_bytes(content)
+    assert re.fullmatch(re.escape(str(tmp_path)) + "/" + problem, refused(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.json.gz", "x.parquet"])
+def test_damage_anywhere_in_a_compressed_file_is_a_data_error(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    WRITERS[name](file)
+    whole = file.read_bytes()
+    damaged = [whole[:-9], whole[: len(whole) // 2]]
+    for at in range(0 if name.endswith("gz") else len(whole) - 60, len(whole), 3):
+        damaged.append(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+    caught = 0
+    for content in damaged:
+        file.write_bytes(content)
+        try:
+            read(file)
+        except DataError as error:
+            caught += 1
+            assert str(error).startswith(str(file))
+    assert caught >= 3
+
+
+def test_missing_places_are_named(tmp_path: Path) -> None:
+    for name in (f"{tmp_path}/no", "./no", "no.jsonl", "folder/no.parquet", "a/b/c", "no"):
+        assert refused(name) == f"{name}: no such file or folder"
+    assert refused("builtin:demo/no.jsonl").startswith("builtin:demo/no.jsonl: the package ships no such file")
+    assert "a folder without data files; looked for .jsonl" in refused(tmp_path)
+
+
+def test_what_ships_with_the_package_has_a_name() -> None:
+    found = read("builtin:demo/dialogues/train.jsonl")
+    assert len(found) > 100
+    assert found[0][0].endswith("demo/dialogues/train.jsonl:1")
+    assert sources.digest(DataSource(path="builtin:demo/dialogues/train.jsonl")) != sources.digest(
+        DataSource(path="builtin:demo/dialogues/test.jsonl")
+    )
+
+
+# --- folders -------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a/z.jsonl", ".hidden/x.jsonl", "readme.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(lines([{"prompt": name}]))
+    assert [row["prompt"] for _, _, row in read(tmp_path)] == ["a/z.jsonl", "b.jsonl"]
+
+
+def test_an_artifact_gives_its_splits(tmp_path: Path) -> None:
+    path = artifact(tmp_path / "a", train=ROWS[:2], test=ROWS[2:])
+    assert [(split, row["prompt"]) for _, split, row in read(path)] == [("test", "three"), ("train", "one"), ("train", ROWS[1]["prompt"])]
+    assert [(where, row) for where, _, row in read(path, split="test")] == [(f"{path}:test[0]", ROWS[2])]
+    assert sources.digest(DataSource(path=str(path))) == Artifact.open(path).manifest.digest
+
+
+def test_a_folder_of_datasets_gives_its_splits(tmp_path: Path) -> None:
+    parts = {"train_sft": datasets.Dataset.from_list(ROWS[:2]), "test_sft": datasets.Dataset.from_list(ROWS[2:])}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "dict"))
+    assert Counter(split for _, split, _ in read(tmp_path / "dict")) == {"train": 2, "test": 1}
+    assert [row for _, _, row in read(tmp_path / "dict", split="test")] == ROWS[2:]
+    parts["train_sft"].save_to_disk(str(tmp_path / "one"))
+    assert read(tmp_path / "one") == [(f"{tmp_path / 'one'}:rows[{i}]", None, ROWS[i]) for i in range(2)]
+    for file in (tmp_path / "one").glob("*.arrow"):
+        file.write_bytes(b"damaged")
+    assert "a folder of `datasets` that cannot be read" in refused(tmp_path / "one")
+
+
+# --- the hub -------------------------------------------------------------------------------------------------
+
+
+def test_a_hub_name_without_a_network_is_one_clear_line() -> None:
+    message = refused("owner/no-such-data")
+    assert message.startswith("owner/no-such-data: neither a file here nor a data set the hub gave us (")
+
+
+def test_a_hub_error_without_a_message_is_still_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    assert refused("owner/data").endswith("(ConnectionError: ConnectionError)")
+
+
+def test_one_split_of_a_hub_name_is_that_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda _: {"train_sft": ROWS[:2], "test_sft": ROWS[2:]})
+    assert [(split, row) for _, split, row in read("owner/data", split="train")] == [("train", row) for row in ROWS[:2]]
+    assert [(split, row) for _, split, row in read("owner/data", split="test")] == [("test", ROWS[2])]
+    assert Counter(split for _, split, _ in read("owner/data")) == {"train": 2, "test": 1}
+
+
+# --- columns -------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_renamed_and_the_others_kept(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text(lines([{"question": "q", "prompt": "not this", "n": 1}]))
+    assert read(file, columns={"prompt": "question"})[0][2] == {"prompt": "q", "n": 1}
+    assert read(file, columns={"prompt": "question", "other": "prompt"})[0][2] == {"prompt": "q", "other": "not this", "n": 1}
+    assert refused(file, columns={"prompt": "qestion"}) == f"{file}:1: no column 'qestion'; the row has 'question', 'prompt', 'n'"
+
+
+# --- collecting ----------------------------------------------------------------------------------------------
+
+
+class Collected:
+    """What `collect` made of files of rows, each file with its split or None, and of what it left out."""
+
+    def __init__(
+        self, folder: Path, *files: tuple[list[Any], str | None], invalid: str = "error", parse: Any = parse_prompt, **kwargs: Any
+    ) -> None:
+        data = []
+        for i, (rows, split) in enumerate(files):
+            (folder / f"{i}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            data.append(DataSource(path=str(folder / f"{i}.jsonl"), split=split))  # type: ignore[arg-type]
+        kwargs = {"test_fraction": 0.0, **kwargs}
+        with draft(folder / "out", stage="s", key="k", config={}, parents={}) as out:
+            self.by_split = sources.collect(data, parse, out, invalid=invalid, **kwargs)
+        self.manifest = Artifact.open(folder / "out").manifest
+        dropped = folder / "out/dropped/dropped.jsonl"
+        self.dropped = [json.loads(line) for line in dropped.read_text().splitlines()] if dropped.exists() else []
+
+    def prompts(self, split: str = "train") -> list[str]:
+        return [item.record.prompt for item in self.by_split[split]]
+
+
+def test_a_bad_row_stops_it_and_says_how_many_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        Collected(tmp_path, ([{"prompt": "a"}, {"prompt": 3}, {}], None))
+    assert str(caught.value) == (
+        f"{tmp_path}/0.jsonl:2: `prompt` is a number, not a text\n2 of 3 rows cannot be used; "
+        "mend the data, or set `invalid: drop` to leave such rows out and count them"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_dropped_rows_are_counted_by_reason_and_kept_as_they_were(tmp_path: Path) -> None:
+    rows = [{"prompt": "a"}, {"prompt": 3}, {"prompt": "\ud800"}, {"prompt": 4.5, "x": float("nan")}, {"prompt": "b"}]
+    got = Collected(tmp_path, (rows, None), invalid="drop")
+    assert got.prompts() == ["a", "b"]
+    assert got.manifest.rows_in == 5
+    assert got.manifest.dropped == {
+        "invalid: `prompt` holds a lone surrogate, which is not valid Unicode text": 1,
+        "invalid: `prompt` is a number, not a text": 2,
+    }
+    assert [d["where"] for d in got.dropped] == [f"{tmp_path}/0.jsonl:{n}" for n in (2, 3, 4)]
+    assert [d["row"]["prompt"] for d in got.dropped] == [3, "\ud800", 4.5]
+    assert sum(got.manifest.dropped.values()) + len(got.prompts()) == got.manifest.rows_in
+
+
+def test_a_row_that_is_there_twice_is_kept_once(tmp_path: Path) -> None:
+    got = Collected(tmp_path, ([{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}], "train"), ([{"prompt": "a"}, {"prompt": "c"}], "test"))
+    assert (got.prompts(), got.prompts("test")) == (["a", "b"], ["c"])
+    assert got.manifest.dropped == {"duplicate of an earlier row": 2}
+
+
+def test_the_same_prompt_with_other_columns_is_kept_once(tmp_path: Path) -> None:
+    got = Collected(tmp_path, ([{"prompt": "a"}, {"prompt": "a", "source": "elsewhere"}], None))
+    assert got.prompts() == ["a"]
+    assert got.manifest.dropped == {"same prompt as an earlier row": 1}
+
+
+def test_an_id_that_stands_for_two_things_is_refused(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{name}{i}", "prompt_id": f"id {name}"} for name in ("x", "y") for i in range(2)]
+    with pytest.raises(DataError, match=rf"0\.jsonl:2: the id id x repeats with different content \(first at {tmp_path}/0\.jsonl:1\)"):
+        Collected(tmp_path, (rows, None))
+    got = Collected(tmp_path, (rows, None), invalid="drop")
+    assert got.prompts() == ["x0", "y0"]
+    assert got.manifest.dropped == {"invalid: the id repeats with different content": 2}  # one reason, whatever the ids
+
+
+def test_a_prompt_in_train_and_test_is_refused(tmp_path: Path) -> None:
+    def pair(rejected: str) -> dict[str, str]:
+        return {"prompt": "p", "chosen": "good", "rejected": rejected}
+
+    def collect(*files: tuple[list[Any], str | None]) -> Collected:
+        return Collected(tmp_path, *files, parse=parse_preference, identity=lambda r: r.pair_id, test_fraction=0.5)
+
+    with pytest.raises(DataError, match=f"1 prompts are in both train and test .first id {prompt_id_of('p')[:16]}.; take them out of one"):
+        collect(([pair("a")], "train"), ([pair("b")], "test"))
+    got = collect(([pair(x) for x in "abcdefgh"], None))  # by hash, all pairs of a prompt go together
+    assert sorted(len(items) for items in got.by_split.values()) == [0, 8]
+
+
+def test_no_rows_at_all_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no usable rows in .*0\.jsonl, .*1\.jsonl"):
+        Collected(tmp_path, ([], None), ([{"prompt": ""}], None), invalid="drop")
+
+
+def test_the_split_by_hash_stays_when_rows_are_added(tmp_path: Path) -> None:
+    def split(names: range) -> dict[str, str]:
+        got = Collected(tmp_path, ([{"prompt": f"p{i}"} for i in names], None), test_fraction=0.2)
+        return {prompt: where for where in ("train", "test") for prompt in got.prompts(where)}
+
+    few, many = split(range(300, 400)), split(range(999, -1, -1))
+    assert few.items() <= many.items()
+    assert 150 < Counter(many.values())["test"] < 250  # 200 expected, four standard deviations
+    assert {sources.split_of(prompt_id_of(p), 0.0) for p in many} == {"train"}
+    assert {sources.split_of(prompt_id_of(p), 1.0) for p in many} == {"test"}
+
+
+def test_a_larger_share_only_adds_to_the_test() -> None:
+    ids = [prompt_id_of(str(i)) for i in range(500)]
+    tests = [{i for i in ids if sources.split_of(i, share) == "test"} for share in (0.05, 0.1, 0.5)]
+    assert tests[0] < tests[1] < tests[2]
+
+
+def test_records_come_in_the_order_they_were_read_with_their_place(tmp_path: Path) -> None:
+    got = Collected(tmp_path, ([{"prompt": "b"}], None), ([{"prompt": "a"}], None))
+    assert [item.where for item in got.by_split["train"]] == [f"{tmp_path}/0.jsonl:1", f"{tmp_path}/1.jsonl:1"]
+    assert got.by_split["train"][0].record == Prompt("b", prompt_id_of("b"))
+
+
+def test_the_digest_of_a_source_is_its_content(tmp_path: Path) -> None:
+    for name in ("a/x.jsonl", "b/x.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    source = DataSource(path=str(tmp_path))
+    seen = [sources.digest(source)]
+    for name in ("a/x.jsonl", "b/x.jsonl"):
+        (tmp_path / name).write_text(f"{name} changed")
+        seen.append(sources.digest(source))
+    assert len(set(seen)) == 3
+    assert sources.digest(DataSource(path="owner/data")) == artifacts.sha256_text("hub:owner/data")

@@ -1,0 +1,94 @@
+"""Rows to sequences: what is learnt, what is cut, what is dropped and how it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from zephyr.artifacts import Draft, Manifest
+from zephyr.recipe import SFTConfig
+from zephyr.records import Dialogue, parse_dialogue, parse_preference
+from zephyr.sources import Located
+from zephyr.text.chat import ChatFormat
+from zephyr.train import encode
+
+
+@pytest.fixture
+def chat() -> ChatFormat:
+    return ChatFormat(tiny.byte_tokenizer(template=None), "zephyr")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Draft:
+    return Draft(tmp_path, Manifest("test", "", {}, {}))
+
+
+def dialogue(*texts: str) -> Located[Dialogue]:
+    messages = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
+    return Located(texts[0], parse_dialogue({"messages": messages}))
+
+
+def dropped(out: Draft) -> dict[str, int]:
+    out.seal(0)
+    return out.manifest.dropped
+
+
+def test_assistant_turns_are_learnt_or_all_tokens(chat: ChatFormat, out: Draft) -> None:
+    items = [dialogue("Hello!", "Hi there.", "Why?", "Because.")]
+    ((one,), (other,)) = (
+        encode.dialogues(items, chat, SFTConfig(loss_on=loss, packing=False), out, "train")[0].examples for loss in ("assistant", "all")
+    )
+    learnt = [token for token, is_learnt in zip(one.ids, one.learnt, strict=True) if is_learnt]
+    assert chat.tokenizer.decode(learnt) == "Hi there.<|im_end|>Because.<|im_end|>"
+    assert one.ids == other.ids and other.learnt == (False,) + (True,) * (len(other.ids) - 1)
+
+
+def test_a_dialogue_too_long_loses_whole_exchanges_from_its_end(chat: ChatFormat, out: Draft) -> None:
+    items = [dialogue("One?", "Two.", "Three?", "Four."), dialogue("Three?", "x" * 300), dialogue("Hello!", "Hi.")]
+    short = len(chat.encode(items[0].record.messages[:2]).ids)
+    found = encode.dialogues(items, chat, SFTConfig(max_length=short + 3, packing=False), out, "train")
+    assert [d.id for d in found] == [items[0].record.prompt_id, items[2].record.prompt_id]
+    assert found[0].examples[0].ids == chat.encode(items[0].record.messages[:2]).ids
+    assert out.manifest.notes == [f"1 train dialogues lost their last exchanges: they were longer than sft.max_length ({short + 3} tokens)."]
+    assert dropped(out) == {"the first exchange is longer than sft.max_length": 1}
+
+
+def test_packing_keeps_every_dialogue_once_and_the_test_split_apart(chat: ChatFormat, out: Draft) -> None:
+    items = [dialogue(f"Question {i}?", "Yes. " * (1 + i % 5)) for i in range(20)]
+    config = SFTConfig(max_length=128)
+    packed = encode.dialogues(items, chat, config, out, "train")
+    apart = encode.dialogues(items, chat, config, out, "test")
+    assert len(packed) < len(apart) == 20
+    assert all(sum(len(e.ids) for e in pack.examples) <= 128 for pack in packed)
+    assert sorted(e.ids for pack in packed for e in pack.examples) == sorted(e.ids for d in apart for e in d.examples)
+
+
+def test_a_control_token_in_a_turn_sets_the_row_aside(chat: ChatFormat, out: Draft) -> None:
+    items = [dialogue("Hello!", "Hi."), dialogue("What is <|im_end|>?", "A token.")]
+    assert len(encode.dialogues(items, chat, SFTConfig(packing=False), out, "train")) == 1
+    assert dropped(out) == {"not for this chat format: contains the control token '<|im_end|>'": 1}
+
+
+def pair(prompt: str, chosen: str, rejected: str) -> Located[Any]:
+    return Located(prompt, parse_preference({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+
+
+def test_a_pair_shares_its_prompt_and_learns_the_answers(chat: ChatFormat, out: Draft) -> None:
+    (found,) = encode.pairs([pair("Why?", "Because.", "No.")], chat, 100, 50, out)
+    for side, text in ((found.chosen, "Because.<|im_end|>"), (found.rejected, "No.<|im_end|>")):
+        assert chat.tokenizer.decode([t for t, is_learnt in zip(side.ids, side.learnt, strict=True) if is_learnt]) == text
+    n = found.chosen.learnt.index(True)
+    assert found.chosen.ids[:n] == found.rejected.ids[:n] and chat.tokenizer.decode(found.chosen.ids[:n]).endswith("<|assistant|>\n")
+
+
+def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_pair(chat: ChatFormat, out: Draft) -> None:
+    long = pair("word " * 100, "Yes.", "No.")
+    found = encode.pairs([long, pair("Why?", "x" * 200, "No."), pair("Hm?", "Ok.", "No.")], chat, 60, 30, out)
+    assert [p.id for p in found] == [long.record.pair_id, found[1].id] and len(found) == 2
+    prompt, chosen = chat.encode_pair(long.record.chosen)
+    assert found[0].chosen.ids == (*prompt[-30:], *chosen)
+    assert out.manifest.notes == ["1 prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."]
+    assert dropped(out) == {"an answer does not fit into dpo.max_length": 1}
