@@ -100,7 +100,7 @@ class Manifest:
             raise ArtifactError(f"{path}: not a readable manifest ({error}); remove {folder} to make it again") from None
         if not isinstance(raw, dict) or "format" not in raw:
             # nobody should be told to remove data that merely has a file of this name
-            raise ArtifactError(f"{path}: not the manifest of an artifact; if {folder} holds data of yours, name its files, not the folder")
+            raise ArtifactError(f"{path}: manifest format None, not that of an artifact; if {folder} is your data, name its files instead")
         if raw["format"] != FORMAT:
             raise ArtifactError(f"{path}: manifest format {raw['format']!r}, this version reads {FORMAT}; remove {folder} to make it again")
         try:

@@ -67,9 +67,9 @@ def test_packing_keeps_every_dialogue_once_and_the_test_split_apart(chat: ChatFo
 
 
 def test_a_control_token_in_a_turn_sets_the_row_aside(chat: ChatFormat, out: Draft) -> None:
-    items = [dialogue("Hello!", "Hi."), dialogue("What is <|im_end|>?", "A token.")]
+    items = [dialogue("Hello!", "Hi."), dialogue("What is <|im_end|>?", "A token."), dialogue("And?", "It is <|im_end|>.")]
     assert len(encode.dialogues(items, chat, SFTConfig(packing=False), out, "train")) == 1
-    assert dropped(out) == {"not for this chat format: contains the control token '<|im_end|>'": 1}
+    assert dropped(out) == {"not for this chat format: contains the control token '<|im_end|>'": 2}
 
 
 def pair(prompt: str, chosen: str, rejected: str) -> Located[Any]:

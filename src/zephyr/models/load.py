@@ -111,11 +111,12 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel:
+def load_model(ref: ModelRef, chat: ChatFormat | None = None, *, attention: str = "segments") -> PreTrainedModel:
     """The model in float32, in evaluation mode, on the GPU if there is one.
 
     Args:
         ref: which.
+        chat: the format it will be used with, whose tokens it must know.
         attention: `segments` for our flat, unpadded streams; `generation` for whatever transformers thinks best.
 
     Raises:
@@ -145,6 +146,9 @@ def load_model(ref: ModelRef, *, attention: str = "segments") -> PreTrainedModel
     except Exception as error:  # transformers raises many kinds; the user needs one line
         raise ModelError(f"{where}: the model cannot be loaded ({_first_line(error)})") from error
     _refuse_unknown_head(model, where)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if chat is not None and len(chat.tokenizer) > rows:
+        raise ModelError(f"{where}: its tokenizer has {len(chat.tokenizer)} tokens, the model {rows}; they do not belong together")
     model = model.to(device())  # type: ignore[arg-type]
     model.eval()  # type: ignore[no-untyped-call]
     return model

@@ -63,7 +63,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         return [Pair(p.id, p.chosen, p.rejected, *known[p.id]) for p in encoded]
 
     train, test = with_references("train"), with_references("test")
-    model = load.load_model(inputs.models["policy"])
+    model = load.load_model(inputs.models["policy"], chat)
     session.fit(model, chat, DPO(config.dpo.beta), config.dpo, config.train, train, test, seed=config.seed, out=out, label="dDPO")
 
 

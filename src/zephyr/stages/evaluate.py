@@ -251,7 +251,7 @@ def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: _Rows, config: Confi
     """Everything one model is measured on."""
     from zephyr.models import load
 
-    model = load.load_model(ref)
+    model = load.load_model(ref, ours)
     look: dict[str, Any] = {}
     speaks = ours
     if rows.dialogues:

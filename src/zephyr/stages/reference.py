@@ -47,7 +47,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
 
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
     pairs = {split: encode.pairs(items, chat, config.max_length, config.max_prompt_length, out) for split, items in by_split.items()}
-    model = load.load_model(inputs.models["policy"])
+    model = load.load_model(inputs.models["policy"], chat)
     for split, encoded in pairs.items():
         examples = [example for pair in encoded for example in (pair.chosen, pair.rejected)]
         names = [f"pair {pair.id[:16]}, {which}" for pair in encoded for which in ("chosen", "rejected")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -112,8 +113,14 @@ def beheaded(prompt: tuple[int, ...], limit: int, chat: ChatFormat) -> tuple[int
 
 
 def unencodable(error: DataError) -> str:
-    """Why a row is left out that is well formed, but not for this tokenizer and template (a control token inside a turn)."""
-    return f"not for this chat format: {str(error).split(': ', 1)[-1]}"
+    """Why a row is left out that is well formed, but not for this tokenizer and template (a control token inside a turn).
+
+    Without the particulars of the row, so that equal reasons are counted together.
+    """
+    reason = re.sub(r"^turn \d+( \(\w+\))?:? ", "", str(error))
+    if not reason.startswith("contains the control token"):
+        reason = re.sub(r"""(['"]).*?\1""", "…", reason)
+    return f"not for this chat format: {reason}"
 
 
 def answer_example(prompt: Sequence[int], completion: Sequence[int]) -> Example:
