@@ -136,6 +136,8 @@ def test_the_stages_one_by_one_give_what_the_run_gives(
 ) -> None:
     data, recipe, made = small_run.file.parent / "data", small_run.file, tmp_path
     train = ("train.dtype=float32", "train.micro_batch_tokens=256")
+    pair = ("--model", made / "sft", "--seed", 3)
+    measured = ("--dialogues", made / "curate", "--ratings", made / "rate", "samples=2", "max_new_tokens=6", "sft.max_length=128")
     commands: dict[str, list[object]] = {
         "curate": [data / "dialogues-train.jsonl", "--test", data / "dialogues-test.jsonl"],
         "sft": [made / "curate", "--model", tiny_folder, "--seed", 3, "batch_size=2", "max_length=128", "learning_rate=1e-3", *train],
@@ -143,10 +145,8 @@ def test_the_stages_one_by_one_give_what_the_run_gives(
         "rate": [made / "complete", "--recipe", recipe],
         "binarize": [made / "rate", "--seed", 3],
         "reference": [made / "binarize", "--model", made / "sft", *train],
-        "dpo": [made / "binarize", "--references", made / "reference", "--model", made / "sft", "--seed", 3]
-        + ["batch_size=3", "learning_rate=1e-3", *train],
-        "evaluate": ["--base", tiny_folder, "--sft", made / "sft", "--model", made / "dpo", "--dialogues", made / "curate"]
-        + ["--ratings", made / "rate", "--seed", 3, "samples=2", "max_new_tokens=6", "sft.max_length=128", *train],
+        "dpo": [made / "binarize", "--references", made / "reference", *pair, "batch_size=3", "learning_rate=1e-3", *train],
+        "evaluate": ["--base", tiny_folder, "--sft", made / "sft", "--model", made / "dpo", *measured, "--seed", 3, *train],
         "report": [made],
     }
     for stage, arguments in commands.items():
@@ -245,6 +245,16 @@ BAD = {
         same_answers,
         r"binarize: .*pairs.jsonl:2: `chosen` and `rejected` are the same answer",
     ),
+    "no answers": (
+        {"curate": None, "sft": None, "complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
+        lambda data: small.write_lines(data / "pairs.jsonl", [{"prompt": "P?", "completions": []}]),
+        r"binarize: .*pairs.jsonl:1: `completions` is missing or empty",
+    ),
+    "no turns": (
+        {"curate": None, "sft": None, "complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
+        lambda data: small.write_lines(data / "pairs.jsonl", [{"chosen": [], "rejected": []}]),
+        r"binarize: .*pairs.jsonl:1: `chosen`",
+    ),
     "no such data": ({"curate": {"data": ["DATA/nothing.jsonl"]}}, None, r"nothing.jsonl: no such file or folder"),
     "cut in two": ({}, lambda data: (data / "dialogues-train.jsonl").write_text('{"messages": ['), r"jsonl:1: not valid JSON"),
 }
@@ -258,9 +268,8 @@ def test_bad_rows(zephyr_command: Command, tiny_folder: Path, tmp_path: Path, na
     if spoil:
         spoil(tmp_path / "data")
     recipe = small.write_recipe(tmp_path / "r.yaml", {k: v for k, v in values.items() if v is not None})
-    only = "binarize" if "binarize" in changes else "curate"
-    refused(zephyr_command, ["run", recipe, "--out", tmp_path / "run", "--only", only], message)
-    assert not (tmp_path / "run" / only).exists()
+    refused(zephyr_command, ["run", recipe, "--out", tmp_path / "run"], message)
+    assert small.leftovers(tmp_path / "run") == []
 
 
 def refused(zephyr_command: Command, arguments: list[object], message: str, code: int | None = None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import zephyr
 from zephyr import artifacts, pipeline
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import ArtifactError, UsageError
+from zephyr.guards import locked
 
 if TYPE_CHECKING:
     from conftest import SmallRun
@@ -304,36 +305,28 @@ def test_a_publication_cut_in_two_is_finished(small_run: SmallRun, tmp_path: Pat
 
 def test_a_second_run_in_the_same_folder_is_refused(small_run: SmallRun, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pipeline.locked(out / ".lock"), pytest.raises(UsageError, match="another run is at work in this folder"):
+    with locked(out / ".lock"), pytest.raises(UsageError, match="another run is at work in this folder"):
         zephyr.run(small_run.file, out=out, until="curate")
     assert ran(zephyr.run(small_run.file, out=out, until="curate")) == ["curate"]
 
 
-def test_a_lock_is_of_the_file_that_is_there(tmp_path: Path) -> None:
-    """Its holder removes the file when it ends: who locks the removed one has locked nothing."""
-    lock = tmp_path / ".lock"
-    inside = 0
+def test_a_lock_is_of_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder removes the file when it ends: who has opened it before and locks it after has locked nothing."""
+    lock, flock, calls = tmp_path / ".lock", fcntl.flock, 0
 
-    def work() -> None:
-        nonlocal inside
-        for _ in range(200):
-            try:
-                with pipeline.locked(lock):
-                    inside += 1
-                    assert inside == 1
-                    inside -= 1
-            except UsageError:
-                pass
+    def late(file: Any, operation: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:  # between opening and locking the holder ends, and another process makes the file anew
+            lock.unlink()
+            lock.touch()
+        flock(file, operation)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    errors: list[BaseException] = []
-    hook, threading.excepthook = threading.excepthook, lambda args: errors.append(args.exc_value or AssertionError())
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    threading.excepthook = hook
-    assert errors == []
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(lock):
+        assert calls == 2
+        with lock.open() as another, pytest.raises(BlockingIOError):
+            flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert not lock.exists()
 
 

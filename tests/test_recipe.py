@@ -48,18 +48,40 @@ WRONG = {
         BASE + "evaluate:\n  benchmarks:\n    helaswag: x\n",
         "evaluate.benchmarks.helaswag: input should be 'arc_challenge', 'hellaswag', 'mmlu' or 'truthfulqa', got 'helaswag' (my.yaml, line 6)",
     ),
-    "a number as a switch": (FULL + "  packing: 3\n", "sft.packing: input should be a valid boolean, got 3 (my.yaml, line 8)"),
-    "a switch as a number": (FULL + "  max_length: true\n", "sft.max_length: input should be a valid integer, got True (my.yaml, line 8)"),
-    "a fraction as a count": (FULL + "  max_length: 10.5\n", "sft.max_length: input should be a valid integer, got 10.5 (my.yaml, line 8)"),
+    "a number as a switch": (FULL + "  packing: 3\n", "sft.packing: is 3; true or false belongs here (my.yaml, line 8)"),
+    "a switch as a number": (FULL + "  max_length: true\n", "sft.max_length: is True; a whole number belongs here (my.yaml, line 8)"),
+    "a fraction as a count": (FULL + "  max_length: 10.5\n", "sft.max_length: is 10.5; a whole number belongs here (my.yaml, line 8)"),
     "a word as a count": (
         FULL + "  max_length: many\n",
         "sft.max_length: is the text 'many'; write a whole number without quotes (my.yaml, line 8)",
     ),
     "a word as a switch": (
         FULL + '  packing: "true"\n',
-        "sft.packing: is the text 'true'; write a true or false without quotes (my.yaml, line 8)",
+        "sft.packing: is the text 'true'; write true or false without quotes (my.yaml, line 8)",
     ),
-    "a number as a text": ("name: 3\nmodel: {path: m}\n", "name: input should be a valid string, got 3 (my.yaml, line 1)"),
+    "a number as a text": ("name: 3\nmodel: {path: m}\n", "name: is 3, not a text; put it in quotes (my.yaml, line 1)"),
+    "a day as a text": ("name: 2020-01-02\nmodel: {path: m}\n", "name: is 2020-01-02, not a text; put it in quotes (my.yaml, line 1)"),
+    "a list as a text": (BASE + "out: [a]\n", "out: is ['a']; a text belongs here (my.yaml, line 4)"),
+    "nothing as a text": ("name:\nmodel: {path: m}\n", "name: is empty; a text belongs here (my.yaml, line 1)"),
+    "nothing as a number": (FULL + "  learning_rate:\n", "sft.learning_rate: is empty; a number belongs here (my.yaml, line 8)"),
+    "a text as a list": (BASE + "curate:\n  data: a.jsonl\n", "curate.data: is 'a.jsonl'; a list belongs here (my.yaml, line 5)"),
+    "a list as a pool": (
+        POOL.partition("    x:")[0] + "    [x, y]\n",
+        "complete.pool: is ['x', 'y']; a section with keys of its own belongs here (my.yaml, line 7)",
+    ),
+    "a pool teacher that is empty": (
+        POOL.partition("    y:")[0] + "    y:\n",
+        "complete.pool.y: is empty; a section with keys of its own belongs here (my.yaml, line 9)",
+    ),
+    "a zero in front": (
+        FULL + "  max_length: 0100\n",
+        "sft.max_length: is the text '0100'; write a whole number without quotes (my.yaml, line 8)",
+    ),
+    "minutes and seconds": (
+        FULL + "  max_length: 1:30\n",
+        "sft.max_length: is the text '1:30'; write a whole number without quotes (my.yaml, line 8)",
+    ),
+    "too many digits": (BASE + f"seed: {'9' * 5000}\n", f"my.yaml, line 4: '{'9' * 76}... cannot be read as what it looks like; quote it"),
     "a quoted number": (
         FULL + '  learning_rate: "5e-7"\n',
         "sft.learning_rate: is the text '5e-7'; write a number without quotes (my.yaml, line 8)",
@@ -107,7 +129,7 @@ WRONG = {
         "my.yaml: nested too deep, or an alias that holds itself; a recipe is sections of keys",
     ),
     "nested too deep": (
-        "name: " + "[" * 3000 + "]" * 3000,
+        "name: " + "[" * 1000 + "]" * 1000,
         "my.yaml: nested too deep, or an alias that holds itself; a recipe is sections of keys",
     ),
     "not UTF-8": (b"name: \xff\n", "my.yaml: not UTF-8 text (byte 6); save it as UTF-8"),
@@ -205,7 +227,7 @@ def test_a_wrong_override_is_named_as_the_command_lines(tmp_path: Path, override
 
 def test_a_mistake_of_the_file_keeps_its_line_beside_an_override(tmp_path: Path) -> None:
     message = refused(write(tmp_path, FULL + "  packing: 3\n"), "sft.epochs=2")
-    assert message == "sft.packing: input should be a valid boolean, got 3 (my.yaml, line 8)"
+    assert message == "sft.packing: is 3; true or false belongs here (my.yaml, line 8)"
 
 
 def test_overrides_set_one_key_and_the_last_one_wins(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from zephyr import artifacts, sources
 from zephyr.artifacts import Artifact, draft
-from zephyr.errors import DataError, UsageError
+from zephyr.errors import ArtifactError, DataError, UsageError
 from zephyr.recipe import DataSource
 from zephyr.records import Prompt, parse_preference, parse_prompt, prompt_id_of
 
@@ -67,6 +67,15 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> No
     assert {split for _, split, _ in found} == {None}
     assert {split for _, split, _ in read(file, split="test")} == {"test"}
     assert [row for _, _, row in read(tmp_path)] == ROWS  # and as the only file of a folder
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if ".json" in name])
+def test_a_byte_order_mark_is_no_part_of_the_rows(tmp_path: Path, name: str) -> None:
+    file, mark = tmp_path / name, "\ufeff".encode()
+    WRITERS[name](file)
+    content = file.read_bytes()
+    file.write_bytes(gzip.compress(mark + gzip.decompress(content)) if name.endswith(".gz") else mark + content)
+    assert [row for _, _, row in read(file)] == ROWS
 
 
 def test_blank_lines_are_passed_over_and_counted_in_the_line_number(tmp_path: Path) -> None:
@@ -150,6 +159,26 @@ def test_an_artifact_gives_its_splits(tmp_path: Path) -> None:
     assert [(split, row["prompt"]) for _, split, row in read(path)] == [("test", "three"), ("train", "one"), ("train", ROWS[1]["prompt"])]
     assert [(where, row) for where, _, row in read(path, split="test")] == [(f"{path}:test[0]", ROWS[2])]
     assert sources.digest(DataSource(path=str(path))) == Artifact.open(path).manifest.digest
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "edited", "added"])
+def test_an_artifact_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path, damage: str) -> None:
+    path = artifact(tmp_path / "a", train=ROWS[:2], test=ROWS[2:])
+    rows = path / "data/train-00000.parquet"
+    if damage == "gone":
+        rows.unlink()
+    elif damage == "cut":
+        rows.write_bytes(b"junk")
+    elif damage == "edited":
+        content = bytearray(rows.read_bytes())
+        content[4] ^= 1
+        rows.write_bytes(content)
+    else:
+        pq.write_table(pa.Table.from_pylist(ROWS), path / "data/train-00001.parquet")
+    with pytest.raises(ArtifactError, match=r"data/train-0000.\.parquet .*; make the artifact again, or name a file of rows outside of it"):
+        read(path)
+    with pytest.raises(ArtifactError):  # or a stage that read it before would be taken for done
+        sources.digest(DataSource(path=str(path)))
 
 
 def test_a_folder_of_datasets_gives_its_splits(tmp_path: Path) -> None:

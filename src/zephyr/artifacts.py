@@ -241,6 +241,8 @@ class Draft:
             stat = path.stat()
             name = path.relative_to(self.path).as_posix()
             manifest.files[name] = FileEntry(sha256_file(path), stat.st_size, stat.st_mtime_ns)
+        for folder in (p for p in self.path.rglob("*") if p.is_dir()):
+            _sync(folder)  # the names of the files, not only their bytes, have to survive a power cut
         manifest.digest = digest_of(manifest.files)
         manifest.dropped = dict(sorted(self._dropped.items()))
         manifest.seconds = round(seconds, 3)

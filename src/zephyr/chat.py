@@ -22,7 +22,7 @@ def talk(model: str, *, system: str, chat_template: str, max_new_tokens: int, te
 
     ref = load.refer(ModelConfig(path=model))
     chat = load.load_chat(ref, chat_template)
-    loaded = load.load_model(ref, attention="generation")
+    loaded = load.load_model(ref, chat, attention="generation")
     start: list[Message] = [{"role": "system", "content": system}] if system else []
     messages, turn = list(start), 0
     say(f"{ref.name}. {HELP}")

@@ -47,7 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # the rich help takes 0.3 s longer to come, of 0.3
     help="From a language model and some prompts to an aligned chat model that has been measured.",
-    epilog="Start with `zephyr init`, or run the demo: `zephyr run recipes/demo.yaml`.",
+    epilog="Start with `zephyr init`, or run the demo: `zephyr run recipes/demo.yaml`. "
+    "Exit codes: 0 well, 1 failed, 2 used wrongly, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="Models that a package index carries, made into plain folders in a cache.")
 app.add_typer(models_app, name="models")

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import importlib
-import os
 import shutil
-import signal
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +15,7 @@ from typing import Any
 from zephyr import artifacts, sources
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
+from zephyr.guards import locked, sigterm_interrupts
 from zephyr.models import load
 from zephyr.progress import say
 from zephyr.recipe import DataSource, Recipe
@@ -31,12 +27,6 @@ DONE, RAN, WOULD_RUN = "done", "ran", "would run"
 # what may stand in an artifact's folder; a folder with anything else in it is not ours to replace
 OWN_NAMES = {artifacts.MANIFEST, "data", "dropped", "model", "report.html", "README.md"}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a stage as Ctrl-C does."""
-
-    exit_code = 143
 
 
 @dataclass(frozen=True)
@@ -297,7 +287,10 @@ def _say_forecast(recipe: Recipe, run_dir: Path, stages: Sequence[str], cache: P
     if pending:
         from zephyr import forecast
 
-        say(forecast.describe(forecast.forecast(recipe, pending, load.refer(recipe.model, cache))))
+        try:
+            say(forecast.describe(forecast.forecast(recipe, pending, load.refer(recipe.model, cache))))
+        except (ArithmeticError, LookupError, TypeError, AttributeError):
+            return  # rows are not checked yet: what is wrong with them is for their stage to say, with the place
 
 
 def run_one(work: Work, *, verify: bool = False) -> Outcome:
@@ -352,53 +345,6 @@ def _place_card(run_dir: Path, stages: Sequence[str]) -> None:
 
 def _same(a: Path, b: Path) -> bool:
     return b.exists() and a.read_bytes() == b.read_bytes()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time in what `path` guards; the file is gone afterwards.
-
-    Raises:
-        UsageError: another process is at work there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(f"{path.parent}: another run is at work in this folder; wait for it, or give another --out") from None
-            if not _is_still(path, file.fileno()):
-                continue  # its holder removed the file between our opening and locking it
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_still(path: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(fd))
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """A polite kill ends a stage as Ctrl-C does: its unfinished folder is removed, what is finished stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def summary(recipe: Recipe, run_dir: Path, outcomes: Sequence[Outcome]) -> dict[str, Any]:

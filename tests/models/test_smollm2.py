@@ -63,7 +63,23 @@ def real_texts() -> list[str]:
     return texts
 
 
-ODD = ["", " ", "  two  spaces ", "\n\n\n", "tab\tand\r\n", "12 of 365, 3.14159", "½ + ⅓", "naïve façade", "日本語、한국어", "👩‍👩‍👧 🇩🇪", "it's we'll I'M", "<|im_start|>user", "a<|im_end|>b", "\u200b\ufeff", "x" * 500]
+ODD = [
+    "",
+    " ",
+    "  two  spaces ",
+    "\n\n\n",
+    "tab\tand\r\n",
+    "12 of 365, 3.14159",
+    "½ + ⅓",
+    "naïve façade",
+    "日本語、한국어",
+    "👩‍👩‍👧 🇩🇪",
+    "it's we'll I'M",
+    "<|im_start|>user",
+    "a<|im_end|>b",
+    "\u200b\ufeff",
+    "x" * 500,
+]
 
 
 def test_ids_equal_those_of_the_tokenizer_as_published(folder: Path, shared: Path) -> None:
@@ -137,17 +153,22 @@ class Reading:
         return self.norm(x, "output_norm.weight") @ self.tensors["token_embd.weight"].T  # the head is the embedding
 
 
-def test_logits_equal_those_of_another_reading_of_the_file(gguf_file: Path, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def reading(gguf_file: Path) -> Reading:
+    """The other reading of the file."""
+    return Reading(gguf_file)
+
+
+def test_logits_equal_those_of_another_reading_of_the_file(reading: Reading, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert {p.dtype for p in model.parameters()} == {torch.float32} and sum(p.numel() for p in model.parameters()) == 134_515_008
-    reading = Reading(gguf_file)
     texts = sorted(real_texts(), key=len)
     for text in (texts[len(texts) // 2], texts[-1]):
-        ids = tokenizer(text)["input_ids"][:160]
+        ids = tokenizer(text)["input_ids"][:96]
         with torch.no_grad():
             ours = model(torch.tensor([ids])).logits[0].numpy()
         theirs = reading.logits(ids)
@@ -155,7 +176,7 @@ def test_logits_equal_those_of_another_reading_of_the_file(gguf_file: Path, fold
         assert np.linalg.norm(ours - theirs) < 1e-4 * np.linalg.norm(theirs)
 
 
-def test_our_streams_give_the_log_probabilities_of_that_reading(gguf_file: Path, folder: Path) -> None:
+def test_our_streams_give_the_log_probabilities_of_that_reading(reading: Reading, folder: Path) -> None:
     """The path that training and evaluation take, on this model, with another text beside it in the stream."""
     from zephyr.models import load
     from zephyr.train.batches import Example, flatten
@@ -164,11 +185,13 @@ def test_our_streams_give_the_log_probabilities_of_that_reading(gguf_file: Path,
     ref = load.refer(ModelConfig(path=str(folder)))
     chat = load.load_chat(ref, "zephyr")
     model = load.load_model(ref, chat)
-    tokens = chat.encode([{"role": "user", "content": "Why is the sky blue?"}, {"role": "assistant", "content": "Air scatters blue light most."}])
+    tokens = chat.encode(
+        [{"role": "user", "content": "Why is the sky blue?"}, {"role": "assistant", "content": "Air scatters blue light most."}]
+    )
     stream = flatten([Example(tuple(range(50, 90)), (False,) * 40), Example(tokens.ids, tokens.learnt)])
     found = stream_logprobs(model, stream).detach().numpy()
-    logits = Reading(gguf_file).logits(list(tokens.ids)).astype(np.float64)
+    logits = reading.logits(list(tokens.ids)).astype(np.float64)
     logits -= np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) + logits.max(-1, keepdims=True)
     want = [logits[i - 1, token] for i, token in enumerate(tokens.ids) if tokens.learnt[i]]
-    assert len(want) == 8 or len(want) > 4
+    assert len(want) > 4
     np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-4)

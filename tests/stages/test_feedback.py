@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import small
 from zephyr.api import stage
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
+from zephyr.records import ASPECTS
 from zephyr.stages import complete, rate
 from zephyr.teachers import Reply, Request
 
@@ -82,11 +84,8 @@ class Fickle:
         self.asked: list[Request] = []
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        good = {"rationale": "so", "rating": 3}
-        text = '{"annotations": {%s}, "critique": "c", "overall_score": 5}' % ", ".join(
-            f'"{name}": {str(good).replace(chr(39), chr(34))}'
-            for name in ("instruction_following", "honesty", "truthfulness", "helpfulness")
-        )
+        annotations = {name: {"rationale": "so", "rating": 3} for name in ASPECTS}
+        text = json.dumps({"annotations": annotations, "critique": "c", "overall_score": 5})
         for request in reversed(requests):  # in whatever order they get done
             first = all(request.subject != r.subject or request.prompt_id != r.prompt_id for r in self.asked)
             self.asked.append(request)
@@ -163,7 +162,7 @@ def test_recorded_ratings_go_through_the_parser(tmp_path: Path) -> None:
     for split, part in (("train", rows[:6]), ("test", rows[6:])):
         small.write_lines(tmp_path / "data" / "feedback" / f"{split}.jsonl", part)
     file = completions(tmp_path, rows)
-    with pytest.raises(DataError, match="10 of 40 ratings could not be read .*a rationale is missing or empty"):
+    with pytest.raises(DataError, match=r"10 of 40 ratings could not be read .*a rationale is missing or empty"):
         stage("rate", "rate", {"completions": [str(file)]}, tmp_path / "out", recipe=values)
 
 

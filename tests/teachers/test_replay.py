@@ -50,7 +50,7 @@ def test_what_was_not_recorded_is_named(tmp_path: Path) -> None:
         list(teacher(tmp_path, rows).answer([question("What now?")]))
     with pytest.raises(DataError, match=r"no answer of 'elm' to 'Why is the sky blue\? Be brief.' was recorded"):
         list(teacher(tmp_path, rows, "elm").answer([question(rows[0]["prompt"])]))
-    with pytest.raises(DataError, match="no rating of the answer 'Never said.' of 'amber' was recorded"):
+    with pytest.raises(DataError, match=r"no rating of the answer 'Never said.' of 'amber' was recorded"):
         list(teacher(tmp_path, rows).answer([Request("rate", rows[0]["prompt_id"], (), "Never said.", "amber")]))
 
 

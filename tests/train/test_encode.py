@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
+import tiny
 from zephyr.artifacts import Draft, Manifest
 from zephyr.recipe import SFTConfig
 from zephyr.records import Dialogue, parse_dialogue, parse_preference
@@ -52,8 +52,18 @@ def test_a_dialogue_too_long_loses_whole_exchanges_from_its_end(chat: ChatFormat
     found = encode.dialogues(items, chat, SFTConfig(max_length=short + 3, packing=False), out, "train")
     assert [d.id for d in found] == [items[0].record.prompt_id, items[2].record.prompt_id]
     assert found[0].examples[0].ids == chat.encode(items[0].record.messages[:2]).ids
-    assert out.manifest.notes == [f"1 train dialogues lost their last exchanges: they were longer than sft.max_length ({short + 3} tokens)."]
+    assert out.manifest.notes == [
+        f"1 train dialogues lost their last exchanges: they were longer than sft.max_length ({short + 3} tokens)."
+    ]
     assert dropped(out) == {"the first exchange is longer than sft.max_length": 1}
+
+
+def test_what_is_cut_never_ends_in_a_question(chat: ChatFormat, out: Draft) -> None:
+    item = dialogue("One?", "Two.", "Three?", "Four.")
+    whole = len(chat.encode(item.record.messages).ids)
+    for limit in range(whole - 6, whole):
+        (found,) = encode.dialogues([item], chat, SFTConfig(max_length=limit, packing=False), out, "train")
+        assert found.examples[0].ids == chat.encode(item.record.messages[:2]).ids
 
 
 def test_packing_keeps_every_dialogue_once_and_the_test_split_apart(chat: ChatFormat, out: Draft) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from zephyr.errors import NonFiniteError
 from zephyr.recipe import DPOConfig, SFTConfig
 from zephyr.train.batches import Example, flatten
@@ -44,7 +44,9 @@ def logprob(model: Any, one: Example) -> float:
     return float(sequence_sums(stream_logprobs(model, stream), stream)[0])
 
 
-def trainer(model: Any, task: Any, budget: int = 10_000, log: Callable[[dict[str, Any]], None] | None = None, **settings: Any) -> Trainer[Any]:
+def trainer(
+    model: Any, task: Any, budget: int = 10_000, log: Callable[[dict[str, Any]], None] | None = None, **settings: Any
+) -> Trainer[Any]:
     kind = DPOConfig if isinstance(task, DPO) else SFTConfig
     config = kind(**{"batch_size": 3, "learning_rate": 1e-2, "schedule": "constant", **settings})
     return Trainer(model, task, config, torch.float32, budget, 0, log or (lambda _: None))
@@ -193,14 +195,16 @@ def test_a_long_list_of_rows_is_cut_short() -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight[0] = math.nan
     items = [Dialogues(f"row {i}", (Example((3, 4, 5), (False, True, True)),)) for i in range(20)]
-    with pytest.raises(NonFiniteError, match="row 7 and 12 more$"):
+    with pytest.raises(NonFiniteError, match=r"row 7 and 12 more$"):
         trainer(model, SFT()).accumulate(items)
 
 
 # --- the whole loop ----------------------------------------------------------------------------------------------
 
 
-def run(seed: int, order: Callable[[list[Dialogues]], list[Dialogues]] = lambda d: d, **settings: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+def run(
+    seed: int, order: Callable[[list[Dialogues]], list[Dialogues]] = lambda d: d, **settings: Any
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     model, lines = tiny.tiny_model(), []
     training = trainer(model, SFT(), 100, lines.append, **{"epochs": 2, "evaluate_every": 2, **settings})
     training.seed = seed
@@ -214,7 +218,9 @@ def test_equal_seeds_give_equal_weights_and_the_order_of_rows_does_not_matter() 
     other, _ = run(2)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
-    assert [{k: v for k, v in line.items() if k != "seconds"} for line in lines] == [{k: v for k, v in line.items() if k != "seconds"} for line in again]
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in lines] == [
+        {k: v for k, v in line.items() if k != "seconds"} for line in again
+    ]
 
 
 def test_what_is_logged() -> None:

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from zephyr.recipe import SFTConfig
 from zephyr.train import precision
 from zephyr.train.optim import adamw, learning_rate
@@ -72,7 +72,10 @@ def test_the_number_format_is_as_asked_or_the_faster_one(monkeypatch: pytest.Mon
     assert precision.resolve_dtype("float32", "cpu") is torch.float32
     assert precision.resolve_dtype("bfloat16", "cpu") is torch.bfloat16
     assert capsys.readouterr().err == ""
-    for rates, want in (({torch.float32: 100e9, torch.bfloat16: 131e9}, torch.bfloat16), ({torch.float32: 100e9, torch.bfloat16: 129e9}, torch.float32)):
+    for rates, want in (
+        ({torch.float32: 100e9, torch.bfloat16: 131e9}, torch.bfloat16),
+        ({torch.float32: 100e9, torch.bfloat16: 129e9}, torch.float32),
+    ):
         precision._fastest.cache_clear()
         monkeypatch.setattr(precision, "matmul_rate", lambda dtype, device, rates=rates: rates[dtype])
         assert precision.resolve_dtype("auto", "cpu") is want

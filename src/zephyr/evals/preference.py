@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -30,21 +30,21 @@ def accuracy(groups: Sequence[Group], values: Sequence[Sequence[float]]) -> Esti
     """Share of ordered pairs in which the better answer has the higher value; equal values count half.
 
     Args:
-        groups: prompts with scored answers.
+        groups: prompts with scored answers; those of one prompt count as one where its interval is concerned.
         values: for each answer of each group, what is to be judged: an implicit reward, or a length.
     """
-    sums = []
-    for group, vs in zip(groups, values, strict=True):
-        pairs = ordered_pairs([score for _, score in group.answers])
-        wins = sum(1.0 if vs[a] > vs[b] else 0.5 if vs[a] == vs[b] else 0.0 for a, b in pairs)
-        sums.append((wins, len(pairs)))
-    return ratio(sums)
+    return _over_pairs(groups, values, lambda better, worse: 1.0 if better > worse else 0.5 if better == worse else 0.0)
 
 
 def margin(groups: Sequence[Group], values: Sequence[Sequence[float]]) -> Estimate | None:
     """Mean difference of the values between the better and the worse answer."""
-    sums = []
+    return _over_pairs(groups, values, lambda better, worse: better - worse)
+
+
+def _over_pairs(groups: Sequence[Group], values: Sequence[Sequence[float]], compare: Callable[[float, float], float]) -> Estimate | None:
+    sums: dict[str, tuple[float, int]] = {}
     for group, vs in zip(groups, values, strict=True):
         pairs = ordered_pairs([score for _, score in group.answers])
-        sums.append((sum(vs[a] - vs[b] for a, b in pairs), len(pairs)))
-    return ratio(sums)
+        total, count = sums.get(group.prompt_id, (0.0, 0))
+        sums[group.prompt_id] = total + sum(compare(vs[a], vs[b]) for a, b in pairs), count + len(pairs)
+    return ratio(list(sums.values()))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from zephyr import artifacts
 from zephyr.artifacts import Artifact
@@ -111,7 +111,9 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(ref: ModelRef, chat: ChatFormat | None = None, *, attention: str = "segments") -> PreTrainedModel:
+def load_model(
+    ref: ModelRef, chat: ChatFormat | None = None, *, attention: Literal["segments", "generation"] = "segments"
+) -> PreTrainedModel:
     """The model in float32, in evaluation mode, on the GPU if there is one.
 
     Args:
@@ -146,7 +148,7 @@ def load_model(ref: ModelRef, chat: ChatFormat | None = None, *, attention: str 
     except Exception as error:  # transformers raises many kinds; the user needs one line
         raise ModelError(f"{where}: the model cannot be loaded ({_first_line(error)})") from error
     _refuse_unknown_head(model, where)
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if chat is not None and len(chat.tokenizer) > rows:
         raise ModelError(f"{where}: its tokenizer has {len(chat.tokenizer)} tokens, the model {rows}; they do not belong together")
     model = model.to(device())  # type: ignore[arg-type]

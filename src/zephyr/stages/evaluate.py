@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
-from zephyr.artifacts import Draft, canonical
+from zephyr.artifacts import Draft
 from zephyr.errors import DataError, ModelError, UsageError
 from zephyr.recipe import BinarizeConfig, DataSource, DPOConfig, EvaluateConfig, Recipe, Section, SFTConfig, TrainConfig
-from zephyr.records import (
-    Dialogue,
-    Message,
-    Preference,
-    RatedPrompt,
-    Row,
-    parse_dialogue,
-    parse_preference,
-    parse_rated_prompt,
-    seeded_unit,
-)
+from zephyr.records import Dialogue, Row
 from zephyr.stages import From, Inputs, Needs, template_file
 
 if TYPE_CHECKING:
     from zephyr.evals.preference import Group
+    from zephyr.evals.rows import Rows
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
@@ -104,23 +93,17 @@ def benchmark_files(config: EvaluateConfig) -> dict[str, list[DataSource]]:
     return {**items, **{f"benchmark {task} few-shot": [DataSource(path=path)] for task, path in config.fewshot.items()}}
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What every model is measured on, the same rows for all."""
-
-    dialogues: list[Dialogue]
-    groups: list[Group]
-    asked: list[Group]
-
-
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Measure every model, one in memory at a time."""
+    from zephyr.evals.rows import Rows, answerable, dialogues_of, groups_of, readable, spread
     from zephyr.models import load
 
     names = [name for name in MODELS if name in inputs.models]
     # the base speaks our template (and its own, where it has one); what we trained speaks what it was trained with
     chats = {name: load.load_chat(inputs.models[name], config.chat_template if name == "base" else "tokenizer") for name in names}
-    rows = _test_rows(inputs, chats, config, out)
+    dialogues = readable(dialogues_of(inputs.data.get("dialogues", ()), out), chats.values(), config.max_dialogue_length, out)
+    groups = answerable(groups_of(inputs.data.get("ratings", ()), config.score, out), chats.values(), out)
+    rows = Rows(dialogues, groups, asked=spread(groups, config.evaluate.samples, config.seed))
     looks = {name: _look(name, inputs.models[name], chats[name], rows, config, out) for name in names}
     results: dict[str, Any] = {"models": names}
     if rows.dialogues:
@@ -140,114 +123,10 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     (folder / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
-# --- what is measured on ---------------------------------------------------------------------------------------
-
-
-def _test_rows(inputs: Inputs, chats: Mapping[str, ChatFormat], config: Config, out: Draft) -> _Rows:
-    from zephyr.text.chat import describe
-
-    distinct = list({canonical(dict(describe(chat))): chat for chat in chats.values()}.values())
-    dialogues = _fitting(_test_dialogues(inputs, out), distinct, config, out)
-    groups = [g for g in _test_groups(inputs, config, out) if _can_be_said(g, distinct, out)]
-    return _Rows(dialogues, groups, _pick(groups, config))
-
-
-def _fitting(dialogues: Sequence[Dialogue], chats: Sequence[ChatFormat], config: Config, out: Draft) -> list[Dialogue]:
-    """Dialogues without the last exchanges that are too long, for every model the same; what no model can read is dropped."""
-    from zephyr.train.encode import TOO_LONG, shortened, unencodable
-
-    kept = []
-    for d in dialogues:
-        try:
-            messages = shortened(d.messages, lambda turns: all(len(c.encode(turns).ids) <= config.max_dialogue_length for c in chats))
-        except DataError as error:
-            out.drop(unencodable(error), f"prompt {d.prompt_id[:16]}", d.row())
-            continue
-        if messages is None:
-            out.drop(TOO_LONG, f"prompt {d.prompt_id[:16]}", d.row())
-            continue
-        kept.append(replace(d, messages=messages))
-    return kept
-
-
-def _can_be_said(group: Group, chats: Sequence[ChatFormat], out: Draft) -> bool:
-    from zephyr.train.encode import unencodable
-
-    try:
-        for chat in chats:
-            for text, _ in group.answers:
-                chat.encode_pair(_turns(group, text))
-    except DataError as error:
-        row = {"prompt": group.prompt, "answers": [text for text, _ in group.answers]}
-        out.drop(unencodable(error), f"prompt {group.prompt_id[:16]}", row)
-        return False
-    return True
-
-
-def _turns(group: Group, answer: str) -> tuple[Message, ...]:
-    return (*group.context, Message(role="assistant", content=answer))
-
-
-def _test_dialogues(inputs: Inputs, out: Draft) -> list[Dialogue]:
-    if "dialogues" not in inputs.data:
-        return []
-    found = sources.collect(inputs.data["dialogues"], parse_dialogue, out, invalid="error", test_fraction=0.0)
-    return [item.record for item in found["test"]]
-
-
-def _parse_rated(row: Mapping[str, Any]) -> RatedPrompt | Preference:
-    return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
-
-
-def _test_groups(inputs: Inputs, config: Config, out: Draft) -> list[Group]:
-    if "ratings" not in inputs.data:
-        return []
-    from zephyr.evals.preference import Group
-
-    found = sources.collect(
-        inputs.data["ratings"],
-        _parse_rated,
-        out,
-        invalid="error",
-        test_fraction=0.0,
-        identity=lambda r: r.pair_id if isinstance(r, Preference) else r.prompt_id,
-    )
-    groups = []
-    for item in found["test"]:
-        record = item.record
-        if isinstance(record, Preference):
-            answers = [(record.chosen[-1]["content"], 1.0), (record.rejected[-1]["content"], 0.0)]
-            context = record.chosen[:-1]
-        else:
-            context = ({"role": "user", "content": record.prompt},)
-            answers = [
-                (c.response, s) for c in record.completions if c.response.strip() and (s := _score(c.rating, config.score)) is not None
-            ]
-        if len(answers) > 1:
-            groups.append(Group(record.prompt_id, record.prompt, record.category, context, tuple(answers)))
-    return groups
-
-
-def _score(rating: Any, score: str) -> float | None:
-    if rating is None:
-        return None
-    value = rating.mean if score == "mean" else rating.overall_score
-    return None if value is None else float(value)
-
-
-def _pick(groups: Sequence[Group], config: Config) -> list[Group]:
-    """The prompts to answer: one of every category in turn, in the order of a seeded hash."""
-    by_category: dict[str, list[Group]] = defaultdict(list)
-    for group in sorted(groups, key=lambda g: seeded_unit(config.seed, "sample", g.prompt_id)):
-        by_category[group.category].append(group)
-    rounds = [(i, category, group) for category, members in by_category.items() for i, group in enumerate(members)]
-    return [group for _, _, group in sorted(rounds, key=lambda r: (r[0], r[1]))][: config.evaluate.samples]
-
-
 # --- one model -------------------------------------------------------------------------------------------------
 
 
-def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: _Rows, config: Config, out: Draft) -> dict[str, Any]:
+def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, config: Config, out: Draft) -> dict[str, Any]:
     """Everything one model is measured on."""
     from zephyr.models import load
 
@@ -288,7 +167,7 @@ def _file(name: str) -> str:
 
 
 def _likelihood(
-    name: str, model: Any, ref: ModelRef, ours: ChatFormat, rows: _Rows, config: Config, out: Draft
+    name: str, model: Any, ref: ModelRef, ours: ChatFormat, rows: Rows, config: Config, out: Draft
 ) -> tuple[dict[str, Any], ChatFormat]:
     """The likelihood of the dialogues, and the format in which it is the better: the base may prefer its own template to ours."""
     found = {**_nll(model, ours, rows.dialogues, config, f"{name}: dialogues", out), "template": config.chat_template}
@@ -300,14 +179,14 @@ def _likelihood(
     return {**better, "other_template": {key: worse[key] for key in ("template", "nll_per_token")}}, speaks
 
 
-def _own_template(ref: ModelRef, ours: ChatFormat, rows: _Rows) -> ChatFormat | None:
+def _own_template(ref: ModelRef, ours: ChatFormat, rows: Rows) -> ChatFormat | None:
     """The model's own template, if it has one that is not ours and can say these rows."""
     from zephyr.models import load
 
     try:
         own = load.load_chat(ref, "tokenizer")
-        for turns in (*(d.messages for d in rows.dialogues), *(g.context for g in rows.asked)):
-            own.parts(turns)
+        for messages in (*(d.messages for d in rows.dialogues), *(g.context for g in rows.asked)):
+            own.parts(messages)
     except (ModelError, DataError):  # a base model often has none; some refuse a system turn
         return None
     return None if own.template == ours.template else own
@@ -331,13 +210,14 @@ def _answer_logps(
     model: Any, chat: ChatFormat, groups: Sequence[Group], config: Config, label: str, out: Draft
 ) -> tuple[list[list[float]], list[list[int]]]:
     """Log-probability and length in tokens of every answer of every group."""
+    from zephyr.evals.rows import turns
     from zephyr.train import score
     from zephyr.train.encode import answer_example, beheaded
 
     examples = []
     for group in groups:
         for text, _ in group.answers:
-            prompt, completion = chat.encode_pair(_turns(group, text))
+            prompt, completion = chat.encode_pair(turns(group, text))
             prompt = beheaded(prompt, config.max_prompt_length, chat)
             examples.append(answer_example(prompt, completion[: max(1, config.max_length - len(prompt))]))
     names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]

@@ -20,7 +20,7 @@ class LocalTeacher:
         self.name = name
         self._config, self._seed = config, seed
         self._chat = load.load_chat(ref, "tokenizer")
-        self._model = load.load_model(ref, attention="generation")
+        self._model = load.load_model(ref, self._chat, attention="generation")
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request.

@@ -1,0 +1,66 @@
+"""What guards a run: one process at a time in a folder, and a polite end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zephyr.errors import UsageError
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a stage as Ctrl-C does."""
+
+    exit_code = 143
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time in what `path` guards; the file is gone afterwards.
+
+    Raises:
+        UsageError: another process is at work there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{path.parent}: another run is at work in this folder; wait for it, or give another --out") from None
+            if not _is_still(path, file.fileno()):
+                continue  # its holder removed the file between our opening and locking it
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """A polite kill ends a stage as Ctrl-C does: its unfinished folder is removed, what is finished stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

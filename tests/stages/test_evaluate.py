@@ -1,0 +1,213 @@
+"""What is measured, on which rows, and what the numbers are: against the model asked directly."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import small
+import tiny
+from zephyr import api
+from zephyr.artifacts import Artifact
+from zephyr.errors import UsageError
+from zephyr.records import prompt_id_of
+
+if TYPE_CHECKING:
+    from conftest import SmallRun
+
+QUICK = ["train.dtype=float32", "samples=0"]
+
+
+@pytest.fixture(autouse=True)
+def _cache(own_cache: Path) -> None:
+    """Hashes of inputs go to a cache of the test's own."""
+
+
+def evaluate(out: Path, base: Path, *, settings: list[str] | None = None, **rest: Any) -> dict[str, Any]:
+    given = {"dialogues": [], "ratings": [], "models": {"base": str(base)}, **rest}
+    models = given.pop("models")
+    return api.evaluate(out, models, settings=[*QUICK, *(settings or [])], **given)
+
+
+def direct_nll(folder: str, rows: list[dict[str, Any]]) -> tuple[float, int]:
+    """Negative log-likelihood of what the assistant says and its end, by plain transformers, a turn at a time."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    total, count = 0.0, 0
+    for row in rows:
+        for i, turn in enumerate(row["messages"]):
+            if turn["role"] != "assistant":
+                continue
+            before = tokenizer.apply_chat_template(row["messages"][:i], add_generation_prompt=True, tokenize=False)
+            prompt = tokenizer(before, add_special_tokens=False)["input_ids"]
+            answer = tokenizer(turn["content"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
+            total -= sum(float(logits[len(prompt) + k - 1, token]) for k, token in enumerate(answer))
+            count += len(answer)
+    return total, count
+
+
+def test_the_likelihood_is_what_transformers_says(small_run: SmallRun) -> None:
+    rows = Artifact.open(small_run.out / "curate").rows("test")
+    for name, stage in (("dsft", "sft"), ("ddpo", "dpo")):
+        total, count = direct_nll(str(small_run.out / stage / "model"), rows)
+        found = small_run.result["scores"]["nll"][name]
+        assert found["nll_per_token"] == pytest.approx(total / count, rel=1e-5)
+        assert (found["tokens"], found["dialogues"]) == (count, len(rows))
+        assert found["ci95"][0] < found["nll_per_token"] < found["ci95"][1]
+
+
+def test_rewards_are_differences_of_log_probabilities(small_run: SmallRun) -> None:
+    """beta (log pi - log ref) of every answer, each model against the one before it, by plain transformers."""
+    before, after = small_run.out / "sft" / "model", small_run.out / "dpo" / "model"
+    wins, margins = [], []
+    for row in Artifact.open(small_run.out / "rate").rows("test"):
+        turn = {"role": "user", "content": row["prompt"]}
+        dialogues = {c["model"]: [{"messages": [turn, {"role": "assistant", "content": c["response"]}]}] for c in row["completions"]}
+        reward = {m: 0.1 * (direct_nll(str(before), d)[0] - direct_nll(str(after), d)[0]) for m, d in dialogues.items()}
+        pairs = [(a, b) for i, a in enumerate(small.POOL) for b in small.POOL[i + 1 :]]  # the pool stands from the best to the worst
+        wins += [reward[a] > reward[b] for a, b in pairs]
+        margins += [reward[a] - reward[b] for a, b in pairs]
+    scores = small_run.result["scores"]
+    assert scores["reward_accuracy"]["ddpo"]["accuracy"] == pytest.approx(sum(wins) / len(wins))
+    assert scores["reward_margin"]["ddpo"]["mean"] == pytest.approx(sum(margins) / len(margins), rel=1e-3, abs=1e-6)
+
+
+def test_a_model_against_itself_has_no_reward(small_run: SmallRun, tmp_path: Path) -> None:
+    """Equal models: every implicit reward is 0, every pair half a win; the longer answer wins as often as it is the better."""
+    sft = str(small_run.out / "sft" / "model")
+    result = evaluate(
+        tmp_path / "out",
+        Path(sft),
+        models={"base": sft, "dsft": sft},
+        ratings=[str(small_run.out / "rate")],
+        settings=["train.micro_batch_tokens=100000"],
+        chat_template="tokenizer",
+    )
+    scores = result["results"]
+    assert scores["reward_accuracy"]["dsft"]["accuracy"] == 0.5
+    assert scores["reward_margin"]["dsft"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    from zephyr.models import load
+    from zephyr.recipe import ModelConfig
+
+    tokenizer = load.load_chat(load.refer(ModelConfig(path=sft)), "tokenizer").tokenizer
+    wins = []
+    for row in Artifact.open(small_run.out / "rate").rows("test"):
+        sizes = {c["model"]: len(tokenizer(c["response"])["input_ids"]) for c in row["completions"]}
+        worth = [sizes[name] for name in small.POOL]  # from the best to the worst
+        wins += [(a > b) + 0.5 * (a == b) for i, a in enumerate(worth) for b in worth[i + 1 :]]
+    assert scores["reward_accuracy"]["length"]["accuracy"] == pytest.approx(sum(wins) / len(wins))
+    assert scores["reward_accuracy"]["length"]["pairs"] == len(wins) == 24
+
+
+def test_the_base_speaks_its_own_template_where_that_suits_it_better(tiny_folder: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    tiny.byte_tokenizer().save_pretrained(base)
+    lines = small.write_lines(tmp_path / "d.jsonl", small.dialogues())
+    both = evaluate(tmp_path / "a", base, dialogues=[str(lines)])["results"]["nll"]["base"]
+    ours = evaluate(tmp_path / "b", tiny_folder, dialogues=[str(lines)])["results"]["nll"]["base"]
+    own = evaluate(tmp_path / "c", base, dialogues=[str(lines)], chat_template="tokenizer")["results"]["nll"]["base"]
+    assert "other_template" not in ours and "other_template" not in own
+    assert both["nll_per_token"] == min(ours["nll_per_token"], own["nll_per_token"])
+    assert both["other_template"]["nll_per_token"] == max(ours["nll_per_token"], own["nll_per_token"])
+    assert {both["template"], both["other_template"]["template"]} == {"zephyr", "its own"}
+
+
+def test_a_template_of_its_own_that_cannot_say_the_rows_is_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + tiny.CHATML
+    tiny.byte_tokenizer(template=refuses).save_pretrained(base)
+    lines = small.write_lines(tmp_path / "d.jsonl", small.dialogues())  # one has a system turn
+    found = evaluate(tmp_path / "out", base, dialogues=[str(lines)])["results"]["nll"]["base"]
+    assert found["template"] == "zephyr" and "other_template" not in found and found["dialogues"] == 12
+
+
+def test_rows_that_no_format_holds_are_the_same_for_every_model(small_run: SmallRun, tmp_path: Path) -> None:
+    rows = small.dialogues()
+    rows[0]["messages"][0]["content"] += " <|user|>"
+    rows[1]["messages"] = [{"role": "user", "content": "x " * 300}, {"role": "assistant", "content": "y"}]
+    rows[2]["messages"] += [{"role": "user", "content": "x " * 300}, {"role": "assistant", "content": "y"}]
+    ratings = small.feedback()
+    ratings[0]["completions"][3]["response"] = "An <|im_end|> inside."
+    result = evaluate(
+        tmp_path / "out",
+        Path(small_run.recipe["model"]["path"]),
+        models={"base": small_run.recipe["model"]["path"], "dsft": str(small_run.out / "sft")},
+        dialogues=[str(small.write_lines(tmp_path / "d.jsonl", rows))],
+        ratings=[str(small.write_lines(tmp_path / "r.jsonl", ratings))],
+        settings=["sft.max_length=200"],
+    )
+    assert result["dropped"] == {
+        "not for this chat format: contains the control token '<|user|>'": 1,
+        "not for this chat format: contains the control token '<|im_end|>'": 1,
+        "the first exchange is longer than sft.max_length": 1,
+    }
+    assert [result["results"]["nll"][m]["dialogues"] for m in ("base", "dsft")] == [10, 10]
+    assert result["results"]["nll"]["base"]["tokens"] == result["results"]["nll"]["dsft"]["tokens"]
+    assert result["results"]["reward_accuracy"]["dsft"]["prompts"] == 9
+
+
+def test_one_prompt_or_only_ties_give_no_interval_and_no_accuracy(tiny_folder: Path, tmp_path: Path) -> None:
+    one = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()[:1]))
+    row = small.feedback()[0]
+    single = str(small.write_lines(tmp_path / "r.jsonl", [row]))
+    result = evaluate(tmp_path / "a", tiny_folder, dialogues=[one], ratings=[single])
+    assert result["results"]["nll"]["base"]["ci95"] is None
+    assert result["results"]["reward_accuracy"]["length"]["ci95"] is None
+    scores = json.loads((tmp_path / "a" / "data" / "scores.json").read_text())
+    assert scores == result["results"]
+    for c in row["completions"]:
+        c["annotations"] = small.feedback()[0]["completions"][0]["annotations"]
+    ties = str(small.write_lines(tmp_path / "t.jsonl", [row]))
+    assert evaluate(tmp_path / "b", tiny_folder, ratings=[ties])["results"] == {"models": ["base"]}
+
+
+def test_pairs_serve_where_there_are_no_ratings(tiny_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "prompt_id": prompt_id_of(f"{i}?"), "chosen": "yes " * (i + 1), "rejected": "no " * 3} for i in range(6)]
+    pairs = str(small.write_lines(tmp_path / "p.jsonl", rows))
+    found = evaluate(tmp_path / "out", tiny_folder, ratings=[pairs])["results"]["reward_accuracy"]["length"]
+    assert (found["pairs"], found["prompts"]) == (6, 6) and 0 < found["accuracy"] < 1
+
+
+def test_samples_are_spread_over_the_categories(tiny_folder: Path, tmp_path: Path) -> None:
+    rows = small.feedback()
+    for i, row in enumerate(rows):
+        row["category"] = "abc"[0 if i < 8 else i - 7]
+    file = str(small.write_lines(tmp_path / "r.jsonl", rows))
+    result = evaluate(tmp_path / "out", tiny_folder, ratings=[file], settings=["samples=4", "max_new_tokens=3"])
+    samples = Artifact.open(tmp_path / "out").rows("samples")
+    assert [s["category"] for s in samples] == ["a", "b", "c", "a"]
+    assert all(isinstance(s["base"], str) and s["dsft"] is None for s in samples)
+    assert result["results"]["lengths"]["base"] == {"mean_tokens": 3.0, "ended": 0.0, "answers": 4}
+
+
+def test_nothing_to_measure_on_and_missing_files(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="evaluate: nothing to measure on"):
+        evaluate(tmp_path / "out", tiny_folder)
+    with pytest.raises(UsageError, match="no such file"):
+        evaluate(tmp_path / "out", tiny_folder, settings=["benchmarks.arc_challenge=nobody/arc"])
+    with pytest.raises(UsageError, match="did you mean temperature"):
+        evaluate(tmp_path / "out", tiny_folder, settings=["temprature=1"])
+
+
+def test_weights_that_are_not_numbers_are_said_with_the_row(tiny_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from zephyr.errors import NonFiniteError
+
+    broken = Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0] = math.nan
+    model.save_pretrained(broken)
+    lines = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()))
+    with pytest.raises(NonFiniteError, match=r"evaluate: base: dialogues: the log-probability of prompt [0-9a-f]{16} is not finite"):
+        evaluate(tmp_path / "out", broken, dialogues=[lines])
