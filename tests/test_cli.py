@@ -57,7 +57,7 @@ def test_help_comes_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("[]\n", "")
     times = []
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         shown = subprocess.run([sys.executable, "-m", "zephyr", "--help"], capture_output=True, text=True, env=environment)
         times.append(time.perf_counter() - start)
@@ -105,7 +105,7 @@ def test_json_is_one_object_on_stdout(small_run: SmallRun, tmp_path: Path) -> No
     """In a process of its own: nothing that a library prints may reach stdout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     arguments = ["run", str(small_run.file), "--out", str(tmp_path / "run"), "--json", "evaluate.samples=1"]
-    done = subprocess.run([sys.executable, "-m", "zephyr", *arguments], capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run([sys.executable, "-m", "zephyr", *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert [Path(a["path"]).name for a in result["artifacts"].values()] == small.STAGES
@@ -392,7 +392,7 @@ def faults(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> dic
         input=json.dumps(list(cases.values())),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=850,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -400,6 +400,7 @@ def faults(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {name: Fault(case, before[name], end) for (name, case), end in found}
 
 
+@pytest.mark.timeout(900)  # some thirty processes, by the first of these tests
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("stage", small.STAGES)
 def test_a_fault_loses_nothing_that_was_finished(faults: dict[str, Fault], stage: str, fault: str) -> None:

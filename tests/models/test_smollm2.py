@@ -23,6 +23,7 @@ from zephyr.recipe import ModelConfig
 from zephyr.sources import resolve
 
 MODEL = registry.KNOWN["smollm2-135m-instruct"]
+pytestmark = pytest.mark.timeout(900)  # the download and the conversion
 
 
 @pytest.fixture(scope="module")
