@@ -97,7 +97,7 @@ def _volume(data: Sequence[DataSource], test_fraction: float, length: Callable[[
             if len(lengths) < SAMPLE_ROWS:
                 try:
                     lengths.append(length(row))
-                except (ZephyrError, KeyError, TypeError, AttributeError):
+                except (ZephyrError, LookupError, TypeError, AttributeError, ZeroDivisionError):
                     continue  # a row that is wrong is the stage's to refuse, not the forecast's
     mean = sum(lengths) / len(lengths) if lengths else 0.0
     return {split: Volume(round(n), mean) for split, n in rows.items()}
