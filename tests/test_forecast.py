@@ -32,8 +32,17 @@ def test_tokens_are_those_of_the_data(model: Path) -> None:
         # the mean is over both splits
         assert found[split].tokens == pytest.approx(exact, rel=0.1)
     assert found["train"].rows == 160 and found["test"].rows == 40
-    answers, per_prompt = forecast._answers(demo, chat)
-    assert per_prompt == 4 and answers["train"].rows == 640 and answers["test"].rows == 160
+    answers = forecast._answers(demo, chat)
+    assert answers["train"].per_prompt == 4 and answers["train"].rows == 160 and answers["test"].rows == 40
+    exact = 0
+    for source in demo.complete.prompts:
+        for _, _, row in sources.rows(source):
+            encoded = [
+                chat.encode_pair([{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": c["response"]}])
+                for c in row["completions"]
+            ]
+            exact += len(encoded[0][0]) + sum(len(answer) for _, answer in encoded)
+    assert sum(a.tokens(4) for a in answers.values()) == pytest.approx(exact, rel=0.05)
 
 
 def test_it_lists_what_is_asked_and_scales_with_epochs(model: Path) -> None:
@@ -58,7 +67,4 @@ def test_pairs_that_do_not_fit_are_not_counted(model: Path, tmp_path: Path) -> N
     pairs.write_text(f'{{"prompt": "a", "chosen": "{long}", "rejected": "b"}}\n' * 3, encoding="utf-8")
     found = recipe.load(ROOT / "recipes/pairs.yaml", [f"model.path={model}", f"binarize.data=[{pairs}]"])
     chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
-    answers, per_prompt = forecast._answers(found, chat)
-    assert per_prompt == 2
-    short_alone = len(chat.encode([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).ids)
-    assert answers["train"].mean == pytest.approx(short_alone / 2)
+    assert forecast._answers(found, chat)["train"].tokens(2) == 0

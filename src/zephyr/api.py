@@ -141,7 +141,7 @@ def _recipe_for(
 ) -> Recipe:
     """A recipe with the one section that a single stage needs, and the data that its neighbours would give it."""
     values = getattr(base, section).model_dump() if base else {}
-    train = base.train.model_dump() if base else {}
+    train = dict(base.train) if base else {}  # all of it: a dump leaves out what is no part of a key
     for setting in settings:
         apply_overrides(train if setting.startswith("train.") else values, [setting.removeprefix("train.")], {})
     rows = [source.model_dump() for source in data]

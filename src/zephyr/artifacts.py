@@ -11,6 +11,7 @@ is written last, so whatever a crash leaves behind is never mistaken for a resul
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -191,8 +192,9 @@ class Artifact:
 class Draft:
     """An artifact being written. Nothing of it is visible under its name until it is published."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, final: Path, manifest: Manifest) -> None:
         self.path = path
+        self.final = final
         self.manifest = manifest
         self._dropped: Counter[str] = Counter()
 
@@ -222,9 +224,18 @@ class Draft:
             # a row that is wrong may hold anything, a lone surrogate or NaN among it: ASCII-escaped, it can be written
             file.write(json.dumps({"reason": reason, "where": where, "row": row}, default=repr) + "\n")
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where a stage keeps what it goes on from when it is cut and run again; it is removed once the artifact is there."""
+        return checkpoints_of(self.final) / self.manifest.key[:16]
+
+    def log_path(self, name: str = "metrics") -> Path:
+        """A JSONL log of the artifact."""
+        return self.path / f"{name}.jsonl"
+
     def log(self, line: Mapping[str, Any], name: str = "metrics") -> None:
         """Append a line to a JSONL log of the artifact."""
-        with (self.path / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        with self.log_path(name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def note(self, text: str) -> None:
@@ -237,12 +248,12 @@ class Draft:
 
         manifest = self.manifest
         for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
-            _sync(path)
+            sync(path)
             stat = path.stat()
             name = path.relative_to(self.path).as_posix()
             manifest.files[name] = FileEntry(sha256_file(path), stat.st_size, stat.st_mtime_ns)
         for folder in (p for p in self.path.rglob("*") if p.is_dir()):
-            _sync(folder)  # the names of the files, not only their bytes, have to survive a power cut
+            sync(folder)  # the names of the files, not only their bytes, have to survive a power cut
         manifest.digest = digest_of(manifest.files)
         manifest.dropped = dict(sorted(self._dropped.items()))
         manifest.seconds = round(seconds, 3)
@@ -251,7 +262,8 @@ class Draft:
         write_text(self.path / MANIFEST, manifest.json())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -271,11 +283,16 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
+
+
+def checkpoints_of(path: Path) -> Path:
+    """Where checkpoints of the artifact's making are, a folder for each key it is made under."""
+    return path.with_name(f".{path.name}.checkpoints")
 
 
 @contextmanager
@@ -289,7 +306,7 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     started = time.perf_counter()
-    result = Draft(aside, Manifest(stage=stage, key=key, config=config, parents=parents))
+    result = Draft(aside, path, Manifest(stage=stage, key=key, config=config, parents=parents))
     try:
         yield result
         result.seal(time.perf_counter() - started)
@@ -306,8 +323,9 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
             stale.replace(path)
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(checkpoints_of(path), ignore_errors=True)
 
 
 def recover(path: Path) -> None:
@@ -319,6 +337,9 @@ def recover(path: Path) -> None:
             whole.replace(path)
     if (path / MANIFEST).exists():
         shutil.rmtree(stale, ignore_errors=True)
+        with contextlib.suppress(ArtifactError):
+            if manifest := Manifest.read(path):
+                shutil.rmtree(checkpoints_of(path) / manifest.key[:16], ignore_errors=True)
 
 
 def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
@@ -52,21 +53,21 @@ def forecast(recipe: Recipe, stages: Iterable[str], ref: ModelRef) -> dict[str, 
     chat = load.load_chat(ref, recipe.model.chat_template)
     rates = _measure(load.load_model(ref), recipe)
     dialogues = _dialogues(recipe, chat)
-    answers, per_prompt = _answers(recipe, chat)
+    answers = _answers(recipe, chat)
     seconds: dict[str, float] = {}
     if "sft" in stages and recipe.sft:
         steps = dialogues["train"].tokens / (recipe.sft.max_length * recipe.sft.batch_size) * recipe.sft.epochs
         looks = 2 + steps // recipe.sft.evaluate_every
         seconds["sft"] = rates.train * dialogues["train"].tokens * recipe.sft.epochs + rates.score * dialogues["test"].tokens * looks
-    pairs = {split: 2 * volume.tokens / per_prompt for split, volume in answers.items()}
+    pairs = {split: volume.tokens(2) for split, volume in answers.items()}
     if "reference" in stages:
         seconds["reference"] = rates.score * (pairs["train"] + pairs["test"])
     if "dpo" in stages and recipe.dpo:
-        looks = 2 + answers["train"].rows / per_prompt / recipe.dpo.batch_size * recipe.dpo.epochs // recipe.dpo.evaluate_every
+        looks = 2 + answers["train"].rows / recipe.dpo.batch_size * recipe.dpo.epochs // recipe.dpo.evaluate_every
         seconds["dpo"] = rates.train * pairs["train"] * recipe.dpo.epochs + rates.score * pairs["test"] * looks
     if "evaluate" in stages and recipe.evaluate:
         models = 1 + (recipe.sft is not None) + (recipe.dpo is not None)
-        scored = dialogues["test"].tokens * (models + 1) + answers["test"].tokens * models
+        scored = dialogues["test"].tokens * (models + 1) + answers["test"].tokens(answers["test"].per_prompt) * models
         seconds["evaluate"] = rates.score * scored + rates.step * recipe.evaluate.max_new_tokens * models * (recipe.evaluate.samples > 0)
     return seconds
 
@@ -110,34 +111,51 @@ def _dialogues(recipe: Recipe, chat: ChatFormat) -> dict[str, Volume]:
     return _volume(recipe.curate.data, recipe.curate.test_fraction, lambda row: min(limit, len(chat.encode(row["messages"]).ids)))
 
 
-def _answers(recipe: Recipe, chat: ChatFormat) -> tuple[dict[str, Volume], int]:
-    """Sequences of prompt + answer, and how many there are a prompt."""
+@dataclass(frozen=True)
+class Answers:
+    """Prompts of a split, the mean lengths in tokens of a prompt and of an answer to it, and how many answers each has."""
+
+    rows: int = 0
+    prompt: float = 0.0
+    answer: float = 0.0
+    per_prompt: int = 1
+
+    def tokens(self, answers: int) -> float:
+        """With so many answers a prompt, which goes through the model once."""
+        return self.rows * (self.prompt + answers * self.answer)
+
+
+def _answers(recipe: Recipe, chat: ChatFormat) -> dict[str, Answers]:
     limit = recipe.dpo.max_length if recipe.dpo else None
+    found: list[tuple[int, float, int]] = []  # of the rows sampled: tokens of the prompt, of an answer, answers
 
-    def ids(prompt: str, answer: str) -> int:
-        tokens = len(chat.encode([{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]).ids)
-        return 0 if limit and tokens > limit else tokens  # what does not fit is dropped by the stage
+    def of(prompt: str, answers: Sequence[str]) -> float:
+        """Remembers the lengths; what does not fit is dropped by the stage."""
+        parts = [chat.encode_pair([{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]) for text in answers]
+        lengths = [len(answer) for _, answer in parts]
+        fits = not limit or len(parts[0][0]) + max(lengths) <= limit
+        found.append((len(parts[0][0]), sum(lengths) / len(lengths), len(lengths)) if fits else (0, 0.0, len(lengths)))
+        return 0.0
 
-    def of_pair(row: dict[str, Any]) -> float:
+    def of_row(row: dict[str, Any]) -> float:
+        if "chosen" not in row:
+            return of(row["prompt"], [c["response"] for c in row["completions"]])
         texts = [x if isinstance(x, str) else x[-1]["content"] for x in (row["chosen"], row["rejected"])]
-        prompt = row["prompt"] if isinstance(row.get("prompt"), str) else row["chosen"][0]["content"]
-        return sum(ids(prompt, text) for text in texts) / 2
-
-    def of_completions(row: dict[str, Any]) -> float:
-        return sum(ids(row["prompt"], c["response"]) for c in row["completions"]) / len(row["completions"])
+        return of(row["prompt"] if isinstance(row.get("prompt"), str) else row["chosen"][0]["content"], texts)
 
     if recipe.binarize and recipe.binarize.data:
-        found = _volume(recipe.binarize.data, recipe.binarize.test_fraction, lambda r: of_pair(r) if "chosen" in r else of_completions(r))
-        return {split: Volume(2 * v.rows, v.mean) for split, v in found.items()}, 2
-    if recipe.rate and recipe.rate.data:
-        return {split: Volume(4 * v.rows, v.mean) for split, v in _volume(recipe.rate.data, 0.0, of_completions).items()}, 4
-    if recipe.complete:
-        k = recipe.complete.models_per_prompt
-        prompts = _volume(recipe.complete.prompts, recipe.complete.test_fraction, lambda row: float(len(row["prompt"])))
+        volumes = _volume(recipe.binarize.data, recipe.binarize.test_fraction, of_row)
+    elif recipe.rate and recipe.rate.data:
+        volumes = _volume(recipe.rate.data, 0.0, of_row)
+    elif recipe.complete:
+        volumes = _volume(recipe.complete.prompts, recipe.complete.test_fraction, lambda _: 0.0)
         teacher: TeacherConfig = next(iter(recipe.complete.pool.values()))
-        mean = _volume(teacher.recordings(), 0.0, of_completions)["train"].mean
-        return {split: Volume(k * v.rows, mean) for split, v in prompts.items()}, k
-    return {"train": Volume(), "test": Volume()}, 1
+        _volume(teacher.recordings(), 0.0, of_row)  # a live teacher has none: its answers are not written yet
+    else:
+        return {"train": Answers(), "test": Answers()}
+    prompt, answer = (sum(row[i] for row in found) / len(found) if found else 0.0 for i in range(2))
+    per_prompt = recipe.complete.models_per_prompt if recipe.complete else max((n for *_, n in found), default=1)
+    return {split: Answers(volume.rows, prompt, answer, per_prompt) for split, volume in volumes.items()}
 
 
 # --- how fast --------------------------------------------------------------------------------------------------
@@ -145,19 +163,26 @@ def _answers(recipe: Recipe, chat: ChatFormat) -> tuple[dict[str, Volume], int]:
 
 def _measure(model: Any, recipe: Recipe) -> Rates:
     """Rates of a forward, a forward and backward, and a step of generation, each the better of two."""
-    import torch
-
-    from zephyr.train.batches import Example, flatten
-    from zephyr.train.logprobs import sequence_sums, stream_logprobs
+    from zephyr.recipe import DPOConfig
+    from zephyr.train.batches import branching
+    from zephyr.train.loop import Trainer
     from zephyr.train.precision import resolve_dtype
+    from zephyr.train.tasks import Pair, preferences
 
-    device = str(model.device)
-    dtype = resolve_dtype(recipe.train.dtype, device)
+    trainer: Trainer[Pair] = Trainer(
+        model,
+        preferences(DPOConfig()),
+        DPOConfig(),
+        resolve_dtype(recipe.train.dtype, str(model.device)),
+        recipe.train.micro_batch_tokens,
+        0,
+        lambda _: None,
+    )
 
-    def stream(tokens: int) -> Any:
-        ids = tuple((7919 * i) % model.config.vocab_size for i in range(tokens))
-        # two thirds learnt, about what a dialogue has
-        return flatten([Example(ids, tuple(3 * i > tokens for i in range(tokens)))], device)
+    def pair(tokens: int) -> list[Pair]:
+        ids = [(7919 * i) % model.config.vocab_size for i in range(tokens)]
+        third = tokens // 3
+        return [Pair("probe", branching(ids[:third], ids[third : 2 * third], ids[2 * third :]), 0.0, 0.0)]
 
     def best(work: Callable[[], Any]) -> float:
         times = []
@@ -167,16 +192,11 @@ def _measure(model: Any, recipe: Recipe) -> Rates:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    @torch.no_grad()
-    def forward(tokens: int) -> None:
-        s = stream(tokens)
-        float(sequence_sums(stream_logprobs(model, s, dtype), s).sum())
-
-    def backward() -> None:
-        s = stream(PROBE_TOKENS)
-        sequence_sums(stream_logprobs(model, s, dtype), s).sum().backward()  # type: ignore[no-untyped-call]
+    def train() -> None:
+        trainer.accumulate(pair(PROBE_TOKENS))
         model.zero_grad(set_to_none=True)
 
-    return Rates(
-        train=best(backward) / PROBE_TOKENS, score=best(lambda: forward(PROBE_TOKENS)) / PROBE_TOKENS, step=best(lambda: forward(16))
-    )
+    model.train()
+    seconds = best(train)
+    score, step = (best(partial(trainer.means, pair(n))) for n in (PROBE_TOKENS, 16))
+    return Rates(train=seconds / PROBE_TOKENS, score=score / PROBE_TOKENS, step=step)

@@ -1,4 +1,4 @@
-"""What guards a run: one process at a time in a folder, and a polite end."""
+"""What guards a run: one process at a time in a folder, a polite end, and moments that must not be cut."""
 
 from __future__ import annotations
 
@@ -64,3 +64,20 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def uncut() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the body is done: half an update is neither the old weights nor the new."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: arrived.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if arrived:
+        signal.raise_signal(arrived[0])

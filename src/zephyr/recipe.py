@@ -61,12 +61,18 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """What both training stages share; none of it changes what is computed, only how."""
+    """What both training stages share; none of it changes what is computed, only how.
+
+    What is kept out of the manifest (`exclude`) is not part of a stage's key either: changing it runs nothing again.
+    """
 
     # auto: bfloat16 where a timed matrix product says that it pays, else float32
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     # how many tokens go through the model at once; more is faster and takes more memory
     micro_batch_tokens: Count = 2048
+    # a checkpoint at least this often, from which the same command goes on; and how many of the last are kept
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
+    keep_checkpoints: Count = Field(default=2, exclude=True)
 
 
 class OptimizerConfig(Section):
@@ -165,7 +171,13 @@ class BinarizeConfig(Section):
 class DPOConfig(OptimizerConfig):
     """Distilled direct preference optimization: paper, Eq. 1."""
 
+    # dpo: Eq. 1; cdpo: some labels are wrong; ipo: drawn to a margin, not past it; simpo: without a reference
+    objective: Literal["dpo", "cdpo", "ipo", "simpo"] = "dpo"
     beta: Positive = 0.1
+    # cdpo: the share of pairs expected to be the wrong way round
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    # simpo: the margin that the preferred answer should win by
+    gamma: Annotated[float, Field(ge=0)] = 0.5
     learning_rate: Positive = 5e-7
     schedule: Literal["cosine", "linear", "constant"] = "linear"
     batch_size: Count = 32

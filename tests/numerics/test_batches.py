@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zephyr.train.batches import Example, flatten, micro_batches, pack, shuffled
+from zephyr.train.batches import Example, branching, flatten, micro_batches, pack, shuffled
 
 SIZES = st.lists(st.integers(1, 40), max_size=60)
 
@@ -99,9 +99,21 @@ def test_flatten() -> None:
     stream = flatten([Example((5, 6, 7), (True, False, True)), Example((8,), (True,)), Example((9, 10), (False, True))])
     assert stream.ids_T.tolist() == [5, 6, 7, 8, 9, 10]
     assert stream.positions_T.tolist() == [0, 1, 2, 0, 0, 1]
-    assert stream.lengths == [3, 1, 2]
+    assert stream.segments == [(3,), (1,), (2,)]
     # a first token is never predicted, whatever its mask says
     assert (stream.at_N.tolist(), stream.target_N.tolist(), stream.owner_N.tolist()) == ([1, 4], [7, 10], [0, 2])
+
+
+def test_flatten_of_branches() -> None:
+    """The first token of each branch is predicted by the last of the trunk; positions go on from there."""
+    stream = flatten([branching((5, 6), (7, 8), (9,)), Example((1, 2), (True, True)), branching((3,), (4,), ())])
+    assert stream.ids_T.tolist() == [5, 6, 7, 8, 9, 1, 2, 3, 4]
+    assert stream.positions_T.tolist() == [0, 1, 2, 3, 2, 0, 1, 0, 1]
+    assert stream.segments == [(2, 2, 1), (2,), (1, 1, 0)]
+    assert stream.at_N.tolist() == [1, 2, 1, 5, 7]
+    assert stream.target_N.tolist() == [7, 8, 9, 2, 4]
+    assert stream.owner_N.tolist() == [0, 0, 1, 2, 3]
+    assert stream.sequences == 5
 
 
 @settings(max_examples=100, deadline=None)
@@ -109,6 +121,6 @@ def test_flatten() -> None:
 def test_flatten_counts_what_the_examples_count(rows: list[list[tuple[int, bool]]]) -> None:
     examples = [Example(tuple(i for i, _ in row), tuple(learnt for _, learnt in row)) for row in rows]
     stream = flatten(examples)
-    assert [stream.owner_N.tolist().count(s) for s in range(len(rows))] == [e.targets for e in examples]
+    assert [stream.owner_N.tolist().count(s) for s in range(len(rows))] == [e.targets[0] for e in examples]
     assert stream.ids_T[stream.at_N + 1].tolist() == stream.target_N.tolist()
-    assert sum(stream.lengths) == len(stream.ids_T) == len(stream.positions_T)
+    assert sum(map(sum, stream.segments)) == len(stream.ids_T) == len(stream.positions_T)

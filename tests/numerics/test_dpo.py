@@ -13,7 +13,7 @@ from torch import Tensor
 
 import tiny
 from zephyr.objectives import dpo
-from zephyr.train.batches import Example, flatten
+from zephyr.train.batches import branching, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 
 
@@ -81,9 +81,8 @@ def pairs(seed: int, size: int = 5) -> list[tuple[list[int], list[int], list[int
 
 
 def sums(model: Any, rows: list[tuple[list[int], list[int], list[int]]]) -> tuple[Tensor, Tensor]:
-    """Summed log-probabilities of chosen and rejected, by our packed streams."""
-    examples = [Example((*p, *a), (False,) * len(p) + (True,) * len(a)) for p, chosen, rejected in rows for a in (chosen, rejected)]
-    stream = flatten(examples)
+    """Summed log-probabilities of chosen and rejected, by our packed streams with shared prompts."""
+    stream = flatten([branching(*row) for row in rows])
     sums_S = sequence_sums(stream_logprobs(model, stream), stream)
     return sums_S[0::2], sums_S[1::2]
 

@@ -15,8 +15,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 import tiny
 from zephyr.errors import ModelError
-from zephyr.train.attention import segment_attention
-from zephyr.train.batches import Example, flatten
+from zephyr.train.attention import _TreeAttention, plain_attention, segment_attention
+from zephyr.train.batches import Example, branching, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -131,6 +131,65 @@ def test_float32_equals_padded_transformers(name: str) -> None:
     assert worst(gradients(ours, got_N), gradients(plain, want_N)) < 1e-5
 
 
+def trees_of(seed: int) -> list[Example]:
+    """Prompts with no, one, two and three answers, among them very short ones; windows (7) end before, in and after the trunk."""
+    rng = random.Random(seed)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(704) for _ in range(n))
+
+    shapes = ((9, (5, 12)), (1, (1, 1)), (4, ()), (3, (8,)), (20, (2, 17, 6)), (2, (30, 1)))
+    return [branching(ids(n), *map(ids, answers)) if answers else Example(ids(n), (True,) * n) for n, answers in shapes]
+
+
+def grown_apart(examples: list[Example]) -> list[Example]:
+    """The same sequences, each with its own copy of the prompt."""
+    apart = []
+    for e in examples:
+        apart += [Example(e.ids + b, (False,) * len(e.ids) + (True,) * len(b)) for b in e.branches] or [e]
+    return apart
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shared_prompts_equal_separate_ones(name: str) -> None:
+    arch, overrides = MODELS[name]
+    trees = trees_of(8)
+    for make, attention, tolerance in ((exact, "exact_eager", 1e-12), (tiny.tiny_model, "eager", 1e-5)):
+        ours, plain = make(arch, **overrides), make(arch, attention=attention, **overrides)  # type: ignore[operator]
+        got_N, want_N = stream_logprobs(ours, flatten(trees)), padded_logprobs(plain, grown_apart(trees))
+        torch.testing.assert_close(got_N, want_N, rtol=0, atol=tolerance)
+        assert worst(gradients(ours, got_N), gradients(plain, want_N)) < tolerance
+
+
+def test_sums_of_shared_prompts_go_to_their_sequences() -> None:
+    model, trees = tiny.tiny_model("llama"), trees_of(9)
+    streams = flatten(trees), flatten(grown_apart(trees))
+    shared_S, apart_S = (sequence_sums(stream_logprobs(model, s), s) for s in streams)
+    assert [n for e in trees for n in e.targets] == [e.targets[0] for e in grown_apart(trees)]
+    assert shared_S.shape == (11,)
+    torch.testing.assert_close(shared_S, apart_S, rtol=0, atol=1e-4)
+    assert len(streams[0].ids_T) == sum(e.tokens for e in trees) < len(streams[1].ids_T)
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_attention_without_masks_equals_the_one_with_masks(heads: tuple[int, int], dtype: torch.dtype) -> None:
+    """Longer than the kernel's blocks, scores of both signs and far apart."""
+    segments = [(300, 40, 700, 1), (1, 600, 2), (513,), (1,), (64, 64)]
+    length = sum(map(sum, segments))
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, length, h, 16, generator=generator).transpose(1, 2).to(dtype) * 2 for h in (heads[0], heads[1], heads[1]))
+    grad = torch.randn(1, length, heads[0], 16, generator=generator).to(dtype)
+    found = []
+    for attention in (_TreeAttention.apply, lambda *a: plain_attention(*a, 0.0, None, None)):
+        leaves = [t.detach().requires_grad_() for t in (q, k, v)]
+        out = attention(*leaves, segments, 0.25)
+        found.append([out.detach(), *torch.autograd.grad(out, leaves, grad)])
+    tolerance = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 0.03}[dtype]
+    for ours, plain in zip(*found, strict=True):
+        assert float((ours - plain).double().norm() / plain.double().norm()) < tolerance
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_packed_equals_unpacked(name: str, dtype: torch.dtype) -> None:
@@ -155,7 +214,7 @@ def test_a_document_does_not_see_its_neighbours(arch: str) -> None:
     stream = flatten([first, second])
     with torch.enable_grad():
         hidden_1TD = model.base_model(
-            inputs_embeds=embedded_TD[None], position_ids=stream.positions_T[None], segments=stream.lengths
+            inputs_embeds=embedded_TD[None], position_ids=stream.positions_T[None], segments=stream.segments
         ).last_hidden_state
         (grad_TD,) = torch.autograd.grad(hidden_1TD[0, 25].sum(), embedded_TD)
     seen = grad_TD.abs().sum(1) > 0
@@ -167,7 +226,9 @@ def test_window_is_as_long_as_the_model_says() -> None:
     model = tiny.tiny_model("mistral", num_hidden_layers=1, sliding_window=5)
     stream = flatten(examples_of(5, (20,)))
     embedded_TD = model.get_input_embeddings()(stream.ids_T).detach().requires_grad_()
-    hidden_1TD = model.base_model(inputs_embeds=embedded_TD[None], position_ids=stream.positions_T[None], segments=[20]).last_hidden_state
+    hidden_1TD = model.base_model(
+        inputs_embeds=embedded_TD[None], position_ids=stream.positions_T[None], segments=[(20,)]
+    ).last_hidden_state
     (grad_TD,) = torch.autograd.grad(hidden_1TD[0, 12].sum(), embedded_TD)
     assert (grad_TD.abs().sum(1) > 0).nonzero().flatten().tolist() == [8, 9, 10, 11, 12]
 
@@ -213,29 +274,29 @@ def test_without_segments_it_refuses() -> None:
 
 
 def test_segments_must_add_up() -> None:
-    with pytest.raises(RuntimeError, match="split"):
-        tiny.tiny_model("llama").base_model(input_ids=torch.tensor([[1, 2, 3]]), segments=[2])
+    with pytest.raises(ValueError, match="add up to 2, not to the 3 positions"):
+        tiny.tiny_model("llama").base_model(input_ids=torch.tensor([[1, 2, 3]]), segments=[(2,)])
 
 
 def test_other_kinds_of_attention_are_refused() -> None:
     heads = torch.zeros(1, 2, 3, 4)
     layer = torch.nn.Module()
     with pytest.raises(ModelError, match="attention sinks"):
-        segment_attention(layer, heads, heads, heads, None, segments=[3], s_aux=torch.zeros(2))
+        segment_attention(layer, heads, heads, heads, None, segments=[(3,)], s_aux=torch.zeros(2))
     layer.is_causal = False
     with pytest.raises(ModelError, match="both directions"):
-        segment_attention(layer, heads, heads, heads, None, segments=[3])
+        segment_attention(layer, heads, heads, heads, None, segments=[(3,)])
     chunked = torch.nn.Module()
     chunked.config = type("Config", (), {"attention_chunk_size": 8})()
     with pytest.raises(ModelError, match="chunks"):
-        segment_attention(chunked, heads, heads, heads, None, segments=[3])
+        segment_attention(chunked, heads, heads, heads, None, segments=[(3,)])
 
 
 def test_dropout_is_for_training_only() -> None:
     heads, layer = torch.randn(1, 2, 40, 4), torch.nn.Module()
     for softcap in (None, 5.0):
         calls = [
-            segment_attention(layer.train(mode), heads, heads, heads, None, dropout=0.5, softcap=softcap, segments=[40])[0]
+            segment_attention(layer.train(mode), heads, heads, heads, None, dropout=0.5, softcap=softcap, segments=[(40,)])[0]
             for mode in (False, False, True)
         ]
         assert torch.equal(calls[0], calls[1]) and not torch.equal(calls[0], calls[2])

@@ -23,7 +23,7 @@ def chat() -> ChatFormat:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Draft:
-    return Draft(tmp_path, Manifest("test", "", {}, {}))
+    return Draft(tmp_path, tmp_path, Manifest("test", "", {}, {}))
 
 
 def dialogue(*texts: str) -> Located[Dialogue]:
@@ -88,10 +88,9 @@ def pair(prompt: str, chosen: str, rejected: str) -> Located[Any]:
 
 def test_a_pair_shares_its_prompt_and_learns_the_answers(chat: ChatFormat, out: Draft) -> None:
     (found,) = encode.pairs([pair("Why?", "Because.", "No.")], chat, 100, 50, out)
-    for side, text in ((found.chosen, "Because.<|im_end|>"), (found.rejected, "No.<|im_end|>")):
-        assert chat.tokenizer.decode([t for t, is_learnt in zip(side.ids, side.learnt, strict=True) if is_learnt]) == text
-    n = found.chosen.learnt.index(True)
-    assert found.chosen.ids[:n] == found.rejected.ids[:n] and chat.tokenizer.decode(found.chosen.ids[:n]).endswith("<|assistant|>\n")
+    assert list(map(chat.tokenizer.decode, found.answers.branches)) == ["Because.<|im_end|>", "No.<|im_end|>"]
+    assert chat.tokenizer.decode(found.answers.ids).endswith("Why?<|im_end|>\n<|assistant|>\n")
+    assert not any(found.answers.learnt)
 
 
 def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_pair(chat: ChatFormat, out: Draft) -> None:
@@ -99,6 +98,6 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_pair(chat: Chat
     found = encode.pairs([long, pair("Why?", "x" * 200, "No."), pair("Hm?", "Ok.", "No.")], chat, 60, 30, out)
     assert [p.id for p in found] == [long.record.pair_id, found[1].id] and len(found) == 2
     prompt, chosen = chat.encode_pair(long.record.chosen)
-    assert found[0].chosen.ids == (*prompt[-30:], *chosen)
+    assert (found[0].answers.ids, found[0].answers.branches[0]) == (prompt[-30:], chosen)
     assert out.manifest.notes == ["1 prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."]
     assert dropped(out) == {"an answer does not fit into dpo.max_length": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ import torch
 
 import tiny
 from zephyr.errors import NonFiniteError
+from zephyr.objectives import dpo
 from zephyr.recipe import DPOConfig, SFTConfig
-from zephyr.train.batches import Example, flatten
+from zephyr.train.batches import Example, branching, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.loop import Trainer
-from zephyr.train.tasks import DPO, SFT, Dialogues, Pair
+from zephyr.train.tasks import SFT, Dialogues, Pair, Preferences
 
 
 def example(rng: random.Random, length: int) -> Example:
@@ -34,20 +36,28 @@ def dialogues(n: int = 7, seed: int = 0) -> list[Dialogues]:
 def pairs(model: Any, n: int = 5, seed: int = 0) -> list[Pair]:
     """With references a little off, so that the gradients of the pairs weigh differently."""
     rng = random.Random(seed)
-    sides = [(example(rng, rng.randrange(4, 60)), example(rng, rng.randrange(4, 60))) for _ in range(n)]
-    return [Pair(f"p{i}", c, r, logprob(model, c) + rng.gauss(0, 9), logprob(model, r) + rng.gauss(0, 9)) for i, (c, r) in enumerate(sides)]
+    made = []
+    for i in range(n):
+        prompt, *answers = (tuple(rng.randrange(3, 480) for _ in range(rng.randrange(2, 40))) for _ in range(3))
+        chosen, rejected = (logp + rng.gauss(0, 9) for logp in logprobs(model, branching(prompt, *answers)))
+        made.append(Pair(f"p{i}", branching(prompt, *answers), chosen, rejected))
+    return made
 
 
 @torch.no_grad()
-def logprob(model: Any, one: Example) -> float:
+def logprobs(model: Any, one: Example) -> list[float]:
     stream = flatten([one])
-    return float(sequence_sums(stream_logprobs(model, stream), stream)[0])
+    return sequence_sums(stream_logprobs(model, stream), stream).tolist()
+
+
+def logprob(model: Any, one: Example) -> float:
+    return logprobs(model, one)[0]
 
 
 def trainer(
     model: Any, task: Any, budget: int = 10_000, log: Callable[[dict[str, Any]], None] | None = None, **settings: Any
 ) -> Trainer[Any]:
-    kind = DPOConfig if isinstance(task, DPO) else SFTConfig
+    kind = DPOConfig if isinstance(task, Preferences) else SFTConfig
     config = kind(**{"batch_size": 3, "learning_rate": 1e-2, "schedule": "constant", **settings})
     return Trainer(model, task, config, torch.float32, budget, 0, log or (lambda _: None))
 
@@ -70,7 +80,7 @@ def relative(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 def test_accumulation_equals_one_big_batch(kind: str, budget: int) -> None:
     whole, parts = tiny.tiny_model(), tiny.tiny_model()
     items: Sequence[Any] = dialogues() if kind == "sft" else pairs(whole)
-    task: Any = SFT() if kind == "sft" else DPO(0.1)
+    task: Any = SFT() if kind == "sft" else Preferences(partial(dpo, beta=0.1), 0.1)
     one = trainer(whole, task).accumulate(items)
     many = trainer(parts, task, budget).accumulate(items)
     assert relative(gradients(parts), gradients(whole)) < 1e-6
@@ -80,7 +90,7 @@ def test_accumulation_equals_one_big_batch(kind: str, budget: int) -> None:
 def test_the_mean_is_over_tokens_not_over_micro_batches_or_rows() -> None:
     model, items = tiny.tiny_model(), dialogues()
     stats = trainer(model, SFT(), 1).accumulate(items)
-    tokens = [d.examples[0].targets for d in items]
+    tokens = [d.examples[0].targets[0] for d in items]
     losses = [-logprob(model, d.examples[0]) for d in items]
     assert stats["loss"] == pytest.approx(sum(losses) / sum(tokens), rel=1e-6)
     of_means = sum(x / n for x, n in zip(losses, tokens, strict=True)) / len(items)
@@ -90,10 +100,11 @@ def test_the_mean_is_over_tokens_not_over_micro_batches_or_rows() -> None:
 def test_the_mean_of_dpo_is_over_pairs() -> None:
     model = tiny.tiny_model()
     items = pairs(model)
-    stats = trainer(model, DPO(0.1), 1).accumulate(items)
+    stats = trainer(model, Preferences(partial(dpo, beta=0.1), 0.1), 1).accumulate(items)
     losses = []
     for p in items:
-        margin = 0.1 * ((logprob(model, p.chosen) - p.reference_chosen) - (logprob(model, p.rejected) - p.reference_rejected))
+        chosen, rejected = logprobs(model, p.answers)
+        margin = 0.1 * ((chosen - p.reference_chosen) - (rejected - p.reference_rejected))
         losses.append(math.log1p(math.exp(-margin)))
     assert stats["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
@@ -126,9 +137,9 @@ def test_tied_embeddings_get_both_contributions() -> None:
 
 def test_dpo_begins_at_ln_2_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.tiny_model()
-    exact = [Pair(p.id, p.chosen, p.rejected, logprob(model, p.chosen), logprob(model, p.rejected)) for p in pairs(model)]
+    exact = [Pair(p.id, p.answers, *logprobs(model, p.answers)) for p in pairs(model)]
     for budget in (1, 100, 10_000):
-        stats = trainer(model, DPO(0.1), budget).look(exact, 0)
+        stats = trainer(model, Preferences(partial(dpo, beta=0.1), 0.1), budget).means(exact)
         assert stats["loss"] == pytest.approx(math.log(2), abs=1e-6)
         assert stats["margin"] == pytest.approx(0, abs=1e-5)
 
@@ -148,10 +159,10 @@ def test_a_reference_that_is_not_a_number_stops_before_the_update_and_names_the_
     model = tiny.tiny_model()
     items = pairs(model, 6)
     bad = items[2]
-    items[2] = Pair(bad.id, bad.chosen, bad.rejected, math.nan, bad.reference_rejected)
+    items[2] = Pair(bad.id, bad.answers, math.nan, bad.reference_rejected)
     before = weights(model)
     with pytest.raises(NonFiniteError, match=r"the loss is nan; stopped before the update\. Rows: .*p2") as stopped:
-        trainer(model, DPO(0.1), 1, batch_size=6).train(items, [], "dDPO")
+        trainer(model, Preferences(partial(dpo, beta=0.1), 0.1), 1, batch_size=6).train(items, [], "dDPO")
     assert "p1" not in str(stopped.value)
     assert unchanged(model, before)
 
@@ -238,9 +249,9 @@ def test_every_row_is_seen_once_an_epoch() -> None:
     seen: list[str] = []
 
     class Watching(SFT):
-        def loss(self, sums_S: torch.Tensor, items: Sequence[Dialogues]) -> Any:
+        def stats(self, sums_S: torch.Tensor, items: Sequence[Dialogues]) -> Any:
             seen.extend(item.id for item in items)
-            return super().loss(sums_S, items)
+            return super().stats(sums_S, items)
 
     trainer(tiny.tiny_model(), Watching(), epochs=3).train(dialogues(), [], "dSFT")
     epochs = [seen[i : i + 7] for i in (0, 7, 14)]
@@ -253,7 +264,7 @@ def test_a_look_changes_nothing() -> None:
     model.train()
     before = weights(model)
     training = trainer(model, SFT())
-    first, second = training.look(dialogues(), 0), training.look(dialogues(), 1)
+    first, second = training.means(dialogues()), training.means(dialogues())
     assert first == second and unchanged(model, before) and model.training
     assert all(p.grad is None for p in model.parameters())
-    assert training.look([], 2) == {}
+    assert training.means([]) == {}

@@ -48,7 +48,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     known = _references(config, inputs)
     from zephyr.models import load
     from zephyr.train import encode, session
-    from zephyr.train.tasks import DPO, Pair
+    from zephyr.train.tasks import Pair, preferences
 
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
 
@@ -60,11 +60,11 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
                 f"{len(unknown)} pairs have no reference log-probabilities (first: {unknown[0][:16]}); "
                 "run `zephyr reference` on these preferences"
             )
-        return [Pair(p.id, p.chosen, p.rejected, *known[p.id]) for p in encoded]
+        return [Pair(p.id, p.answers, *known[p.id]) for p in encoded]
 
     train, test = with_references("train"), with_references("test")
     model = load.load_model(inputs.models["policy"], chat)
-    session.fit(model, chat, DPO(config.dpo.beta), config.dpo, config.train, train, test, seed=config.seed, out=out, label="dDPO")
+    session.fit(model, chat, preferences(config.dpo), config.dpo, config.train, train, test, seed=config.seed, out=out, label="dDPO")
 
 
 def _references(config: Config, inputs: Inputs) -> dict[str, tuple[float, float]]:

@@ -201,7 +201,7 @@ def _nll(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config: Co
     examples = [Example(t.ids, t.learnt) for t in (chat.encode(d.messages) for d in dialogues)]
     names = [f"prompt {d.prompt_id[:16]}" for d in dialogues]
     sums = score.log_probabilities(model, examples, config.train, label, out, names=names)
-    estimate = ratio([(-value, e.targets) for value, e in zip(sums, examples, strict=True)])
+    estimate = ratio([(-value, e.targets[0]) for value, e in zip(sums, examples, strict=True)])
     assert estimate is not None
     return {"nll_per_token": estimate.value, "ci95": estimate.ci95, "tokens": estimate.items, "dialogues": estimate.groups}
 
@@ -212,17 +212,17 @@ def _answer_logps(
     """Log-probability and length in tokens of every answer of every group."""
     from zephyr.evals.rows import turns
     from zephyr.train import score
-    from zephyr.train.encode import answer_example, beheaded
+    from zephyr.train.batches import branching
+    from zephyr.train.encode import beheaded
 
     examples = []
     for group in groups:
-        for text, _ in group.answers:
-            prompt, completion = chat.encode_pair(turns(group, text))
-            prompt = beheaded(prompt, config.max_prompt_length, chat)
-            examples.append(answer_example(prompt, completion[: max(1, config.max_length - len(prompt))]))
+        encoded = [chat.encode_pair(turns(group, text)) for text, _ in group.answers]
+        prompt = beheaded(encoded[0][0], config.max_prompt_length, chat)
+        examples.append(branching(prompt, *(answer[: max(1, config.max_length - len(prompt))] for _, answer in encoded)))
     names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
     sums = iter(score.log_probabilities(model, examples, config.train, label, out, names=names))
-    lengths = iter(e.targets for e in examples)
+    lengths = iter(n for e in examples for n in e.targets)
     return [[next(sums) for _ in g.answers] for g in groups], [[next(lengths) for _ in g.answers] for g in groups]
 
 

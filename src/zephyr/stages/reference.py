@@ -49,9 +49,8 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     pairs = {split: encode.pairs(items, chat, config.max_length, config.max_prompt_length, out) for split, items in by_split.items()}
     model = load.load_model(inputs.models["policy"], chat)
     for split, encoded in pairs.items():
-        examples = [example for pair in encoded for example in (pair.chosen, pair.rejected)]
         names = [f"pair {pair.id[:16]}, {which}" for pair in encoded for which in ("chosen", "rejected")]
-        sums = score.log_probabilities(model, examples, config.train, f"reference, {split}", out, names=names)
+        sums = score.log_probabilities(model, [pair.answers for pair in encoded], config.train, f"reference, {split}", out, names=names)
         rows = [
             {"pair_id": pair.id, "ref_chosen_logps": sums[2 * i], "ref_rejected_logps": sums[2 * i + 1]} for i, pair in enumerate(encoded)
         ]

@@ -17,53 +17,83 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence: its ids, and which of them are learnt (the first never is: nothing stands before it)."""
+    """One sequence: its ids, and which of them are learnt (the first never is: nothing stands before it).
+
+    With `branches` it is several sequences that begin alike: `ids` is their common beginning, of which nothing is learnt,
+    and each branch, all of it learnt, is the end of one. What they share goes through the model once.
+    """
 
     ids: tuple[int, ...]
     learnt: tuple[bool, ...]
+    branches: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not self.branches or (self.ids and not any(self.learnt)), "branches grow from a trunk that is not learnt"
 
     @property
-    def targets(self) -> int:
-        """How many of its tokens are predicted."""
-        return sum(self.learnt[1:])
+    def targets(self) -> tuple[int, ...]:
+        """How many tokens are predicted in each of its sequences."""
+        return tuple(map(len, self.branches)) or (sum(self.learnt[1:]),)
+
+    @property
+    def tokens(self) -> int:
+        """How many go through the model."""
+        return len(self.ids) + sum(map(len, self.branches))
+
+
+def branching(prompt: Sequence[int], *answers: Sequence[int]) -> Example:
+    """A prompt and its answers, which are learnt."""
+    return Example(tuple(prompt), (False,) * len(prompt), tuple(map(tuple, answers)))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Several sequences end to end: T tokens in all, N of them predicted, S sequences.
+    """Several examples end to end: T tokens in all, N of them predicted, in S sequences.
 
-    `at_N` is the position whose hidden state predicts `target_N`, and `owner_N` the sequence it belongs to.
+    `at_N` is the position whose hidden state predicts `target_N`, and `owner_N` the sequence it belongs to. `segments`
+    holds for each example the length of its trunk, then of its branches.
     """
 
     ids_T: Tensor
     positions_T: Tensor
-    lengths: list[int]
+    segments: list[tuple[int, ...]]
     at_N: Tensor
     target_N: Tensor
     owner_N: Tensor
+    sequences: int
 
 
 def flatten(examples: Sequence[Example], device: str = "cpu") -> Stream:
-    """The stream of some sequences, positions restarting at each."""
+    """The stream of some examples; positions restart at each, and branches go on where their trunk ends."""
     ids: list[int] = []
     positions: list[int] = []
     at: list[int] = []
     target: list[int] = []
     owner: list[int] = []
-    for index, example in enumerate(examples):
-        start = len(ids)
+    sequences = 0
+    for example in examples:
+        start, trunk = len(ids), len(example.ids)
         ids += example.ids
-        positions += range(len(example.ids))
-        for i in range(1, len(example.ids)):
+        positions += range(trunk)
+        for i in range(1, trunk):
             if example.learnt[i]:
                 at.append(start + i - 1)
                 target.append(example.ids[i])
-                owner.append(index)
+                owner.append(sequences)
+        for branch in example.branches:
+            at += [start + trunk - 1, *range(len(ids), len(ids) + len(branch) - 1)][: len(branch)]
+            target += branch
+            owner += [sequences] * len(branch)
+            sequences += 1
+            ids += branch
+            positions += range(trunk, trunk + len(branch))
+        sequences += not example.branches
 
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=device)
 
-    return Stream(tensor(ids), tensor(positions), [len(e.ids) for e in examples], tensor(at), tensor(target), tensor(owner))
+    segments = [(len(e.ids), *map(len, e.branches)) for e in examples]
+    return Stream(tensor(ids), tensor(positions), segments, tensor(at), tensor(target), tensor(owner), sequences)
 
 
 def micro_batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:

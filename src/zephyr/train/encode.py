@@ -12,7 +12,7 @@ from zephyr.recipe import SFTConfig
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
 from zephyr.text.chat import ChatFormat, adds_bos
-from zephyr.train.batches import Example, pack
+from zephyr.train.batches import Example, branching, pack
 from zephyr.train.tasks import Dialogues
 
 TOO_LONG = "the first exchange is longer than sft.max_length"
@@ -70,15 +70,14 @@ def shortened(messages: tuple[Message, ...], fits: Callable[[tuple[Message, ...]
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """A preference in ids, with its `pair_id`."""
+    """A preference in ids, with its `pair_id`: the prompt, and as its branches the chosen answer and the rejected."""
 
     id: str
-    chosen: Example
-    rejected: Example
+    answers: Example
 
 
 def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft) -> list[EncodedPair]:
-    """Pairs as two sequences each, only the last assistant turn learnt.
+    """Pairs as a prompt with two answers each, only the answers learnt.
 
     A prompt longer than `max_prompt_length` loses its beginning, as in the paper's recipe; a pair one of whose answers then does not
     fit into `max_length` is dropped: an answer is never cut, since it would lose its end.
@@ -98,7 +97,7 @@ def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: in
         if len(prompt) + max(len(chosen), len(rejected)) > max_length:
             out.drop("an answer does not fit into dpo.max_length", item.where, record.row())
             continue
-        encoded.append(EncodedPair(record.pair_id, answer_example(prompt, chosen), answer_example(prompt, rejected)))
+        encoded.append(EncodedPair(record.pair_id, branching(prompt, chosen, rejected)))
     if cut:
         out.note(f"{cut} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
     return encoded
@@ -121,13 +120,3 @@ def unencodable(error: DataError) -> str:
     if not reason.startswith("contains the control token"):
         reason = re.sub(r"""(['"]).*?\1""", "…", reason)
     return f"not for this chat format: {reason}"
-
-
-def answer_example(prompt: Sequence[int], completion: Sequence[int]) -> Example:
-    """A prompt and its completion, of which the completion is learnt."""
-    return Example((*prompt, *completion), (False,) * len(prompt) + (True,) * len(completion))
-
-
-def conversation_example(messages: Sequence[Message], chat: ChatFormat) -> Example:
-    """A conversation of which the last assistant turn is learnt."""
-    return answer_example(*chat.encode_pair(messages))

@@ -85,18 +85,34 @@ def token_logprobs(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, softc
     return result
 
 
+def block_logprobs(hidden_BD: Tensor, weight_VD: Tensor, softcap: float | None) -> Tensor:
+    """Log-probabilities of the whole vocabulary at B positions, in float32 at least."""
+    return torch.log_softmax(_logits(hidden_BD, weight_VD, softcap), -1)
+
+
+def output_softcap(model: Any) -> float | None:
+    """The cap on a model's logits (Gemma 2)."""
+    cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+    return cap
+
+
+def stream_hidden(model: Any, stream: Stream, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Last hidden states at the predicting positions of a stream, (N, D), computed in `dtype`."""
+    half = dtype == torch.bfloat16
+    with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=half):
+        hidden_1TD = model.base_model(
+            input_ids=stream.ids_T[None], position_ids=stream.positions_T[None], segments=stream.segments, use_cache=False
+        ).last_hidden_state
+    hidden_ND: Tensor = hidden_1TD[0].index_select(0, stream.at_N)
+    return hidden_ND.bfloat16() if half else hidden_ND  # the norm before it comes out in float32
+
+
 def stream_logprobs(model: Any, stream: Stream, dtype: torch.dtype = torch.float32) -> Tensor:
     """Log p of every learnt token of a stream (N values), under `model`, computing in `dtype`."""
-    with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        hidden_1TD = model.base_model(
-            input_ids=stream.ids_T[None], position_ids=stream.positions_T[None], segments=stream.lengths, use_cache=False
-        ).last_hidden_state
-    hidden_ND = hidden_1TD[0].index_select(0, stream.at_N)
-    return token_logprobs(
-        hidden_ND, model.get_output_embeddings().weight, stream.target_N, getattr(model.config, "final_logit_softcapping", None)
-    )
+    hidden_ND = stream_hidden(model, stream, dtype)
+    return token_logprobs(hidden_ND, model.get_output_embeddings().weight, stream.target_N, output_softcap(model))
 
 
 def sequence_sums(logprob_N: Tensor, stream: Stream) -> Tensor:
     """Sum of the log-probabilities of each sequence (S values), in float64."""
-    return torch.zeros(len(stream.lengths), dtype=torch.float64, device=logprob_N.device).index_add(0, stream.owner_N, logprob_N.double())
+    return torch.zeros(stream.sequences, dtype=torch.float64, device=logprob_N.device).index_add(0, stream.owner_N, logprob_N.double())

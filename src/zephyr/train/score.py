@@ -20,7 +20,7 @@ from zephyr.train.precision import resolve_dtype
 def log_probabilities(
     model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft, *, names: Sequence[str]
 ) -> list[float]:
-    """Log-probability of the learnt tokens of each example, summed, in nats; `names` say in an error which one it was.
+    """Log-probability of the learnt tokens of each sequence, summed, in nats; `names` say in an error which one it was.
 
     Raises:
         NonFiniteError: one of them is not finite.
@@ -29,8 +29,8 @@ def log_probabilities(
     dtype = resolve_dtype(config.dtype, device)
     model.eval()
     sums: list[float] = []
-    with bar(label, len(examples), "sequences") as progress:
-        for group in micro_batches(examples, lambda e: len(e.ids), config.micro_batch_tokens):
+    with bar(label, sum(e.tokens for e in examples), "tokens") as progress:
+        for group in micro_batches(examples, lambda e: e.tokens, config.micro_batch_tokens):
             stream = flatten(group, device)
             values = sequence_sums(stream_logprobs(model, stream, dtype), stream)
             if not torch.isfinite(values).all():
@@ -38,5 +38,5 @@ def log_probabilities(
                 raise NonFiniteError(f"{label}: the log-probability of {names[bad]} is not finite; the model's weights may be damaged")
             sums += values.tolist()
             out.manifest.tokens += len(stream.ids_T)
-            progress.advance(len(group))
+            progress.advance(len(stream.ids_T))
     return sums

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from zephyr.errors import DataError
 from zephyr.models.load import count_parameters, save_model
 from zephyr.recipe import OptimizerConfig, TrainConfig
 from zephyr.text.chat import ChatFormat
+from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
 from zephyr.train.precision import resolve_dtype
 from zephyr.train.tasks import ItemT, Task
@@ -38,16 +38,15 @@ def fit(
         raise DataError(f"{label}: no rows to train on are left (see dropped/ for why)")
     torch.manual_seed(seed)
     dtype = resolve_dtype(train_config.dtype, str(model.device))
-    trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, out.log)
-    started = time.perf_counter()
+    checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
+    trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, out.log, checkpoints)
     final = trainer.train(train, test, label)
-    seconds = time.perf_counter() - started
     save_model(model, chat, out.model_dir)
-    out.manifest.tokens += trainer.tokens
+    out.manifest.tokens += trainer.at.tokens
     out.manifest.rows_out = {"train": len(train), "test": len(test)}
     out.manifest.results = {
         "steps": -(-len(train) // config.batch_size) * config.epochs,
-        "tokens_per_second": trainer.tokens / seconds,
+        "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
         "dtype": str(dtype).removeprefix("torch."),
         "parameters": count_parameters(model),
         "final_test": final,

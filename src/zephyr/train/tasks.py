@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from zephyr.objectives import dpo
+from zephyr import objectives
+from zephyr.recipe import DPOConfig
 from zephyr.train.batches import Example
 
 Stats = dict[str, float]
@@ -38,8 +40,15 @@ ItemIn = TypeVar("ItemIn", bound=Item, contravariant=True)
 class Task(Protocol[ItemIn]):
     """Sequence log-probabilities to a loss; sums, not means, so that any split into micro-batches adds up to the same."""
 
-    def loss(self, sums_S: Tensor, items: Sequence[ItemIn]) -> tuple[Tensor, Stats]:
-        """The summed loss of the items, and sums of what is shown beside it."""
+    @property
+    def by_token(self) -> bool:
+        """The loss is a sum over tokens, the same of each: what is asked of one does not depend on the others."""
+
+    def loss(self, sums_S: Tensor, items: Sequence[ItemIn]) -> Tensor:
+        """The summed loss of the items."""
+
+    def stats(self, sums_S: Tensor, items: Sequence[ItemIn]) -> Stats:
+        """Sums over the items of what is shown beside it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Dialogues:
     @property
     def weight(self) -> int:
         """Predicted tokens."""
-        return sum(e.targets for e in self.examples)
+        return sum(n for e in self.examples for n in e.targets)
 
 
 @dataclass(frozen=True)
@@ -60,15 +69,14 @@ class Pair:
     """A preference, with what the frozen reference says of both answers (log-probabilities in nats, summed)."""
 
     id: str
-    chosen: Example
-    rejected: Example
+    answers: Example
     reference_chosen: float
     reference_rejected: float
 
     @property
-    def examples(self) -> tuple[Example, Example]:
-        """The chosen sequence, then the rejected."""
-        return (self.chosen, self.rejected)
+    def examples(self) -> tuple[Example]:
+        """The prompt with its two branches: chosen, then rejected."""
+        return (self.answers,)
 
     @property
     def weight(self) -> int:
@@ -79,35 +87,67 @@ class Pair:
 class SFT:
     """Maximum likelihood: the negative log-probability of the learnt tokens."""
 
-    def loss(self, sums_S: Tensor, items: Sequence[Dialogues]) -> tuple[Tensor, Stats]:
+    by_token = True
+
+    def loss(self, sums_S: Tensor, items: Sequence[Dialogues]) -> Tensor:
         """Summed over tokens, in nats."""
-        return -sums_S.sum(), {}
+        return -sums_S.sum()
+
+    def stats(self, sums_S: Tensor, items: Sequence[Dialogues]) -> Stats:
+        """Nothing beside the loss."""
+        return {}
 
 
 @dataclass(frozen=True)
-class DPO:
-    """Paper, Eq. 1."""
+class Preferences:
+    """A pair's difference: `objective` takes the four log-probabilities of a batch of pairs and gives a loss each.
 
+    Args:
+        objective: a function of `zephyr.objectives`, its settings bound.
+        beta: of the implicit reward that is shown, beta (log pi - log ref).
+        by_mean: the objective is about log-probabilities per token, not summed.
+    """
+
+    objective: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     beta: float
+    by_mean: bool = False
+    by_token = False
 
-    def loss(self, sums_S: Tensor, items: Sequence[Pair]) -> tuple[Tensor, Stats]:
-        """Summed over pairs, and for each pair: who wins, by how much, and the log-probabilities."""
-        chosen_B, rejected_B = sums_S[0::2], sums_S[1::2]
-        reference_chosen_B = torch.tensor([p.reference_chosen for p in items], dtype=torch.float64, device=sums_S.device)
-        reference_rejected_B = torch.tensor([p.reference_rejected for p in items], dtype=torch.float64, device=sums_S.device)
-        loss_B = dpo(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, beta=self.beta)
-        with torch.no_grad():
-            chosen_B, rejected_B = chosen_B.detach(), rejected_B.detach()
-            chosen_reward_B = self.beta * (chosen_B - reference_chosen_B)
-            rejected_reward_B = self.beta * (rejected_B - reference_rejected_B)
-            # equal rewards prefer neither: half a win, so that an untrained model scores 0.5 and not 0
-            wins_B = (chosen_reward_B > rejected_reward_B).double() + 0.5 * (chosen_reward_B == rejected_reward_B).double()
-            stats = {
-                "accuracy": wins_B,
-                "margin": chosen_reward_B - rejected_reward_B,
-                "chosen_reward": chosen_reward_B,
-                "rejected_reward": rejected_reward_B,
-                "chosen_logp": chosen_B,
-                "rejected_logp": rejected_B,
-            }
-        return loss_B.sum(), {name: float(value.sum()) for name, value in stats.items()}
+    def loss(self, sums_S: Tensor, items: Sequence[Pair]) -> Tensor:
+        """Summed over pairs."""
+        logp_B2, reference_B2 = sums_S.reshape(-1, 2), _references(items, sums_S.device)
+        if self.by_mean:
+            tokens_B2 = torch.tensor([p.answers.targets for p in items], dtype=torch.float64, device=sums_S.device)
+            logp_B2, reference_B2 = logp_B2 / tokens_B2, reference_B2 / tokens_B2
+        return self.objective(logp_B2[:, 0], logp_B2[:, 1], reference_B2[:, 0], reference_B2[:, 1]).sum()
+
+    @torch.no_grad()
+    def stats(self, sums_S: Tensor, items: Sequence[Pair]) -> Stats:
+        """For each pair: who wins, by how much, and the log-probabilities."""
+        logp_B2 = sums_S.reshape(-1, 2)
+        reward_B2 = self.beta * (logp_B2 - _references(items, sums_S.device))
+        margin_B = reward_B2[:, 0] - reward_B2[:, 1]
+        # equal rewards prefer neither: half a win, so that an untrained model scores 0.5 and not 0
+        wins_B = (margin_B > 0).double() + 0.5 * (margin_B == 0).double()
+        sums = torch.cat([wins_B.sum()[None], margin_B.sum()[None], reward_B2.sum(0), logp_B2.sum(0)]).tolist()
+        names = ("accuracy", "margin", "chosen_reward", "rejected_reward", "chosen_logp", "rejected_logp")
+        return dict(zip(names, sums, strict=True))
+
+
+def preferences(config: DPOConfig) -> Preferences:
+    """The objective that a recipe names, with its settings."""
+    beta = config.beta
+    match config.objective:
+        case "dpo":
+            return Preferences(partial(objectives.dpo, beta=beta), beta)
+        case "cdpo":
+            return Preferences(partial(objectives.cdpo, beta=beta, label_smoothing=config.label_smoothing), beta)
+        case "ipo":
+            return Preferences(partial(objectives.ipo, beta=beta), beta, by_mean=True)
+        case "simpo":
+            simpo = partial(objectives.simpo, beta=beta, gamma=config.gamma)
+            return Preferences(lambda chosen_B, rejected_B, *_: simpo(chosen_B, rejected_B), beta, by_mean=True)
+
+
+def _references(items: Sequence[Pair], device: torch.device) -> Tensor:
+    return torch.tensor([(p.reference_chosen, p.reference_rejected) for p in items], dtype=torch.float64, device=device).reshape(-1, 2)

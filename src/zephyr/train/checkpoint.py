@@ -1,0 +1,248 @@
+"""Checkpoints of a training run: written aside, hashed, published in one rename; read only once every byte is known to be right.
+
+    CHECKPOINTS/step-00000120/weights-00000.safetensors …    what is trained, by name
+    CHECKPOINTS/step-00000120/optimizer-00000.safetensors …  Adam's moments and step counts, generator states
+    CHECKPOINTS/step-00000120/metrics.jsonl                  the log so far
+    CHECKPOINTS/step-00000120/checkpoint.json                step, counters, size and sha256 of every file; written last
+
+Nothing in it can execute code. Where the training stands in its data follows from the step: the order of an epoch is a
+hash of seed, epoch and ids.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zephyr.artifacts import canonical, sha256_file, sha256_text, sync, write_text
+from zephyr.models.load import os_errors
+from zephyr.progress import say
+
+FORMAT = 1
+STATE = "checkpoint.json"
+LOG = "metrics.jsonl"
+SHARD_BYTES = 256 << 20  # a file is copied in memory while it is written, so files are kept small
+
+
+@dataclass
+class Position:
+    """How far a training has come: after `step` updates."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    # the last look at the test split, and after which step it was
+    test: dict[str, float] = field(default_factory=dict)
+    test_step: int = -1
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one training run.
+
+    Args:
+        folder: where they are.
+        log: the metrics of the run so far, which a checkpoint carries along.
+        minutes: between two of them; at most this much work is lost.
+        keep: how many of the last stay; the one with the lowest test loss stays too.
+    """
+
+    folder: Path
+    log: Path
+    minutes: float
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        self._step = 0  # the newest there is
+        self._since = time.monotonic()
+
+    def due(self) -> bool:
+        """Is it time for one?"""
+        return time.monotonic() - self._since >= 60 * self.minutes
+
+    def save(self, position: Position, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Publish a checkpoint, if there is something new to save, then remove the ones that are not kept.
+
+        Raises:
+            OSError: it could not be written; the ones before it are untouched.
+        """
+        if position.step == self._step:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".*.partial"):
+            shutil.rmtree(left)
+        tensors = {"weights": weights_of(model), "optimizer": {**moments_of(model, optimizer), **_generators()}}
+        publish(self.folder / f"step-{position.step:08d}", tensors, self.log, position)
+        self._step, self._since = position.step, time.monotonic()
+        self._retire()
+
+    def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+        """Put the newest whole checkpoint into model, optimizer, generators and log; the start, where there is none.
+
+        One that is damaged is said and passed over, and nothing is read from it.
+        """
+        for path in self._newest_first():
+            body, problem = verified(path)
+            if body is None:
+                say(f"  checkpoint {path.name} is damaged ({problem}); falling back to the one before")
+                continue
+            weights, state = _read(path, "weights", body), _read(path, "optimizer", body)
+            _load_weights(model, weights)
+            _load_moments(model, optimizer, state)
+            _set_generators(state)
+            self.log.unlink(missing_ok=True)
+            if (path / LOG).exists():
+                shutil.copyfile(path / LOG, self.log)
+            position = Position(**body["position"])
+            self._step = position.step
+            say(f"  resumed after step {position.step} from {path}")
+            return position
+        return Position()
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
+
+    def _retire(self) -> None:
+        """Remove all but the last `keep` and the best."""
+        paths = self._newest_first()
+        losses = {path: _test_loss(path) for path in paths}
+        best = min(paths, key=lambda p: losses[p], default=None)
+        for path in paths[self.keep :]:
+            if path != best or losses[path] == math.inf:
+                shutil.rmtree(path)
+
+
+def _test_loss(path: Path) -> float:
+    try:
+        loss = json.loads((path / STATE).read_text(encoding="utf-8"))["body"]["position"]["test"].get("loss")
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return math.inf
+    return float(loss) if isinstance(loss, float) else math.inf
+
+
+# --- what is in it -----------------------------------------------------------------------------------------------
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:
+    """What is trained, by name; tied weights once."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def moments_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors, as `KIND/NAME OF THE WEIGHT`."""
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    return {f"{kind}/{names[p]}": value for p, state in optimizer.state.items() for kind, value in state.items()}
+
+
+def _generators() -> dict[str, Tensor]:
+    states = {"generator/cpu": torch.get_rng_state()}
+    return states | ({"generator/cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _set_generators(state: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(state["generator/cpu"])
+    if torch.cuda.is_available() and "generator/cuda" in state:
+        torch.cuda.set_rng_state(state["generator/cuda"])
+
+
+@torch.no_grad()
+def _load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    for name, parameter in weights_of(model).items():
+        parameter.copy_(weights[name])
+
+
+def _load_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        kind, _, name = key.partition("/")
+        if kind != "generator":
+            found.setdefault(name, {})[kind] = value
+    for name, parameter in model.named_parameters():
+        if name in found:
+            optimizer.state[parameter] = {kind: v.to(parameter.device) for kind, v in found[name].items()}
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def publish(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], log: Path, position: Position) -> None:
+    """Write a checkpoint aside, and give it its name once all of it is on the disk."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.mkdir()
+    try:
+        for kind, values in tensors.items():
+            _write(aside, kind, values)
+        if log.exists():
+            shutil.copyfile(log, aside / LOG)
+        files = {}
+        for file in sorted(aside.iterdir()):
+            sync(file)
+            files[file.name] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+        write_text(aside / STATE, _sealed({"format": FORMAT, "position": asdict(position), "files": files}))
+        if path.exists():  # only one that was found damaged: whoever resumes from a step does not save it again
+            shutil.rmtree(path)
+        aside.replace(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync(path.parent)
+
+
+def _sealed(body: dict[str, Any]) -> str:
+    return canonical({"body": body, "sha256": sha256_text(canonical(body))}) + "\n"
+
+
+def verified(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """What a checkpoint says of itself, if every byte of it is as it was written; else None, and what is wrong."""
+    try:
+        text = (path / STATE).read_text(encoding="utf-8")
+        body: dict[str, Any] = json.loads(text)["body"]
+        if _sealed(body) != text:
+            return None, f"{STATE} has changed"
+        if body["format"] != FORMAT:
+            return None, f"format {body['format']!r}, this version reads {FORMAT}"
+        for name, entry in body["files"].items():
+            file = path / name
+            if file.stat().st_size != entry["bytes"]:
+                return None, f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
+            if sha256_file(file) != entry["sha256"]:
+                return None, f"{name} has changed"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        return None, f"{type(error).__name__}: {error}"
+    return body, ""
+
+
+def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    for number, shard in enumerate(_shards(tensors)):
+        with os_errors():
+            save_file({name: t.detach().cpu().contiguous() for name, t in shard.items()}, folder / f"{kind}-{number:05d}.safetensors")
+
+
+def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if shard and size + tensor.nbytes > SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+    if shard:
+        yield shard
+
+
+def _read(path: Path, kind: str, body: Mapping[str, Any]) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: t for file in body["files"] if file.startswith(f"{kind}-") for name, t in load_file(path / file).items()}

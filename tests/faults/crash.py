@@ -1,0 +1,246 @@
+"""Kill a training at any instant, run the same command again, and compare the weights with those of a run that was left alone.
+
+    python tests/faults/crash.py --points 1000 --results crash.jsonl
+
+Every point is a process of its own, forked from this one with the imports done, and ended by SIGKILL: at a random time after its
+start, or at a random time inside the n-th write of a checkpoint. The run is then started again (a third of them killed once
+more) until it ends by itself. Results are appended, a line a point; the points that a results file holds are not done again.
+The exit code is 1 if any point ended in other bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STAGES = ("sft", "dpo")
+OVERRIDES = ("train.checkpoint_minutes=0", "sft.packing=false", "sft.epochs=2", "sft.evaluate_every=3", "dpo.epochs=4", "dpo.batch_size=2")
+ENTERED, LEFT = b"e", b"l"
+
+
+def command(recipe: Path, out: Path, *more: str) -> list[str]:
+    return ["run", str(recipe), "--out", str(out), *more, *OVERRIDES]
+
+
+def child(arguments: list[str], pipe: int, log: Path) -> None:
+    """The command in this process, which ends here; each write of a checkpoint is announced."""
+    from zephyr.cli import main
+    from zephyr.train import checkpoint
+
+    write = checkpoint.publish
+
+    def announced(*args: Any) -> None:
+        os.write(pipe, ENTERED)
+        write(*args)
+        os.write(pipe, LEFT)
+
+    checkpoint.publish = announced  # type: ignore[assignment]
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    code = 0
+    try:
+        main(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def start(arguments: list[str], log: Path) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        child(arguments, writer, log)
+    os.close(writer)
+    return pid, reader
+
+
+def finish(pid: int, reader: int) -> tuple[int, bool]:
+    """The exit code (negative: the signal), and whether the process was inside a write of a checkpoint when it ended."""
+    said = b""
+    while piece := os.read(reader, 4096):
+        said += piece
+    os.close(reader)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), said.count(ENTERED) > said.count(LEFT)
+
+
+def left_alone(arguments: list[str], log: Path) -> None:
+    pid, reader = start(arguments, log)
+    code, _ = finish(pid, reader)
+    if code:
+        raise SystemExit(f"{' '.join(arguments)}: ended with {code}\n{log.read_text()[-2000:]}")
+
+
+def killed_after(arguments: list[str], log: Path, seconds: float) -> tuple[int, bool]:
+    pid, reader = start(arguments, log)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    return finish(pid, reader)
+
+
+def killed_in_write(arguments: list[str], log: Path, nth: int, seconds: float) -> tuple[int, bool]:
+    """Killed so many seconds after the n-th write began; the process may end before that."""
+    pid, reader = start(arguments, log)
+    entered = 0
+    said = b""
+    while entered < nth:
+        select.select([reader], [], [])
+        piece = os.read(reader, 1)
+        if not piece:
+            break
+        said += piece
+        entered += piece == ENTERED
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    code, inside = finish(pid, reader)
+    return code, inside or (said.endswith(ENTERED) and code == -signal.SIGKILL)
+
+
+def fingerprint(folder: Path) -> str:
+    """Of everything that the training computed: weights, results and the log, but for times and rates."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in (folder / "model").iterdir() if p.name != "README.md"):  # the card is the report's
+        digest.update(path.name.encode() + path.read_bytes())
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        digest.update(json.dumps({k: v for k, v in json.loads(line).items() if k != "seconds"}, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+class Crash:
+    """A run whose stages before the one under test are done, copied for each point."""
+
+    def __init__(self, folder: Path) -> None:
+        import small
+
+        self.folder = folder
+        self.log = folder / "log.txt"
+        model = small.model_folder(folder / "model")
+        self.recipe = small.write_recipe(folder / "recipe.yaml", small.recipe(folder / "data", model))
+        self.base = folder / "base"
+        left_alone(command(self.recipe, self.base), self.log)
+        self.want = {stage: fingerprint(self.base / stage) for stage in STAGES}
+        # how long the stage takes alone, and a write in it
+        self.seconds = {stage: self._seconds(stage) for stage in STAGES}
+
+    def _seconds(self, stage: str) -> float:
+        out = self.prepared(stage, "timing")
+        began = time.perf_counter()
+        left_alone(command(self.recipe, out, "--only", stage), self.log)
+        seconds = time.perf_counter() - began
+        assert fingerprint(out / stage) == self.want[stage], "two runs that were left alone differ"
+        shutil.rmtree(out)
+        return seconds
+
+    def prepared(self, stage: str, name: str) -> Path:
+        out = self.folder / name
+        shutil.copytree(self.base, out)
+        shutil.rmtree(out / stage)
+        return out
+
+    def point(self, number: int, seed: int) -> dict[str, Any]:
+        """One seeded point: kill, perhaps kill again, run to the end, compare."""
+        rng = random.Random(f"{seed} {number}")
+        stage = STAGES[number % 2]
+        in_write = rng.random() < 0.4
+        out = self.prepared(stage, f"point-{number}")
+        arguments = command(self.recipe, out, "--only", stage)
+        kills: list[dict[str, Any]] = []
+        for _ in range(1 + (rng.random() < 0.3)):
+            if in_write:
+                code, inside = killed_in_write(arguments, self.log, rng.randint(1, 6), rng.expovariate(1 / 0.004))
+            else:
+                code, inside = killed_after(arguments, self.log, rng.uniform(0, self.seconds[stage]))
+            kills.append({"code": code, "in_write": inside})
+        left_alone(arguments, self.log)
+        same = fingerprint(out / stage) == self.want[stage]
+        clean = not (out / f".{stage}.checkpoints").exists() and not (out / f".{stage}.partial").exists()
+        shutil.rmtree(out)
+        return {"point": number, "seed": seed, "stage": stage, "kills": kills, "same": same, "clean": clean}
+
+
+def run(points: int, seed: int, results: Path | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results and results.exists() else []
+    done = [r for r in done if r["seed"] == seed]
+    known = {r["point"] for r in done}
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        crash = Crash(Path(folder))
+        for number in range(points):
+            if number in known:
+                continue
+            done.append(crash.point(number, seed))
+            if results:
+                with results.open("a") as file:
+                    file.write(json.dumps(done[-1]) + "\n")
+            if (number + 1) % 25 == 0:
+                say(
+                    f"{number + 1}/{points} points, {sum(not (r['same'] and r['clean']) for r in done)} bad, {time.perf_counter() - began:.0f} s"
+                )
+    return done
+
+
+def summary(done: list[dict[str, Any]]) -> dict[str, Any]:
+    kills = [k for r in done for k in r["kills"] if k["code"] == -signal.SIGKILL]
+    return {
+        "points": len(done),
+        "kills": len(kills),
+        "inside_a_write": sum(k["in_write"] for k in kills),
+        "by_stage": dict(Counter(r["stage"] for r in done)),
+        "other_bytes": [r["point"] for r in done if not r["same"]],
+        "left_over": [r["point"] for r in done if not r["clean"]],
+    }
+
+
+def prepare() -> None:
+    """All imports of a run, on one thread, so that a fork is a process ready to train."""
+    import torch
+    import torch._dynamo
+
+    import tiny
+    import zephyr.api
+    import zephyr.evals.preference
+    import zephyr.forecast
+    import zephyr.models.generate
+    import zephyr.report.card
+    import zephyr.report.page
+    import zephyr.train.session  # noqa: F401
+
+    torch.set_num_threads(1)
+    tiny.tiny_model()
+    tiny.byte_tokenizer()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path)
+    given = parser.parse_args()
+    os.environ.update({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
+    prepare()
+    found = summary(run(given.points, given.seed, given.results, lambda text: print(text, file=sys.stderr, flush=True)))
+    print(json.dumps(found))
+    sys.exit(1 if found["other_bytes"] or found["left_over"] else 0)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "src"), str(Path(__file__).resolve().parents[1])]
+    main()

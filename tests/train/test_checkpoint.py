@@ -1,0 +1,235 @@
+"""Checkpoints: going on from one gives the same bytes, a damaged one is found before anything is read from it."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from zephyr.recipe import SFTConfig
+from zephyr.train import checkpoint
+from zephyr.train.batches import Example
+from zephyr.train.checkpoint import Checkpoints, Position
+from zephyr.train.loop import Trainer
+from zephyr.train.optim import adamw
+from zephyr.train.tasks import SFT, Dialogues
+
+CONFIG = SFTConfig(batch_size=2, learning_rate=1e-2, epochs=2, evaluate_every=3)
+STEPS = 6
+
+
+def rows(n: int = 6, seed: int = 0) -> list[Dialogues]:
+    rng = random.Random(seed)
+    return [Dialogues(f"d{i}", (Example(tuple(rng.randrange(3, 480) for _ in range(9)), (True,) * 9),)) for i in range(n)]
+
+
+def trainer(folder: Path | None, *, minutes: float = 0, keep: int = 2) -> Trainer[Any]:
+    model = tiny.tiny_model(attention_dropout=0.1)  # so that the generator's state matters
+    lines: list[dict[str, Any]] = []
+    checkpoints = None
+    log: Callable[[dict[str, Any]], None] = lines.append
+    if folder:
+        checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", minutes, keep)
+
+        def log(line: dict[str, Any]) -> None:
+            with (folder / "metrics.jsonl").open("a") as file:
+                file.write(f"{line['kind']} {line['step']} {line['loss']}\n")
+
+    torch.manual_seed(0)
+    return Trainer(model, SFT(), CONFIG, torch.float32, 40, 0, log, checkpoints)
+
+
+def weights(training: Trainer[Any]) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in training.model.named_parameters()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], str, dict[str, float]]:
+    """Weights, log and last look of a run that nobody stopped and that saved nothing."""
+    folder = tmp_path_factory.mktemp("whole")
+    training = trainer(folder, minutes=math.inf)
+    last = training.train(rows(), rows(3, 1), "dSFT")
+    assert not (folder / "checkpoints").exists()
+    return weights(training), (folder / "metrics.jsonl").read_text(), last
+
+
+def stopped(folder: Path, at: int, **settings: Any) -> Trainer[Any]:
+    """A run that Ctrl-C ends while it computes the gradients of the step after `at`."""
+    training = trainer(folder, **settings)
+    accumulate = training.accumulate
+
+    def interrupted(batch: Any) -> Any:
+        if training.at.step == at:
+            raise KeyboardInterrupt
+        return accumulate(batch)
+
+    training.accumulate = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        training.train(rows(), rows(3, 1), "dSFT")
+    return training
+
+
+@pytest.mark.parametrize("at", range(1, STEPS))
+@pytest.mark.parametrize("minutes", [0, math.inf])
+def test_going_on_gives_the_same_bytes(at: int, minutes: float, tmp_path: Path, whole: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped(tmp_path, at, minutes=minutes)
+    torch.manual_seed(99)  # what another process would start with
+    (tmp_path / "metrics.jsonl").unlink()
+    again = trainer(tmp_path, minutes=minutes)
+    last = again.train(rows(), rows(3, 1), "dSFT")
+    assert f"resumed after step {at} from" in capsys.readouterr().err
+    assert same(weights(again), whole[0])
+    assert (tmp_path / "metrics.jsonl").read_text() == whole[1]
+    assert last == whole[2] and again.at.step == STEPS
+
+
+def test_stopping_before_the_first_update_saves_nothing(tmp_path: Path, whole: Any) -> None:
+    stopped(tmp_path, 0)
+    assert not list((tmp_path / "checkpoints").glob("*")) if (tmp_path / "checkpoints").exists() else True
+    (tmp_path / "metrics.jsonl").unlink()
+    again = trainer(tmp_path)
+    again.train(rows(), rows(3, 1), "dSFT")
+    assert same(weights(again), whole[0])
+
+
+def test_ctrl_c_in_an_update_waits_for_its_end(tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = trainer(tmp_path, minutes=math.inf)
+    step = torch.optim.AdamW.step
+
+    def struck(self: Any, *args: Any) -> Any:
+        if training.at.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", struck)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(rows(), rows(3, 1), "dSFT")
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+    again = trainer(tmp_path)
+    again.train(rows(), rows(3, 1), "dSFT")
+    assert same(weights(again), whole[0])
+
+
+def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
+    model = tiny.tiny_model()
+    optimizer = adamw(model, CONFIG)
+    checkpoints = Checkpoints(tmp_path, tmp_path / "metrics.jsonl", 0, keep=2)
+    for step, loss in enumerate([3.0, 1.0, 2.0, 2.5, 1.5, 1.2], 1):
+        before = set(tmp_path.glob("step-*"))
+        checkpoints.save(Position(step, test={"loss": loss}, test_step=step), model, optimizer)
+        assert (tmp_path / f"step-{step:08d}").exists()
+        assert len(before) <= 3
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000002", "step-00000005", "step-00000006"]
+
+
+# --- damage ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run stopped after five steps, with the checkpoints of the fourth and the fifth."""
+    folder = tmp_path_factory.mktemp("two")
+    stopped(folder, 5)
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000003", "step-00000004", "step-00000005"][-2:]
+    return folder
+
+
+def resumed_step(folder: Path) -> int:
+    """Where a run would go on from; with weights that show whether anything was read from a damaged file."""
+    training = trainer(folder)
+    before = weights(training)
+    assert training.checkpoints is not None
+    step = training.checkpoints.restore(training.model, adamw(training.model, CONFIG)).step
+    if step == 0:
+        assert same(weights(training), before)
+    return step
+
+
+def test_a_thousand_flipped_bits_and_two_hundred_cuts_are_found(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    newest = folder / "checkpoints" / "step-00000005"
+    files = sorted(newest.iterdir())
+    assert {f.name for f in files} == {"checkpoint.json", "metrics.jsonl", "optimizer-00000.safetensors", "weights-00000.safetensors"}
+    assert checkpoint.verified(newest)[0] is not None
+    rng = random.Random(0)
+    for number in range(1200):
+        file = files[number % len(files)]
+        good = file.read_bytes()
+        bad = bytearray(good)
+        if number < 1000:
+            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        else:
+            del bad[rng.randrange(len(bad)) :]
+        file.write_bytes(bad)
+        body, problem = checkpoint.verified(newest)
+        assert body is None and problem, (file.name, number)
+        file.write_bytes(good)
+    assert checkpoint.verified(newest)[0] is not None
+    files[2].write_bytes(files[2].read_bytes()[:-1])
+    assert resumed_step(folder) == 4
+    assert "checkpoint step-00000005 is damaged (optimizer-00000.safetensors has" in capsys.readouterr().err
+    for file in (folder / "checkpoints" / "step-00000004").iterdir():
+        file.unlink()
+    assert resumed_step(folder) == 0
+
+
+def test_a_run_goes_on_from_the_one_before_a_damaged_one(two: Path, tmp_path: Path, whole: Any) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    (folder / "checkpoints" / "step-00000005" / "weights-00000.safetensors").write_bytes(b"")
+    again = trainer(folder)
+    again.train(rows(), rows(3, 1), "dSFT")
+    assert same(weights(again), whole[0])
+    assert (folder / "metrics.jsonl").read_text() == whole[1]
+
+
+def test_a_full_disk_at_two_hundred_places_leaves_the_one_before(two: Path, tmp_path: Path) -> None:
+    """No file may grow beyond a limit, which the system says as a full disk would be said; what was there stays whole."""
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    training = trainer(folder)
+    optimizer = adamw(training.model, CONFIG)
+    assert training.checkpoints is not None
+    position = training.checkpoints.restore(training.model, optimizer)
+    largest = max(f.stat().st_size for f in (folder / "checkpoints" / "step-00000005").iterdir())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    position.step += 1
+    try:
+        for number in range(200):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (number * (largest - 1) // 199, before[1]))
+            with pytest.raises(OSError) as failed:
+                training.checkpoints.save(position, training.model, optimizer)
+            assert failed.value.errno in (errno.EFBIG, errno.ENOSPC)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000004", "step-00000005"]
+    assert resumed_step(folder) == 5
+    training.checkpoints.save(position, training.model, optimizer)
+    assert resumed_step(folder) == 6
+
+
+def test_nothing_in_it_is_pickled(two: Path) -> None:
+    for file in (two / "checkpoints" / "step-00000005").iterdir():
+        assert file.suffix in (".json", ".jsonl", ".safetensors")
+    assert os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD") is None
