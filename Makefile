@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format lint types imports build clean
+.PHONY: help install install-dev demo test check format lint types imports crash bench bench-quick build clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,15 @@ types: install-dev
 
 imports: install-dev
 	$(BIN)/lint-imports
+
+crash: install-dev  ## a thousand seeded kills of a training; goes on where it was stopped (crash.jsonl)
+	$(BIN)/python tests/faults/crash.py --points 1000 --results crash.jsonl
+
+bench: install-dev  ## our training beside TRL's, interleaved, medians of three
+	$(BIN)/python benchmarks/race.py
+
+bench-quick: install-dev  ## the same, each side once, on the tiny model too
+	$(BIN)/python benchmarks/race.py --quick
 
 build: install-dev  ## wheel and sdist into dist/
 	$(BIN)/python -m build --no-isolation

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from zephyr import artifacts
-from zephyr.artifacts import MANIFEST, Artifact, Manifest, draft, recover
+from zephyr.artifacts import MANIFEST, Artifact, Manifest, TornManifestError, draft, recover
 from zephyr.errors import ArtifactError
 
 SRC = Path(__file__).resolve().parent.parent / "src"
@@ -309,6 +309,7 @@ def test_a_damaged_manifest_is_refused_with_what_to_do(tmp_path: Path, text: str
     (tmp_path / MANIFEST).write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ArtifactError) as caught:
         Manifest.read(tmp_path)
+    assert isinstance(caught.value, TornManifestError) == (problem == "not a readable manifest")
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / MANIFEST}: {problem}")
     assert message.endswith(f"; remove {tmp_path} to make it again")
@@ -334,8 +335,9 @@ def test_no_manifest_is_no_artifact(tmp_path: Path) -> None:
     assert Artifact.open(tmp_path).manifest.stage == "s"
     (tmp_path / MANIFEST).unlink()
     (tmp_path / MANIFEST).mkdir()
-    with pytest.raises(ArtifactError, match="not a readable manifest"):
+    with pytest.raises(ArtifactError, match=r"not a readable manifest \(Is a directory\); make it readable") as caught:
         Manifest.read(tmp_path)
+    assert not isinstance(caught.value, TornManifestError)  # nothing is known of what is in it
 
 
 # --- fingerprints --------------------------------------------------------------------------------------------

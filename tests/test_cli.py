@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ import pytest
 
 import small
 from conftest import ROOT
-from zephyr import cli, pipeline
-from zephyr.artifacts import Manifest
+from zephyr import api, cli, pipeline
+from zephyr.artifacts import Draft, Manifest
+from zephyr.errors import UsageError
 
 if TYPE_CHECKING:
     from conftest import SmallRun
@@ -164,7 +166,9 @@ def test_the_stages_one_by_one_give_what_the_run_gives(
     assert json.loads(out)["reason"] == "score 'mean' -> 'overall'"
 
 
-def test_references_of_another_model_are_refused(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, tiny_folder: Path) -> None:
+def test_references_of_another_model_are_refused(
+    zephyr_command: Command, small_run: SmallRun, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = small_run.out
     arguments = ["dpo", run / "binarize", "--references", run / "reference", "--chat-template", "zephyr", "--out", tmp_path / "dpo"]
     code, _, err = zephyr_command(*arguments, "--model", tiny_folder)
@@ -174,6 +178,9 @@ def test_references_of_another_model_are_refused(zephyr_command: Command, small_
     code, _, err = zephyr_command(
         "dpo", run / "binarize", "--references", run / "binarize", "--model", run / "sft", "--out", tmp_path / "dpo"
     )
+    assert code == 1 and "holds what binarize made" in last_line(err)
+    monkeypatch.setenv("HOME", str(run))
+    code, _, err = zephyr_command("dpo", run / "binarize", "--references", "~/binarize", "--model", run / "sft", "--out", tmp_path / "dpo")
     assert code == 1 and "holds what binarize made" in last_line(err)
     lines = small.write_lines(tmp_path / "r.jsonl", [{"pair_id": "x", "ref_chosen_logps": float("nan"), "ref_rejected_logps": -1.0}])
     code, _, err = zephyr_command("dpo", run / "binarize", "--references", lines, "--model", run / "sft", "--out", tmp_path / "dpo")
@@ -191,6 +198,41 @@ def test_a_folder_of_the_users_is_not_replaced(zephyr_command: Command, small_ru
     code, _, err = zephyr_command("curate", data, "--out", ".")
     assert code == 2 and "a name of its own" in last_line(err)
     assert small.contents(tmp_path) == {"mine/notes.txt": b"keep"}
+
+
+TORN = '{"format": 1, "sta'
+USERS: dict[str, dict[str, str]] = {
+    "a manifest of its own": {"manifest.json": '{"name": "my corpus"}', "a.jsonl": "{}", "README.md": "", ".git/HEAD": "", "data/a": ""},
+    "a format of its own": {"manifest.json": '{"format": 1, "name": "my corpus"}', "data/train-00000.parquet": ""},
+    "a newer format": {"manifest.json": '{"format": 2, "stage": "curate"}', "data/train-00000.parquet": ""},
+    "a manifest that cannot be read": {"manifest.json/x": "", "data/train-00000.parquet": ""},
+    "a torn manifest, and rows": {"manifest.json": TORN, "a.jsonl": ""},
+    "a torn manifest, and a hidden folder": {"manifest.json": TORN, "README.md": "", ".git/HEAD": ""},
+    "a torn manifest, and data": {"manifest.json": TORN, "README.md": "", "data/a.csv": ""},
+}
+
+
+@pytest.mark.parametrize("what", USERS)
+def test_a_folder_with_a_manifest_that_is_not_ours_is_not_replaced(
+    zephyr_command: Command, small_run: SmallRun, tmp_path: Path, what: str
+) -> None:
+    for name, text in USERS[what].items():
+        (tmp_path / "corpus" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "corpus" / name).write_text(text)
+    code, _, err = zephyr_command("curate", small_run.file.parent / "data" / "dialogues-train.jsonl", "--out", tmp_path / "corpus")
+    assert code == 2 and "is not replaced; give another --out" in last_line(err), err
+    assert small.contents(tmp_path) == {f"corpus/{name}": text.encode() for name, text in USERS[what].items()}
+
+
+def test_the_settings_of_a_recipes_objective_do_not_hinder_another(small_run: SmallRun, tmp_path: Path) -> None:
+    def reference(text: str, *settings: str) -> dict[str, Any]:
+        recipe = small.write_recipe(tmp_path / "r.yaml", {**small_run.recipe, "dpo": json.loads(text)})
+        inputs, sft = {"preferences": [str(small_run.out / "binarize")]}, str(small_run.out / "sft")
+        return api.stage("reference", "dpo", inputs, tmp_path / "reference", settings=settings, model=sft, recipe=recipe)
+
+    assert reference('{"objective": "simpo"}', "objective=cdpo")["status"] == "ran"
+    with pytest.raises(UsageError, match=r"dpo.gamma: objective cdpo does not read it"):
+        reference('{"objective": "simpo", "gamma": 0.7}', "objective=cdpo")
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------
@@ -255,6 +297,19 @@ BAD = {
         lambda data: small.write_lines(data / "pairs.jsonl", [{"chosen": [], "rejected": []}]),
         r"binarize: .*pairs.jsonl:1: `chosen`",
     ),
+    "no turns at all": ({}, spoil_dialogue(lambda row: row.pop("messages")), r"curate: .*:3: `messages`"),
+    "turns that are a text": ({}, spoil_dialogue(lambda row: row.update(messages="Hi!")), r"curate: .*:3: `messages` is a text"),
+    "turns that are none": ({}, spoil_dialogue(lambda row: row.update(messages=[None, 3])), r"curate: .*:3: `messages\[0\]`"),
+    "half a character": (
+        {},
+        spoil_dialogue(lambda row: row["messages"][0].update(content="a \ud800 b")),
+        r"curate: .*:3: `messages\[0\].content` holds a lone surrogate",
+    ),
+    "answers that are no texts": (
+        {"complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
+        lambda data: small.write_lines(data / "pairs.jsonl", [{"prompt": "P?", "chosen": 3, "rejected": None}]),
+        r"binarize: .*pairs.jsonl:1: `chosen`",
+    ),
     "no such data": ({"curate": {"data": ["DATA/nothing.jsonl"]}}, None, r"nothing.jsonl: no such file or folder"),
     "cut in two": ({}, lambda data: (data / "dialogues-train.jsonl").write_text('{"messages": ['), r"jsonl:1: not valid JSON"),
 }
@@ -297,7 +352,7 @@ def test_bad_models(zephyr_command: Command, small_run: SmallRun, tiny_folder: P
     for overrides, message in [
         ([f"model.path={bare}"], "a model folder without a tokenizer"),
         (["model.chat_template=tokenizer"], "has no chat template; set `model.chat_template: zephyr`"),
-        ([f"model.chat_template={tmp_path}/no.jinja"], "no.jinja: the chat template cannot be read"),
+        ([f"model.chat_template={tmp_path}/no.jinja"], "no.jinja: no such file or folder"),
         ([f"model.path={small_run.file}"], "a model is a folder .* this is a file"),
         ([f"model.path={tmp_path}/nothing"], "no such folder; a model is a folder, a hub name .* smollm2-135m-instruct"),
         ([f"model.path={no_config}"], "not a model folder"),
@@ -329,6 +384,30 @@ def test_a_defect_is_called_one(zephyr_command: Command, small_run: SmallRun, tm
     monkeypatch.setattr(pipeline, "execute", broken)
     refused(
         zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "a defect of zephyr, please report it: KeyError: 'surprise'", 1
+    )
+
+
+def test_a_full_disk_is_said_alike_everywhere() -> None:
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        text, code = cli._explain(OSError(number, os.strerror(number), "/x/hashes.json"))
+        assert code == 1
+        assert text == "no space left on the disk of /x/hashes.json; finished stages are kept: make room and run the same command again"
+    assert cli._explain(OSError(errno.EACCES, "Permission denied", "/x")) == ("/x: Permission denied", 1)
+
+
+def test_an_interrupt_says_what_the_command_will_go_on_from(
+    zephyr_command: Command, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zephyr.stages import sft
+
+    def interrupted(_config: object, _inputs: object, out: Draft) -> None:
+        (out.checkpoints / "step-00000001").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sft, "run", interrupted)
+    code, _, err = zephyr_command("run", small_run.file, "--out", cut(small_run, tmp_path / "run", "sft"), "--until", "sft")
+    assert code == 130 and last_line(err) == (
+        "zephyr: interrupted in sft; finished stages and the updates so far are kept, run the same command again to go on from the last one"
     )
 
 
@@ -460,6 +539,20 @@ def test_chat_answers_until_the_input_ends(
     assert code == 0
     assert "/reset forgets" in err and "contains the control token '<|user|>'" in err and "(forgotten)" in err
     assert len(out.splitlines()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--temperature", -1), "temperature: input should be greater than or equal to 0, got -1.0"),
+        (("--temperature", "nan"), "temperature: is nan; a finite number is needed"),
+        (("--max-new-tokens", 0), "max_new_tokens: input should be greater than or equal to 1, got 0"),
+        (("--top-p", 0), "top_p: input should be greater than 0, got 0.0"),
+        (("--top-p", 1.5), "top_p: input should be less than or equal to 1, got 1.5"),
+    ],
+)
+def test_chat_takes_what_a_recipe_would(zephyr_command: Command, tiny_folder: Path, option: tuple[str, object], message: str) -> None:
+    refused(zephyr_command, ["chat", tiny_folder, "--chat-template", "zephyr", *option], message, code=2)
 
 
 def test_chat_forgets_what_is_beyond_the_context(zephyr_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,3 +68,27 @@ def test_pairs_that_do_not_fit_are_not_counted(model: Path, tmp_path: Path) -> N
     found = recipe.load(ROOT / "recipes/pairs.yaml", [f"model.path={model}", f"binarize.data=[{pairs}]"])
     chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
     assert forecast._answers(found, chat)["train"].tokens(2) == 0
+
+
+def test_what_is_not_known_is_said(model: Path, tmp_path: Path) -> None:
+    """A pool that has yet to answer: no lengths, so no seconds for what comes after it."""
+    pool = ", ".join(f"{name}: {{kind: local, path: {model}}}" for name in "ab")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n', encoding="utf-8")
+    settings = [f"model.path={model}", f"complete.pool={{{pool}}}", f"complete.prompts=[{prompts}]", "complete.models_per_prompt=2"]
+    demo = recipe.load(ROOT / "recipes/demo.yaml", settings)
+    seconds = forecast.forecast(demo, ["sft", "reference", "dpo", "evaluate"], load.refer(ModelConfig(path=str(model))))
+    assert seconds["sft"] is not None
+    assert seconds["reference"] is seconds["dpo"] is seconds["evaluate"] is None
+    assert forecast.describe(seconds).endswith("; not known yet: reference, dpo, evaluate")
+    assert forecast.describe({"dpo": None}) == "forecast: not known yet: dpo"
+
+
+def test_a_prompt_that_loses_its_beginning_counts_as_what_is_left(model: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    long = "word " * 2000
+    pairs.write_text(f'{{"prompt": "{long}", "chosen": "a", "rejected": "b"}}\n' * 3, encoding="utf-8")
+    found = recipe.load(ROOT / "recipes/pairs.yaml", [f"model.path={model}", f"binarize.data=[{pairs}]"])
+    assert found.dpo
+    chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
+    assert forecast._answers(found, chat)["train"].prompt == found.dpo.max_prompt_length

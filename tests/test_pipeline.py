@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,9 @@ import pytest
 
 import small
 import zephyr
-from zephyr import artifacts, pipeline
+from zephyr import artifacts, forecast, pipeline
 from zephyr.artifacts import Artifact, Manifest
-from zephyr.errors import ArtifactError, UsageError
+from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.guards import locked
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ def test_equal_work_gives_equal_bytes(small_run: SmallRun, tmp_path: Path) -> No
         ("report.title=Another", ["report"]),
         ("rate.max_unparsed=0.5", ["rate", "binarize", "reference", "dpo", "evaluate", "report"]),
         ("out=elsewhere", []),
+        ("train.micro_batch_tokens=64", []),  # what is lowered where memory does not suffice: no work is lost by it
     ],
 )
 def test_a_setting_touches_only_what_depends_on_it(small_run: SmallRun, override: str, again: list[str]) -> None:
@@ -122,6 +125,14 @@ def test_a_setting_touches_only_what_depends_on_it(small_run: SmallRun, override
     assert small.contents(small_run.out) == before, "a dry run wrote something"
     if again:
         assert override.split("=")[0].split(".")[1] in result["artifacts"][again[0]]["reason"]
+
+
+def test_a_setting_that_is_no_part_of_a_key_reaches_its_stage(small_run: SmallRun) -> None:
+    from zephyr.recipe import load
+
+    recipe = load(small_run.file, ["train.micro_batch_tokens=64"])
+    for stage in ("sft", "reference", "dpo", "evaluate"):
+        assert pipeline.module_of(stage).configure(recipe).train.micro_batch_tokens == 64
 
 
 def test_changing_the_dpo_reruns_dpo_and_what_follows(small_run: SmallRun, tmp_path: Path) -> None:
@@ -217,10 +228,49 @@ def test_a_recipe_object_and_a_file_are_the_same(small_run: SmallRun) -> None:
         zephyr.run(load(small_run.file), ["seed=1"], out=small_run.out)
 
 
-def test_a_recipe_without_stages_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_recipe_without_stages_is_refused(tmp_path: Path, dry_run: bool) -> None:
     recipe = small.write_recipe(tmp_path / "r.yaml", {"name": "empty", "model": {"path": "x/y"}, "report": {}})
-    result = zephyr.run(recipe, out=tmp_path / "run", dry_run=True)
-    assert list(result["artifacts"]) == ["report"]
+    with pytest.raises(UsageError, match="the recipe has no section that is a stage"):
+        zephyr.run(recipe, out=tmp_path / "run", dry_run=dry_run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_card_stands_beside_the_model_of_the_recipe(small_run: SmallRun, tmp_path: Path) -> None:
+    out = small_run.copy(tmp_path / "run")
+    card = (out / "dpo" / "model" / "README.md").read_bytes()
+    values = {k: v for k, v in small_run.recipe.items() if k != "dpo"}
+    zephyr.run(small.write_recipe(tmp_path / "r.yaml", values), out=out)
+    assert (out / "sft" / "model" / "README.md").read_bytes() == (out / "report" / "README.md").read_bytes() != card
+    assert (out / "dpo" / "model" / "README.md").read_bytes() == card
+
+
+OUTSIDE: dict[str, tuple[dict[str, Any], str]] = {
+    "a benchmark on the hub": ({"evaluate": {"benchmarks": {"mmlu": "owner/name"}}}, "owner/name: no such file; the items of an academic"),
+    "a benchmark that is missing": ({"evaluate": {"benchmarks": {"mmlu": "no.jsonl"}}}, "no.jsonl: no such file or folder"),
+    "few-shot examples": (
+        {"evaluate": {"benchmarks": {"mmlu": "HERE"}, "fewshot": {"mmlu": "owner/name"}}},
+        "owner/name: no such file; the items of an academic",
+    ),
+    "lm-eval": ({"evaluate": {"benchmarks": {"mmlu": "HERE"}}}, "academic tasks need lm-eval, which is not installed: pip install"),
+    "a recording": ({"rate": {"teacher": {"kind": "replay", "path": "no.jsonl"}}}, "no.jsonl: no such file or folder"),
+    "a teacher": ({"rate": {"teacher": {"kind": "local", "path": "./no"}}}, "./no: no such folder; a model is a folder"),
+}
+
+
+@pytest.mark.parametrize("what", OUTSIDE)
+def test_what_is_missing_outside_is_said_before_the_first_stage(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    changes, message = OUTSIDE[what]
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # as where it is not installed
+    values = json.loads(json.dumps({**small_run.recipe, **changes}).replace("HERE", str(small_run.file)))
+    recipe, out = small.write_recipe(tmp_path / "r.yaml", values), tmp_path / "run"
+    for dry_run in (True, False):
+        with pytest.raises(ZephyrError, match=message):
+            zephyr.run(recipe, out=out, dry_run=dry_run)
+    assert not (out / "curate").exists()
+    assert ran(zephyr.run(recipe, out=out, until="curate")) == ["curate"]  # what does not run needs nothing
 
 
 def test_dpo_without_sft_starts_from_the_model(small_run: SmallRun, tmp_path: Path) -> None:
@@ -249,20 +299,42 @@ def test_missing_and_damaged_files_are_made_again(small_run: SmallRun, tmp_path:
 
 
 def test_verify_finds_a_flipped_bit(small_run: SmallRun, tmp_path: Path) -> None:
-    import os
-
     out = small_run.copy(tmp_path / "run")
     weights = out / "sft" / "model" / "model.safetensors"
-    times = weights.stat()
-    data = bytearray(weights.read_bytes())
-    data[-5] ^= 1
-    weights.write_bytes(data)
-    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    flipped(weights)
+    data = weights.read_bytes()
     assert set(statuses(zephyr.run(small_run.file, out=out)).values()) == {"done"}  # size and time are believed
     planned = zephyr.run(small_run.file, out=out, verify=True, dry_run=True)
     assert "sha256 differs" in planned["artifacts"]["sft"]["reason"]
     assert ran(zephyr.run(small_run.file, out=out, verify=True)) == ["sft", "report"]
-    assert weights.read_bytes() != bytes(data)
+    assert weights.read_bytes() != data
+
+
+def flipped(file: Path) -> None:
+    """A bit of it is another, and its size and times are as they were."""
+    times, data = file.stat(), bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_verify_is_of_the_inputs_of_a_stage_alone_too(small_run: SmallRun, tmp_path: Path) -> None:
+    out = small_run.copy(tmp_path / "run")
+    flipped(out / "sft" / "model" / "model.safetensors")
+    assert statuses(zephyr.run(small_run.file, out=out, only="reference")) == {"reference": "done"}
+    with pytest.raises(ArtifactError, match=r"reference needs what sft makes, and .*sha256 differs"):
+        zephyr.run(small_run.file, out=out, only="reference", verify=True)
+
+
+@pytest.mark.parametrize(("stage", "file"), [("curate", "curate/data/train-00000.parquet"), ("sft", "dpo/model/model.safetensors")])
+def test_verify_is_of_artifacts_from_outside_too(small_run: SmallRun, tmp_path: Path, stage: str, file: str) -> None:
+    outside, out = small_run.copy(tmp_path / "outside"), small_run.copy(tmp_path / "run")
+    changes = {"curate": {"data": [str(outside / "curate")]}, "model": {"path": str(outside / "dpo")}}
+    recipe = small.write_recipe(tmp_path / "r.yaml", {**small_run.recipe, **changes})
+    flipped(outside / file)
+    zephyr.run(recipe, out=out, only=stage, dry_run=True)
+    with pytest.raises(ArtifactError, match="sha256 differs"):
+        zephyr.run(recipe, out=out, only=stage, dry_run=True, verify=True)
 
 
 def test_a_stage_alone_does_not_take_damaged_input(small_run: SmallRun, tmp_path: Path) -> None:
@@ -279,7 +351,7 @@ def test_what_is_not_ours_is_not_replaced(small_run: SmallRun, tmp_path: Path) -
     with pytest.raises(UsageError, match="not empty, and no artifact, so it is not replaced"):
         zephyr.run(small_run.file, out=out, until="curate")
     (out / "curate" / "manifest.json").write_text('{"name": "a web page"}')
-    with pytest.raises(ArtifactError, match="manifest format None"):
+    with pytest.raises(UsageError, match=r"manifest format None, .*is not replaced; give another --out, or remove it"):
         zephyr.run(small_run.file, out=out, until="curate")
     assert (out / "curate" / "thesis.tex").read_text() == "years of work"
     shutil.rmtree(out / "curate")
@@ -290,6 +362,11 @@ def test_what_is_not_ours_is_not_replaced(small_run: SmallRun, tmp_path: Path) -
     out.write_text("a file")
     with pytest.raises(UsageError, match="is a file"):
         zephyr.run(small_run.file, out=out, until="curate")
+
+
+def test_every_file_of_an_artifact_is_known_as_ours(small_run: SmallRun) -> None:
+    """An artifact whose manifest is torn is made again only if all that is in it can be ours."""
+    assert [pipeline._not_ours(small_run.out / stage) for stage in small.STAGES] == [None] * len(small.STAGES)
 
 
 def test_a_publication_cut_in_two_is_finished(small_run: SmallRun, tmp_path: Path) -> None:
@@ -308,6 +385,25 @@ def test_a_second_run_in_the_same_folder_is_refused(small_run: SmallRun, tmp_pat
     with locked(out / ".lock"), pytest.raises(UsageError, match="another run is at work in this folder"):
         zephyr.run(small_run.file, out=out, until="curate")
     assert ran(zephyr.run(small_run.file, out=out, until="curate")) == ["curate"]
+
+
+def test_a_run_and_a_stage_alone_exclude_each_other(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    draft = out / ".curate.partial"  # of a `zephyr curate --out run/curate` that is at work
+    draft.mkdir(parents=True)
+    with locked(out / ".curate.lock"), pytest.raises(UsageError, match="another run is at work in this folder"):
+        zephyr.run(small_run.file, out=out, until="curate")
+    assert draft.exists()
+    execute = pipeline.execute
+
+    def meanwhile(work: pipeline.Work) -> Artifact:
+        with pytest.raises(UsageError, match="another run is at work in this folder"):
+            pipeline.run_one(work)
+        return execute(work)
+
+    monkeypatch.setattr(pipeline, "execute", meanwhile)
+    assert ran(zephyr.run(small_run.file, out=out, until="curate")) == ["curate"]
+    assert sorted(p.name for p in out.iterdir()) == [pipeline.FINGERPRINTS, "curate"]
 
 
 def test_a_lock_is_of_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,11 +434,13 @@ def test_keys_depend_on_the_version_of_a_stage(small_run: SmallRun, monkeypatch:
     assert result["artifacts"]["binarize"]["reason"] == "this version of the stage computes it differently"
 
 
-def test_the_demo_recipe_is_the_same_in_both_places() -> None:
-    from conftest import ROOT
+def test_a_defect_of_the_forecast_is_seen(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> dict[str, float]:
+        return {"sft": None + 1}  # type: ignore[operator]
 
-    shipped = (ROOT / "src" / "zephyr" / "demo" / "recipe.yaml").read_text(encoding="utf-8")
-    assert (ROOT / "recipes" / "demo.yaml").read_text(encoding="utf-8") == shipped
+    monkeypatch.setattr(forecast, "forecast", broken)
+    with pytest.raises(TypeError):
+        zephyr.run(small_run.file, out=tmp_path / "run", until="sft")
 
 
 def test_the_demo_recipe_plans_from_end_to_end(own_cache: Path, tmp_path: Path) -> None:

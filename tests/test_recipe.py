@@ -166,6 +166,30 @@ def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
     assert message.endswith("a section with keys of its own belongs here (my.yaml, line 4)")
 
 
+UNREAD = {
+    "label_smoothing: 0.2": "dpo.label_smoothing: objective dpo does not read it; take it out, or set objective: cdpo",
+    "objective: ipo\n  gamma: 0.5": "dpo.gamma: objective ipo does not read it; take it out, or set objective: simpo",
+    "gamma: 0.7\n  objective: cdpo": "dpo.gamma: objective cdpo does not read it; take it out, or set objective: simpo",
+}
+
+
+@pytest.mark.parametrize("settings", UNREAD)
+def test_a_setting_that_the_objective_does_not_read_is_refused_at_its_line(tmp_path: Path, settings: str) -> None:
+    text = f"{BASE}binarize:\n  data: [a.jsonl]\ndpo:\n  {settings}\n"
+    line = text[: text.index(UNREAD[settings].partition(":")[0].removeprefix("dpo."))].count("\n") + 1
+    assert refused(write(tmp_path, text)) == f"{UNREAD[settings]} (my.yaml, line {line})"
+
+
+def test_only_what_the_objective_reads_is_part_of_its_settings(tmp_path: Path) -> None:
+    file = write(tmp_path, f"{BASE}binarize:\n  data: [a.jsonl]\ndpo: {{}}\n")
+    for settings, read in {"dpo": {}, "ipo": {}, "cdpo": {"label_smoothing": 0.1}, "simpo": {"gamma": 0.5}}.items():
+        recipe = load(file, [f"dpo.objective={settings}"])
+        assert recipe.dpo is not None
+        dumped = recipe.dpo.model_dump()
+        assert {key: dumped[key] for key in ("label_smoothing", "gamma") if key in dumped} == read
+        assert dumped["beta"] == 0.1 and dumped["objective"] == settings
+
+
 LONELY = {
     "sft: {}": "sft: there is no `curate` section to give it dialogues",
     "rate: {teacher: {kind: replay, path: x}}": "rate: needs a `complete` section, or `data` with answers",
@@ -177,6 +201,22 @@ LONELY = {
 @pytest.mark.parametrize("section", LONELY)
 def test_a_section_without_what_it_needs_is_refused_at_its_line(tmp_path: Path, section: str) -> None:
     assert refused(write(tmp_path, f"{BASE}{section}\n")) == f"{LONELY[section]} (my.yaml, line 4)"
+
+
+RATE = "rate:\n  teacher: {kind: replay, path: a}\n"
+UNUSED = {
+    POOL
+    + RATE
+    + "  data: [b.jsonl]\n": "complete: its answers would not be rated, for `rate.data` is given; take one of the two out (my.yaml, line 4)",
+    POOL + RATE + "binarize:\n  data: [b.jsonl]\n": (
+        "rate: its ratings would not be trained on, for `binarize.data` is given; take one of the two out (my.yaml, line 12)"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", UNUSED)
+def test_nothing_is_collected_that_would_not_be_used(tmp_path: Path, text: str) -> None:
+    assert refused(write(tmp_path, text)) == UNUSED[text]
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:

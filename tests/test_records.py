@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -336,7 +337,7 @@ row = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("parse", [parse_dialogue, parse_prompt, parse_preference, parse_rated_prompt])
-def test_any_row_is_a_record_that_can_be_written_or_a_data_error(parse: records.Parser) -> None:
+def test_any_row_is_a_record_that_can_be_written_or_a_data_error(parse: Callable[[dict[str, Any]], Any]) -> None:
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
     @given(row)
     def holds(value: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def _recipe_for(
     seed: int | None,
 ) -> Recipe:
     """A recipe with the one section that a single stage needs, and the data that its neighbours would give it."""
-    values = getattr(base, section).model_dump() if base else {}
+    values = getattr(base, section).model_dump(exclude_unset=True) if base else {}  # what is not set must not seem to be
     train = dict(base.train) if base else {}  # all of it: a dump leaves out what is no part of a key
     for setting in settings:
         apply_overrides(train if setting.startswith("train.") else values, [setting.removeprefix("train.")], {})

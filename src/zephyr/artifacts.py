@@ -35,6 +35,10 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
+class TornManifestError(ArtifactError):
+    """A manifest that is no JSON: what a crash or a bad disk makes of one of ours."""
+
+
 def canonical(value: object) -> str:
     """JSON with one spelling: sorted keys, no spaces. Raises ValueError on NaN and infinity."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -90,15 +94,20 @@ class Manifest:
         """The manifest in a folder, or None where there is none.
 
         Raises:
-            ArtifactError: the file is there and is not a manifest this version reads.
+            TornManifestError: the file is there and is no JSON.
+            ArtifactError: it cannot be read, or is not a manifest this version reads.
         """
         path = folder / MANIFEST
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, RecursionError, OSError) as error:
-            raise ArtifactError(f"{path}: not a readable manifest ({error}); remove {folder} to make it again") from None
+        except OSError as error:
+            raise ArtifactError(
+                f"{path}: not a readable manifest ({error.strerror or error}); make it readable, or name another folder"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise TornManifestError(f"{path}: not a readable manifest ({error}); remove {folder} to make it again") from None
         if not isinstance(raw, dict) or "format" not in raw:
             # nobody should be told to remove data that merely has a file of this name
             raise ArtifactError(f"{path}: manifest format None, not that of an artifact; if {folder} is your data, name its files instead")
@@ -195,6 +204,7 @@ class Draft:
     def __init__(self, path: Path, final: Path, manifest: Manifest) -> None:
         self.path = path
         self.final = final
+        self.earlier_seconds = 0.0  # of work that an interrupted run did and this one went on from
         self.manifest = manifest
         self._dropped: Counter[str] = Counter()
 
@@ -256,7 +266,7 @@ class Draft:
             sync(folder)  # the names of the files, not only their bytes, have to survive a power cut
         manifest.digest = digest_of(manifest.files)
         manifest.dropped = dict(sorted(self._dropped.items()))
-        manifest.seconds = round(seconds, 3)
+        manifest.seconds = round(self.earlier_seconds + seconds, 3)
         manifest.zephyr = __version__
         manifest.environment = {"python": platform.python_version(), "machine": platform.machine(), **manifest.environment}
         write_text(self.path / MANIFEST, manifest.json())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import DataError
 from zephyr.progress import say
-from zephyr.recipe import ModelConfig
+from zephyr.recipe import EvaluateConfig, ModelConfig, build
 from zephyr.records import Message
 
 if TYPE_CHECKING:
@@ -17,9 +17,15 @@ HELP = "Type a message and press Enter. /reset forgets the conversation, /quit o
 
 
 def talk(model: str, *, system: str, chat_template: str, max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
-    """Read messages from stdin and write the model's answers to stdout, token by token, until the end of input."""
+    """Read messages from stdin and write the model's answers to stdout, token by token, until the end of input.
+
+    Raises:
+        UsageError: a setting of the sampling is not one that a recipe could have.
+    """
     from zephyr.models import load
 
+    sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+    build(EvaluateConfig, sampling, {}, "command line")
     ref = load.refer(ModelConfig(path=model))
     chat = load.load_chat(ref, chat_template)
     loaded = load.load_model(ref, chat, attention="generation")
@@ -33,9 +39,7 @@ def talk(model: str, *, system: str, chat_template: str, max_new_tokens: int, te
         elif text.strip():
             messages.append({"role": "user", "content": text})
             try:
-                answer = _answer(
-                    loaded, chat, messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed + turn
-                )
+                answer = _answer(loaded, chat, messages, seed=seed + turn, **sampling)
             except DataError as error:
                 messages.pop()
                 say(f"({error})")

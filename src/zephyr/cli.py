@@ -7,7 +7,6 @@ Exit codes: 0 well, 1 failed, 2 used wrongly, 130 interrupted (Ctrl-C), 143 ende
 
 from __future__ import annotations
 
-import errno
 import json as json_module
 import os
 import sys
@@ -20,13 +19,14 @@ import typer.core
 
 from zephyr._version import __version__
 from zephyr.errors import UsageError, ZephyrError
+from zephyr.guards import os_error
 
 
 class _InterruptedError(Exception):
     """Ctrl-C or SIGTERM, under a name that typer does not turn into an exit of its own."""
 
     def __init__(self, interrupt: KeyboardInterrupt) -> None:
-        self.stage = str(interrupt)
+        self.stage, self.goes_on = (*interrupt.args, "", False)[:2]
         self.exit_code = int(getattr(interrupt, "exit_code", 130))
 
 
@@ -294,18 +294,14 @@ def models_fetch(
 def _explain(error: BaseException) -> tuple[str, int]:
     """One line for the user, and the exit code."""
     if isinstance(error, _InterruptedError | KeyboardInterrupt):
-        stage = getattr(error, "stage", "")
-        during = f" in {stage}; finished stages are kept, run the same command again to go on" if stage else ""
+        stage, goes_on = getattr(error, "stage", ""), getattr(error, "goes_on", False)
+        kept, place = ("finished stages and the updates so far are", " from the last one") if goes_on else ("finished stages are", "")
+        during = f" in {stage}; {kept} kept, run the same command again to go on{place}" if stage else ""
         return f"interrupted{during}", int(getattr(error, "exit_code", 130))
     if isinstance(error, ZephyrError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        if error.errno == errno.ENOSPC:
-            return (
-                f"no space left on the disk{f' for {error.filename}' if error.filename else ''}; make room and run the same command again",
-                1,
-            )
-        return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error)), 1
+        return os_error(error), 1
     text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return f"not enough memory ({text}); lower train.micro_batch_tokens", 1

@@ -42,10 +42,10 @@ class Volume:
         return self.rows * self.mean
 
 
-def forecast(recipe: Recipe, stages: Iterable[str], ref: ModelRef) -> dict[str, float]:
+def forecast(recipe: Recipe, stages: Iterable[str], ref: ModelRef) -> dict[str, float | None]:
     """Seconds for each of `stages` that trains or scores; stages that only move rows are not listed.
 
-    Answers that a live model has yet to write are not counted: their number of tokens is not known.
+    None where it cannot be known yet: answers that a live model has yet to write have no length, and academic tasks are not measured.
     """
     from zephyr.models import load
 
@@ -54,28 +54,35 @@ def forecast(recipe: Recipe, stages: Iterable[str], ref: ModelRef) -> dict[str, 
     rates = _measure(load.load_model(ref), recipe)
     dialogues = _dialogues(recipe, chat)
     answers = _answers(recipe, chat)
-    seconds: dict[str, float] = {}
+    live = bool(recipe.complete) and not any(answers.values())
+    seconds: dict[str, float | None] = {}
     if "sft" in stages and recipe.sft:
         steps = dialogues["train"].tokens / (recipe.sft.max_length * recipe.sft.batch_size) * recipe.sft.epochs
         looks = 2 + steps // recipe.sft.evaluate_every
         seconds["sft"] = rates.train * dialogues["train"].tokens * recipe.sft.epochs + rates.score * dialogues["test"].tokens * looks
     pairs = {split: volume.tokens(2) for split, volume in answers.items()}
     if "reference" in stages:
-        seconds["reference"] = rates.score * (pairs["train"] + pairs["test"])
+        seconds["reference"] = None if live else rates.score * (pairs["train"] + pairs["test"])
     if "dpo" in stages and recipe.dpo:
         looks = 2 + answers["train"].rows / recipe.dpo.batch_size * recipe.dpo.epochs // recipe.dpo.evaluate_every
-        seconds["dpo"] = rates.train * pairs["train"] * recipe.dpo.epochs + rates.score * pairs["test"] * looks
+        seconds["dpo"] = None if live else rates.train * pairs["train"] * recipe.dpo.epochs + rates.score * pairs["test"] * looks
     if "evaluate" in stages and recipe.evaluate:
         models = 1 + (recipe.sft is not None) + (recipe.dpo is not None)
         scored = dialogues["test"].tokens * (models + 1) + answers["test"].tokens(answers["test"].per_prompt) * models
-        seconds["evaluate"] = rates.score * scored + rates.step * recipe.evaluate.max_new_tokens * models * (recipe.evaluate.samples > 0)
+        sampled = rates.step * recipe.evaluate.max_new_tokens * models * (recipe.evaluate.samples > 0)
+        seconds["evaluate"] = None if live or recipe.evaluate.benchmarks else rates.score * scored + sampled
     return seconds
 
 
-def describe(seconds: dict[str, float]) -> str:
+def describe(seconds: dict[str, float | None]) -> str:
     """In words."""
-    parts = ", ".join(f"{stage} {_minutes(s)}" for stage, s in seconds.items())
-    return f"forecast: about {_minutes(sum(seconds.values()))} ({parts}), from a few measured steps on this machine"
+    known = {stage: s for stage, s in seconds.items() if s is not None}
+    unknown = [stage for stage in seconds if stage not in known]
+    rest = f"; not known yet: {', '.join(unknown)}" if unknown else ""
+    if not known:
+        return f"forecast: not known yet: {', '.join(unknown)}"
+    parts = ", ".join(f"{stage} {_minutes(s)}" for stage, s in known.items())
+    return f"forecast: about {_minutes(sum(known.values()))} ({parts}), from a few measured steps on this machine{rest}"
 
 
 def _minutes(seconds: float) -> str:
@@ -113,12 +120,20 @@ def _dialogues(recipe: Recipe, chat: ChatFormat) -> dict[str, Volume]:
 
 @dataclass(frozen=True)
 class Answers:
-    """Prompts of a split, the mean lengths in tokens of a prompt and of an answer to it, and how many answers each has."""
+    """Prompts of a split, the mean lengths in tokens of a prompt and of an answer to it, and how many answers each has.
+
+    False where no lengths could be seen.
+    """
 
     rows: int = 0
     prompt: float = 0.0
     answer: float = 0.0
     per_prompt: int = 1
+
+    seen: bool = False
+
+    def __bool__(self) -> bool:
+        return self.seen
 
     def tokens(self, answers: int) -> float:
         """With so many answers a prompt, which goes through the model once."""
@@ -133,8 +148,9 @@ def _answers(recipe: Recipe, chat: ChatFormat) -> dict[str, Answers]:
         """Remembers the lengths; what does not fit is dropped by the stage."""
         parts = [chat.encode_pair([{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]) for text in answers]
         lengths = [len(answer) for _, answer in parts]
-        fits = not limit or len(parts[0][0]) + max(lengths) <= limit
-        found.append((len(parts[0][0]), sum(lengths) / len(lengths), len(lengths)) if fits else (0, 0.0, len(lengths)))
+        asked = min(len(parts[0][0]), recipe.dpo.max_prompt_length if recipe.dpo else len(parts[0][0]))
+        fits = not limit or asked + max(lengths) <= limit
+        found.append((asked, sum(lengths) / len(lengths), len(lengths)) if fits else (0, 0.0, len(lengths)))
         return 0.0
 
     def of_row(row: dict[str, Any]) -> float:
@@ -155,7 +171,7 @@ def _answers(recipe: Recipe, chat: ChatFormat) -> dict[str, Answers]:
         return {"train": Answers(), "test": Answers()}
     prompt, answer = (sum(row[i] for row in found) / len(found) if found else 0.0 for i in range(2))
     per_prompt = recipe.complete.models_per_prompt if recipe.complete else max((n for *_, n in found), default=1)
-    return {split: Answers(volume.rows, prompt, answer, per_prompt) for split, volume in volumes.items()}
+    return {split: Answers(volume.rows, prompt, answer, per_prompt, bool(found)) for split, volume in volumes.items()}
 
 
 # --- how fast --------------------------------------------------------------------------------------------------
@@ -163,17 +179,20 @@ def _answers(recipe: Recipe, chat: ChatFormat) -> dict[str, Answers]:
 
 def _measure(model: Any, recipe: Recipe) -> Rates:
     """Rates of a forward, a forward and backward, and a step of generation, each the better of two."""
+    import torch
+
     from zephyr.recipe import DPOConfig
     from zephyr.train.batches import branching
     from zephyr.train.loop import Trainer
     from zephyr.train.precision import resolve_dtype
     from zephyr.train.tasks import Pair, preferences
 
+    device = model.device.type
     trainer: Trainer[Pair] = Trainer(
         model,
         preferences(DPOConfig()),
         DPOConfig(),
-        resolve_dtype(recipe.train.dtype, str(model.device)),
+        resolve_dtype(recipe.train.dtype, device),
         recipe.train.micro_batch_tokens,
         0,
         lambda _: None,
@@ -189,6 +208,8 @@ def _measure(model: Any, recipe: Recipe) -> Rates:
         for _ in range(2):
             start = time.perf_counter()
             work()
+            if device == "cuda":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         return min(times)
 

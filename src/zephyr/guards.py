@@ -1,7 +1,8 @@
-"""What guards a run: one process at a time in a folder, a polite end, and moments that must not be cut."""
+"""What guards a run: one process at a time in a folder, a polite end, moments that must not be cut, a disk that is full."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zephyr.errors import UsageError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Terminated(KeyboardInterrupt):
@@ -81,3 +84,11 @@ def uncut() -> Iterator[None]:
             signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])
+
+
+def os_error(error: OSError, folder: Path | None = None) -> str:
+    """What the system refused, in one line; `folder` is where something was being written, if that is known."""
+    if error.errno in DISK_FULL:
+        of = f" of {folder or error.filename}" if folder or error.filename else ""
+        return f"no space left on the disk{of}; finished stages are kept: make room and run the same command again"
+    return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))

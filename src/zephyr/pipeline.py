@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
+import importlib.util
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zephyr import artifacts, sources
-from zephyr.artifacts import Artifact, Manifest
+from zephyr.artifacts import Artifact, Manifest, TornManifestError
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
-from zephyr.guards import locked, sigterm_interrupts
+from zephyr.guards import locked, os_error, sigterm_interrupts
 from zephyr.models import load
 from zephyr.progress import say
-from zephyr.recipe import DataSource, Recipe
+from zephyr.recipe import DataSource, EvaluateConfig, Recipe
 from zephyr.stages import From, Inputs, Needs
 
 FINGERPRINTS = ".fingerprints.json"
 STAGES = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate", "report")
 DONE, RAN, WOULD_RUN = "done", "ran", "would run"
-# what may stand in an artifact's folder; a folder with anything else in it is not ours to replace
-OWN_NAMES = {artifacts.MANIFEST, "data", "dropped", "model", "report.html", "README.md"}
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# the files of an artifact; a folder with any other in it, hidden ones too, is not ours to replace
+OWN_FILES = re.compile(
+    r"manifest\.json|data/\w+-\d{5}\.parquet|data/scores\.json|dropped/dropped\.jsonl|metrics\.jsonl|model/.+|report\.html|README\.md"
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def out_of(recipe: Recipe, out: str | Path | None = None) -> Path:
 # --- binding ---------------------------------------------------------------------------------------------------
 
 
-def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache: Path) -> Work:
+def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache: Path, *, verify: bool = False) -> Work:
     """A stage with its inputs found and hashed; what it takes from other stages must be there.
 
     Args:
@@ -80,6 +83,7 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
         run_dir: the folder in which other stages have written.
         out: the folder it writes.
         cache: a file that remembers hashes of inputs.
+        verify: hash the files of artifacts again before they are believed.
 
     Raises:
         ZephyrError: an input is missing or damaged.
@@ -90,17 +94,17 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
     for name, wanted in needs.data.items():
         digests: list[list[Any]]
         if isinstance(wanted, From):
-            made = _upstream(run_dir, wanted.stage, stage)
+            made = _upstream(run_dir, wanted.stage, stage, verify=verify)
             data[name], digests = [DataSource(path=str(made.path))], [[_digest(made, whole=wanted.whole), None, {}]]
         else:
-            data[name], digests = wanted, [[sources.digest(s, cache), s.split, s.columns] for s in wanted]
+            data[name], digests = wanted, [[sources.digest(s, cache, verify=verify), s.split, s.columns] for s in wanted]
         parents[name] = {"path": ", ".join(s.path for s in data[name]), "digest": artifacts.sha256_text(artifacts.canonical(digests))}
     for name, model in needs.models.items():
         if isinstance(model, From):
-            made = _upstream(run_dir, model.stage, stage)
+            made = _upstream(run_dir, model.stage, stage, verify=verify)
             ref = load.ModelRef(str(made.model_dir), made.manifest.digest)
         else:
-            ref = load.refer(model, cache)
+            ref = load.refer(model, cache, verify=verify)
         models[name] = ref
         parents[name] = {"path": ref.name, "digest": ref.digest}
     digest_of = {name: parent["digest"] for name, parent in parents.items()}
@@ -108,14 +112,14 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
     return Work(stage, config, Inputs(data, models), parents, out, key)
 
 
-def _upstream(run_dir: Path, stage: str, wanted_by: str) -> Artifact:
+def _upstream(run_dir: Path, stage: str, wanted_by: str, *, verify: bool) -> Artifact:
     path = run_dir / stage
     if Manifest.read(path) is None:
         raise UsageError(
             f"{wanted_by} needs what {stage} makes, and {path} is not there; run `zephyr run` without --only, or with --until {wanted_by}"
         )
     artifact = Artifact.open(path)
-    if problem := artifact.check():
+    if problem := artifact.check(verify=verify):
         raise ArtifactError(f"{wanted_by} needs what {stage} makes, and {problem}; run `zephyr run` without --only to make it again")
     return artifact
 
@@ -127,10 +131,10 @@ def _digest(artifact: Artifact, *, whole: bool) -> str:
     return artifacts.sha256_file(artifact.path / artifacts.MANIFEST)
 
 
-def _bound(recipe: Recipe, stage: str, run_dir: Path, cache: Path) -> Work:
+def _bound(recipe: Recipe, stage: str, run_dir: Path, cache: Path, *, verify: bool) -> Work:
     """A stage of a recipe, bound."""
     module = module_of(stage)
-    return bind(stage, module.configure(recipe), module.needs(recipe), run_dir, run_dir / stage, cache)
+    return bind(stage, module.configure(recipe), module.needs(recipe), run_dir, run_dir / stage, cache, verify=verify)
 
 
 # --- is it done? -----------------------------------------------------------------------------------------------
@@ -144,10 +148,13 @@ def why_not_done(work: Work, *, verify: bool = False) -> str | None:
     """
     try:
         manifest = Manifest.read(work.out)
+    except TornManifestError as error:
+        problem = str(error).split(";")[0]
+        if strange := _not_ours(work.out):
+            raise UsageError(f"{problem}, and {strange} is no file of an artifact, so it is not replaced; give another --out") from None
+        return problem
     except ArtifactError as error:
-        if not _looks_like_an_artifact(work.out):
-            raise
-        return str(error).split(";")[0]
+        raise UsageError(f"{str(error).split(';')[0]}, so {work.out} is not replaced; give another --out, or remove it") from None
     if manifest is None:
         _refuse_to_replace(work.out)
         return "not there yet"
@@ -158,9 +165,10 @@ def why_not_done(work: Work, *, verify: bool = False) -> str | None:
     return Artifact(work.out, manifest).check(verify=verify)
 
 
-def _looks_like_an_artifact(path: Path) -> bool:
-    names = {p.name for p in path.iterdir() if not p.name.startswith(".")}
-    return all(name in OWN_NAMES or name.endswith(".jsonl") for name in names)
+def _not_ours(folder: Path) -> Path | None:
+    """Something in a folder that no stage writes, or None."""
+    files = (p for p in sorted(folder.rglob("*")) if not p.is_dir() or p.is_symlink())
+    return next((p for p in files if not OWN_FILES.fullmatch(p.relative_to(folder).as_posix())), None)
 
 
 def _refuse_to_replace(path: Path) -> None:
@@ -205,11 +213,13 @@ def selected(recipe: Recipe, only: str | None, until: str | None) -> list[str]:
     """The stages to run, in order.
 
     Raises:
-        UsageError: `only` or `until` names a stage the recipe does not have, or both are given.
+        UsageError: the recipe has no stages; `only` or `until` names one it does not have, or both are given.
     """
     stages = stages_of(recipe)
-    if not stages:
-        raise UsageError(f"{recipe.name}: the recipe has no section that is a stage; `zephyr init` writes an example")
+    if stages == ["report"]:
+        raise UsageError(
+            f"{recipe.name}: the recipe has no section that is a stage, so there is nothing to report; `zephyr init` writes an example"
+        )
     if only and until:
         raise UsageError("--only and --until exclude each other; give one")
     for name in filter(None, (only, until)):
@@ -226,7 +236,13 @@ def plan(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str |
         cache = Path(scratch) / FINGERPRINTS
         if (run_dir / FINGERPRINTS).exists():  # what was hashed before need not be hashed again
             shutil.copyfile(run_dir / FINGERPRINTS, cache)
-        return _plan(recipe, run_dir, selected(recipe, only, until), cache, verify=verify)
+        outcomes = _plan(recipe, run_dir, selected(recipe, only, until), cache, verify=verify)
+        _refuse_what_would_fail_late(recipe, _pending(outcomes), cache)
+        return outcomes
+
+
+def _pending(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.stage for outcome in outcomes if outcome.status == WOULD_RUN]
 
 
 def _plan(recipe: Recipe, run_dir: Path, stages: Sequence[str], cache: Path, *, verify: bool = False) -> list[Outcome]:
@@ -238,7 +254,7 @@ def _plan(recipe: Recipe, run_dir: Path, stages: Sequence[str], cache: Path, *, 
         if waits:
             reason: str | None = f"after {', '.join(dict.fromkeys(waits))}"
         else:
-            reason = why_not_done(_bound(recipe, stage, run_dir, cache), verify=verify)
+            reason = why_not_done(_bound(recipe, stage, run_dir, cache, verify=verify), verify=verify)
         if reason:
             redone.add(stage)
         outcomes.append(Outcome(stage, WOULD_RUN if reason else DONE, reason or "up to date", run_dir / stage))
@@ -251,7 +267,7 @@ def run(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str | 
     Raises:
         UsageError: `only` or `until` names a stage the recipe does not have.
         ZephyrError: a stage failed; what was finished before it is kept.
-        KeyboardInterrupt: Ctrl-C (or `Terminated`, SIGTERM), with the stage as its argument; the same holds.
+        KeyboardInterrupt: Ctrl-C (or `Terminated`, SIGTERM), with the stage as its first argument; the same holds.
     """
     stages = selected(recipe, only, until)
     cache = run_dir / FINGERPRINTS
@@ -259,13 +275,21 @@ def run(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str | 
         raise UsageError(f"{run_dir}: is a file; the folder of a run is needed, give another --out")
     with locked(run_dir / ".lock"), sigterm_interrupts():
         for stage in stages_of(recipe):
-            artifacts.recover(run_dir / stage)
+            with _alone_at(run_dir / stage):
+                artifacts.recover(run_dir / stage)
         if only:
             _say_what_is_stale(recipe, run_dir, only, cache)
-        _say_forecast(recipe, run_dir, stages, cache)
-        outcomes = [run_one(_bound(recipe, stage, run_dir, cache), verify=verify) for stage in stages]
-        _place_card(run_dir, stages)
+        pending = _pending(_plan(recipe, run_dir, stages, cache))
+        _refuse_what_would_fail_late(recipe, pending, cache)
+        _say_forecast(recipe, pending, cache)
+        outcomes = [run_one(_bound(recipe, stage, run_dir, cache, verify=verify), verify=verify) for stage in stages]
+        _place_card(recipe, run_dir, stages)
     return outcomes
+
+
+def _alone_at(out: Path) -> AbstractContextManager[None]:
+    """One process at a time in an artifact's place, be it at a whole run or at this stage alone."""
+    return locked(out.with_name(f".{out.name}.lock"))
 
 
 def _say_what_is_stale(recipe: Recipe, run_dir: Path, only: str, cache: Path) -> None:
@@ -275,22 +299,43 @@ def _say_what_is_stale(recipe: Recipe, run_dir: Path, only: str, cache: Path) ->
     there = [stage for stage in before if (run_dir / stage / artifacts.MANIFEST).exists()]
     if there != before:
         return  # what is missing is said where it is needed
-    stale = [outcome.stage for outcome in _plan(recipe, run_dir, before, cache) if outcome.status == WOULD_RUN]
-    if stale:
+    if stale := _pending(_plan(recipe, run_dir, before, cache)):
         say(f"{only}: takes what is there, though with this recipe {', '.join(stale)} would run again")
 
 
-def _say_forecast(recipe: Recipe, run_dir: Path, stages: Sequence[str], cache: Path) -> None:
+def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: Path) -> None:
+    """What stages take from outside has to be there before the first of them runs: hours may lie between.
+
+    Raises:
+        ZephyrError: a file, a model or lm-eval is not there.
+    """
+    for stage in pending:
+        needs = module_of(stage).needs(recipe)
+        for wanted in needs.data.values():
+            for source in () if isinstance(wanted, From) else wanted:
+                sources.resolve(source.path)
+        for model in needs.models.values():
+            if not isinstance(model, From):
+                load.refer(model, cache)
+    if "evaluate" in pending and recipe.evaluate:
+        _refuse_benchmarks(recipe.evaluate)
+
+
+def _refuse_benchmarks(section: EvaluateConfig) -> None:
+    for path in (*section.benchmarks.values(), *section.fewshot.values()):
+        if sources.resolve(path) is None:
+            raise UsageError(f"{path}: no such file; the items of an academic task are read from a local file")
+    if section.benchmarks and importlib.util.find_spec("lm_eval") is None:
+        raise UsageError("academic tasks need lm-eval, which is not installed: pip install 'zephyr-align[eval]'")
+
+
+def _say_forecast(recipe: Recipe, pending: Sequence[str], cache: Path) -> None:
     """How long it will take, if there is training or scoring to do."""
-    heavy = {"sft", "reference", "dpo", "evaluate"} & set(stages)
-    pending = heavy and {o.stage for o in _plan(recipe, run_dir, stages, cache) if o.status == WOULD_RUN} & heavy
-    if pending:
+    if heavy := {"sft", "reference", "dpo", "evaluate"} & set(pending):
         from zephyr import forecast
 
-        try:
-            say(forecast.describe(forecast.forecast(recipe, pending, load.refer(recipe.model, cache))))
-        except (ArithmeticError, LookupError, TypeError, AttributeError):
-            return  # rows are not checked yet: what is wrong with them is for their stage to say, with the place
+        # rows are not checked yet: the forecast passes over wrong ones, which are for their stage to refuse, with the place
+        say(forecast.describe(forecast.forecast(recipe, heavy, load.refer(recipe.model, cache))))
 
 
 def run_one(work: Work, *, verify: bool = False) -> Outcome:
@@ -298,22 +343,30 @@ def run_one(work: Work, *, verify: bool = False) -> Outcome:
 
     Raises:
         ZephyrError: it failed; the message begins with its name. What stood in its folder before is still there.
-        KeyboardInterrupt: with its name as the argument; the same holds.
+        KeyboardInterrupt: with its name as the argument, and whether it will go on from a checkpoint; the same holds.
     """
+    with _alone_at(work.out):
+        artifacts.recover(work.out)
+        return _run_one(work, verify=verify)
+
+
+def _run_one(work: Work, *, verify: bool) -> Outcome:
     reason = why_not_done(work, verify=verify)
     if reason is None:
         say(f"{work.stage}: done already")
         return Outcome(work.stage, DONE, "up to date", work.out)
     say(f"{work.stage}: {reason}")
     try:
+        if work.stage == "evaluate":
+            _refuse_benchmarks(work.config.evaluate)
         artifact = execute(work)
     except KeyboardInterrupt as error:
-        raise type(error)(work.stage) from error
+        raise type(error)(work.stage, _has_checkpoints(work)) from error
     except ZephyrError as error:
         error.args = (f"{work.stage}: {error}",)
         raise
     except OSError as error:
-        raise ZephyrError(f"{work.stage}: {_os_error(error, work.out)}") from error
+        raise ZephyrError(f"{work.stage}: {os_error(error, work.out.parent)}") from error
     m = artifact.manifest
     rows = ", ".join(f"{n} {split}" for split, n in m.rows_out.items())
     dropped = f", {sum(m.dropped.values())} dropped" if m.dropped else ""
@@ -321,17 +374,15 @@ def run_one(work: Work, *, verify: bool = False) -> Outcome:
     return Outcome(work.stage, RAN, reason, work.out)
 
 
-def _os_error(error: OSError, out: Path) -> str:
-    if error.errno in DISK_FULL:
-        return f"no space left on the disk of {out.parent}; finished stages are kept: make room and run the same command again"
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+def _has_checkpoints(work: Work) -> bool:
+    return any((artifacts.checkpoints_of(work.out) / work.key[:16]).glob("step-*"))
 
 
-def _place_card(run_dir: Path, stages: Sequence[str]) -> None:
+def _place_card(recipe: Recipe, run_dir: Path, stages: Sequence[str]) -> None:
     """The model card, beside the model it describes. It is not part of the model's artifact: it is made from its results."""
     card = run_dir / "report" / "README.md"
-    model = next((run_dir / s / "model" for s in ("dpo", "sft") if (run_dir / s / "model").is_dir()), None)
-    if "report" not in stages or not card.exists() or not model or _same(card, model / "README.md"):
+    model = next((run_dir / stage / "model" for stage in ("dpo", "sft") if stage in stages_of(recipe)), None)
+    if "report" not in stages or not model or _same(card, model / "README.md"):
         return
     aside = model / ".README.md.partial"
     try:
@@ -340,7 +391,7 @@ def _place_card(run_dir: Path, stages: Sequence[str]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise ZephyrError(f"report: {_os_error(error, model)}") from error
+        raise ZephyrError(f"report: {os_error(error, model)}") from error
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -376,6 +427,5 @@ def run_single(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path) 
 
     if not out.name:
         raise UsageError(f"{out}: --out needs a folder with a name of its own")
-    with locked(out.with_name(f".{out.name}.lock")), sigterm_interrupts():
-        artifacts.recover(out)
+    with sigterm_interrupts():
         return run_one(bind(stage, config, needs, run_dir, out, cache_dir() / FINGERPRINTS))

@@ -1,8 +1,8 @@
 """What a run is: typed sections read from one YAML file.
 
-A section that is there means its stage runs; a section that is absent means it does not. Values are checked
-strictly (no text becomes a number, no number a text), an unknown key is an error that suggests the right one,
-and every error names its line.
+A section that is there means its stage runs; a section that is absent means it does not (the report, which needs
+no settings, is made in any case). Values are checked strictly (no text becomes a number, no number a text), an
+unknown key is an error that suggests the right one, and every error names its line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from zephyr.errors import UsageError
 
@@ -69,7 +80,7 @@ class TrainConfig(Section):
     # auto: bfloat16 where a timed matrix product says that it pays, else float32
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     # how many tokens go through the model at once; more is faster and takes more memory
-    micro_batch_tokens: Count = 2048
+    micro_batch_tokens: Count = Field(default=2048, exclude=True)
     # a checkpoint at least this often, from which the same command goes on; and how many of the last are kept
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
     keep_checkpoints: Count = Field(default=2, exclude=True)
@@ -168,6 +179,10 @@ class BinarizeConfig(Section):
     invalid: Invalid = "error"
 
 
+# settings of dpo that one objective alone reads
+READ_BY = {"label_smoothing": "cdpo", "gamma": "simpo"}
+
+
 class DPOConfig(OptimizerConfig):
     """Distilled direct preference optimization: paper, Eq. 1."""
 
@@ -183,6 +198,19 @@ class DPOConfig(OptimizerConfig):
     batch_size: Count = 32
     max_length: Count = 1024
     max_prompt_length: Count = 512
+
+    @field_validator(*READ_BY)
+    @classmethod
+    def _read_by_the_objective(cls, value: float, info: ValidationInfo) -> float:
+        reader, objective = READ_BY[str(info.field_name)], info.data.get("objective")
+        if objective not in (None, reader):  # None: it is wrong itself, and said to be
+            raise ValueError(f"objective {objective} does not read it; take it out, or set objective: {reader}")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _what_is_read(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What no objective of this run reads is no part of what a stage was made from."""
+        return {name: value for name, value in handler(self).items() if READ_BY.get(name, self.objective) == self.objective}
 
 
 class EvaluateConfig(Section):
@@ -232,6 +260,11 @@ class Recipe(Section):
             raise ValueError("rate: needs a `complete` section, or `data` with answers")
         if self.binarize and not self.rate and not self.binarize.data:
             raise ValueError("binarize: needs a `rate` section, or `data` with ratings or pairs")
+        # answers and ratings may be paid for: none are collected that nothing would be made of
+        if self.complete and self.rate and self.rate.data:
+            raise ValueError("complete: its answers would not be rated, for `rate.data` is given; take one of the two out")
+        if self.rate and self.binarize and self.binarize.data:
+            raise ValueError("rate: its ratings would not be trained on, for `binarize.data` is given; take one of the two out")
         if self.dpo and not self.binarize:
             raise ValueError("dpo: there is no `binarize` section to give it preferences")
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeGuard, cast
 
@@ -420,6 +420,3 @@ def _joined(row: Mapping[str, Any], given: list[Any] | tuple[Any, ...]) -> Row:
 def _score(row: Mapping[str, Any], key: str) -> float | None:
     value = row.get(key)
     return None if value is None else _number(value, key)
-
-
-Parser = Callable[[Mapping[str, Any]], Any]

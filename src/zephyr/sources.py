@@ -72,17 +72,17 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts))
 
 
-def digest(source: DataSource, cache: Path | None = None) -> str:
-    """A hash of everything the source holds; for a hub name, of the name."""
+def digest(source: DataSource, cache: Path | None = None, *, verify: bool = False) -> str:
+    """A hash of everything the source holds; for a hub name, of the name. With `verify`, an artifact's files are hashed again."""
     path = resolve(source.path)
     if path is None:
         return artifacts.sha256_text(f"hub:{source.path}")
-    if artifact := _artifact(path):
+    if artifact := _artifact(path, verify=verify):
         return artifact.manifest.digest
     return artifacts.fingerprint(_files(path), cache)
 
 
-def _artifact(path: Path) -> Artifact | None:
+def _artifact(path: Path, *, verify: bool = False) -> Artifact | None:
     """The artifact in a folder, or None where there is no manifest.
 
     Raises:
@@ -92,7 +92,7 @@ def _artifact(path: Path) -> Artifact | None:
     if manifest is None:
         return None
     artifact = Artifact(path, manifest)
-    if problem := artifact.check():
+    if problem := artifact.check(verify=verify):
         raise ArtifactError(f"{problem}; make the artifact again, or name a file of rows outside of it")
     return artifact
 

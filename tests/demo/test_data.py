@@ -144,13 +144,28 @@ def test_the_best_is_strictly_the_best_and_ties_are_few(feedback: dict[str, Rows
     assert ties <= 0.2 * 200
 
 
-def test_position_and_name_do_not_give_the_best_away(feedback: dict[str, Rows]) -> None:
+def test_position_does_not_give_the_best_away(feedback: dict[str, Rows]) -> None:
     rows = all_of(feedback)
     positions = Counter(row["completions"].index(best_of(row)) for row in rows)
     # 200 draws of four: each 50, standard deviation 6.1
     assert all(30 <= positions[i] <= 70 for i in range(4)), positions
-    names = Counter(best_of(row)["model"] for row in rows)
-    assert names["large"] < 0.95 * len(rows)
+
+
+def test_the_numbers_of_the_readme_are_counted(dialogues: dict[str, Rows], feedback: dict[str, Rows]) -> None:
+    text = " ".join((resources.files("zephyr") / "demo" / "README.md").read_text(encoding="utf-8").split())
+    exchanges = [sum(m["role"] == "user" for m in row["messages"]) for row in all_of(dialogues)]
+    systems = sum(row["messages"][0]["role"] == "system" for row in all_of(dialogues))
+    assert set(exchanges) == {1, 2, 3}
+    assert f"{sum(n > 1 for n in exchanges)} of the 200 have two or three exchanges, {systems} begin with a system message" in text
+    rows = all_of(feedback)
+    best = Counter(best_of(row)["model"] for row in rows)
+    assert set(best) == {"large", "medium"}
+    assert f"`large` is best in {best['large']} of the 200 prompts, `medium` in the other {best['medium']}" in text
+    swapped = 0
+    for row in rows:
+        by_size = [mean_rating(next(c for c in row["completions"] if c["model"] == n)) for n in ("large", "medium", "small", "tiny")]
+        swapped += by_size != sorted(by_size, reverse=True)
+    assert f"in {swapped} two neighbours in size are out of order" in text
 
 
 def test_no_control_tokens_and_no_loose_ends(dialogues: dict[str, Rows], feedback: dict[str, Rows]) -> None:

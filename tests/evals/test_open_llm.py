@@ -369,15 +369,12 @@ def test_the_seed_picks_the_examples(catalog: Any, tmp_path: Path) -> None:
 def test_scores_are_those_of_lm_eval(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, catalog: Any, tmp_path: Path) -> None:
     items = {"arc_challenge": _arc(0, 6), "hellaswag": _hellaswag(0, 6), "mmlu": _mmlu(0, 4), "truthfulqa": _truthfulqa(0, 6)}
     shots = {name: MAKE[name](100, n) for name, n in SHOTS.items()}
-    ours = open_llm.evaluate(
-        model,
-        tokenizer,
+    planned = open_llm.plans(
         {name: _write(tmp_path / f"{name}.jsonl", rows) for name, rows in items.items()},
         fewshot={name: _write(tmp_path / f"{name}-shots.jsonl", rows) for name, rows in shots.items()},
         limit=None,
-        batch_size=3,
-        seed=5,
     )
+    ours = open_llm.evaluate(model, tokenizer, planned, batch_size=3, seed=5)
     assert list(ours) == list(items)
     hflm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=1)
     for name, metric in {"arc_challenge": "acc_norm", "hellaswag": "acc_norm", "truthfulqa": "acc"}.items():
@@ -406,7 +403,8 @@ def test_scores_by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
     arc, truth = _arc(0, 8), _truthfulqa(0, 3)
     files = {"arc_challenge": _write(tmp_path / "arc.jsonl", arc), "truthfulqa": _write(tmp_path / "truth.jsonl", truth)}
     shots = _write(tmp_path / "shots.jsonl", _arc(100, 30))
-    scores = open_llm.evaluate(model, tokenizer, files, fewshot={"arc_challenge": shots}, limit=None, batch_size=4)
+    planned = open_llm.plans(files, fewshot={"arc_challenge": shots}, limit=None)
+    scores = open_llm.evaluate(model, tokenizer, planned, batch_size=4)
 
     asked = iter(_ours(catalog, "arc_challenge", files["arc_challenge"], shots))
     right = []
@@ -489,7 +487,7 @@ def test_mmlu_weighs_subjects_equally_and_says_both() -> None:
 
 def test_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, catalog: Any, tmp_path: Path) -> None:
     arc, mmlu = _write(tmp_path / "arc.jsonl", _arc(0, 26)), _write(tmp_path / "mmlu.jsonl", [*_mmlu(0, 8), *_mmlu(8, 1)[:1]])
-    scores = open_llm.evaluate(model, tokenizer, {"arc_challenge": arc, "mmlu": mmlu}, fewshot={}, limit=4)
+    scores = open_llm.evaluate(model, tokenizer, open_llm.plans({"arc_challenge": arc, "mmlu": mmlu}, fewshot={}, limit=4))
     assert (scores["arc_challenge"]["n"], scores["mmlu"]["n"]) == (4, 4)
     assert {s: r["n"] for s, r in scores["mmlu"]["subjects"].items()} == {"anatomy": 2, "virology": 1, "world_religions": 1}
     first = _ours(catalog, "arc_challenge", arc, None, limit=4)
@@ -507,17 +505,19 @@ def test_prompts_longer_than_the_model_takes_are_counted(tokenizer: PreTrainedTo
         lengths.append(max(len(tokenizer(prompt + answer)["input_ids"]) for prompt, answer in asked))
     file, longest = _write(tmp_path / "truth.jsonl", rows), sorted(lengths)
     assert len(set(lengths)) == 3
+    planned = open_llm.plans({"truthfulqa": file}, fewshot={}, limit=None)
     for takes, lost in ((longest[2] - 1, 0), (longest[1] - 1, 1), (longest[0] - 2, 3)):  # the last token is predicted, not read
         model = tiny.tiny_model("llama", attention="sdpa", max_position_embeddings=takes)
-        assert open_llm.evaluate(model, tokenizer, {"truthfulqa": file}, fewshot={}, limit=None)["truthfulqa"]["truncated"] == lost
+        assert open_llm.evaluate(model, tokenizer, planned)["truthfulqa"]["truncated"] == lost
 
 
 def test_a_broken_model_has_no_score(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     broken = tiny.tiny_model("llama", attention="sdpa", max_position_embeddings=8192)
     with torch.no_grad():
         broken.get_output_embeddings().weight[0, 0] = math.nan
+    planned = open_llm.plans({"truthfulqa": _write(tmp_path / "truth.jsonl", _truthfulqa(0, 2))}, fewshot={}, limit=None)
     with pytest.raises(NonFiniteError, match=r"truthfulqa: log-likelihoods of \d+ of \d+ answers are not finite"):
-        open_llm.evaluate(broken, tokenizer, {"truthfulqa": _write(tmp_path / "truth.jsonl", _truthfulqa(0, 2))}, fewshot={}, limit=None)
+        open_llm.evaluate(broken, tokenizer, planned)
 
 
 # --- what it leaves behind ------------------------------------------------------------------------------------------------
@@ -537,7 +537,7 @@ def test_nothing_is_printed_cached_or_changed(
     model.train()
     files = {"hellaswag": _write(tmp_path / "swag.jsonl", _hellaswag(0, 12)), "mmlu": _write(tmp_path / "mmlu.jsonl", _mmlu(0, 6))}
     try:
-        scores = open_llm.evaluate(model, tokenizer, files, fewshot={}, limit=3)
+        scores = open_llm.evaluate(model, tokenizer, open_llm.plans(files, fewshot={}, limit=3))
         assert model.training
     finally:
         model.eval()
@@ -622,8 +622,8 @@ def test_a_row_that_does_not_fit(name: str, row: Any, message: str, tmp_path: Pa
 def test_files_that_do_not_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     good = _write(tmp_path / "good.jsonl", _arc(0, 30))
 
-    def run(benchmarks: dict[str, str], fewshot: dict[str, str] | None = None) -> Any:
-        return open_llm.evaluate(model, tokenizer, benchmarks, fewshot=fewshot or {}, limit=1)
+    def run(benchmarks: dict[str, str], fewshot: dict[str, str] | None = None) -> list[open_llm.Plan]:
+        return open_llm.plans(benchmarks, fewshot=fewshot or {}, limit=1)
 
     with pytest.raises(UsageError, match="arc: unknown benchmark; known are arc_challenge, hellaswag, mmlu, truthfulqa"):
         run({"arc": good})
@@ -639,7 +639,7 @@ def test_files_that_do_not_fit(model: PreTrainedModel, tokenizer: PreTrainedToke
         run({"mmlu": _write(tmp_path / "empty.jsonl", [])})
     with pytest.raises(DataError, match=r"good\.jsonl:1: `activity_label` is missing|good\.jsonl:1: `endings` is missing"):
         run({"arc_challenge": good, "hellaswag": good})
-    assert run({}) == {}
+    assert run({}) == [] and open_llm.evaluate(model, tokenizer, []) == {}
 
 
 def test_a_tokenizer_that_ends_every_text(model: PreTrainedModel) -> None:
@@ -655,11 +655,9 @@ def test_a_tokenizer_that_ends_every_text(model: PreTrainedModel) -> None:
         Scorer(model, tokenizer, 1, sys.stderr)
 
 
-def test_without_lm_eval(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_lm_eval(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in [name for name in sys.modules if name.split(".")[0] == "lm_eval"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ZephyrError, match=r"pip install 'zephyr-align\[eval\]'"):
-        open_llm.evaluate(model, tokenizer, {"arc_challenge": _write(tmp_path / "arc.jsonl", _arc(0, 30))}, fewshot={}, limit=None)
+        open_llm.plans({"arc_challenge": _write(tmp_path / "arc.jsonl", _arc(0, 30))}, fewshot={}, limit=None)

@@ -35,7 +35,11 @@ def test_all_right_and_all_wrong() -> None:
     right, wrong = accuracy(groups, [[4, 3, 2, 1]] * 3), accuracy(groups, [[1, 2, 3, 4]] * 3)
     assert right is not None and wrong is not None
     assert (right.value, wrong.value, right.items) == (1.0, 0.0, 18)
-    assert right.ci95 == [1.0, 1.0]
+    # three prompts are no certainty: Wilson's interval of 3 of 3, with t = 4.303 for 2 degrees of freedom, by hand
+    assert right.ci95 == pytest.approx([3 / (3 + 4.302653**2), 1.0], rel=1e-5)
+    assert wrong.ci95 == pytest.approx([0.0, 1 - 3 / (3 + 4.302653**2)], rel=1e-5)
+    gap = margin(groups, [[4, 3, 2, 1]] * 3)
+    assert gap is not None and gap.ci95 == pytest.approx([gap.value] * 2)  # a margin is no share
 
 
 def test_only_ties_is_no_accuracy() -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from zephyr.evals.statistics import ratio, student_t_975
+from zephyr.evals.statistics import ratio, share, student_t_975
 
 # Student's t, 97.5% point: any printed table
 TABLE = {
@@ -94,3 +94,62 @@ def test_few_groups() -> None:
     two = ratio([(1.0, 1), (0.0, 1)])
     assert two is not None and two.ci95 is not None
     assert two.ci95 == pytest.approx([0.5 - 12.7062 * 0.5, 0.5 + 12.7062 * 0.5], rel=1e-4)
+
+
+# --- shares ------------------------------------------------------------------------------------------------------
+
+
+def test_one_item_a_group_is_wilsons_interval() -> None:
+    """Independent items: the effective number is the number of items, but for the n - 1 of their variance."""
+    estimate = share([(1.0, 1)] * 70 + [(0.0, 1)] * 30)
+    assert estimate is not None and (estimate.value, estimate.items, estimate.groups) == (0.7, 100, 100)
+    n, t = 99, student_t_975(99)
+    middle, half = (0.7 + t**2 / (2 * n)) / (1 + t**2 / n), t / (1 + t**2 / n) * math.sqrt(0.21 / n + t**2 / (4 * n**2))
+    assert estimate.ci95 == pytest.approx([middle - half, middle + half])
+
+
+def test_a_share_of_groups_that_agree_within_is_that_of_the_groups() -> None:
+    apart, together = share([(float(i % 4 > 0), 1) for i in range(40)]), share([(6.0 * (i % 4 > 0), 6) for i in range(40)])
+    assert apart is not None and together is not None
+    assert together.ci95 == pytest.approx(apart.ci95)
+
+
+@pytest.mark.parametrize(
+    ("groups", "effective"),
+    [
+        ([(6.0, 6)] * 3, 3),  # all right
+        ([(0.0, 6)] * 8, 8),
+        ([(2.0, 6)] * 7, 7),  # equal shares, a third that no float holds
+        ([(6.0, 6)] * 8 + [(4.0, 6)] * 2, 0.9333333 * 0.0666667 / (10 / 9 * (8 * 0.4**2 + 2 * 1.6**2) / 60**2)),
+        ([(3.0, 6), (3.0, 6), (3.5, 6)], 18),  # groups more alike than chance would have them: never more than the items
+    ],
+)
+def test_a_share_stays_between_nought_and_one_and_is_never_certain(groups: list[tuple[float, int]], effective: float) -> None:
+    estimate = share(groups)
+    assert estimate is not None and estimate.ci95 is not None
+    assert 0 <= estimate.low < estimate.high <= 1 and estimate.low <= estimate.value <= estimate.high
+    t2 = student_t_975(len(groups) - 1) ** 2
+    p = estimate.value
+    # Wilson's interval: where |p - x| is t standard errors at x
+    for end in estimate.ci95:
+        assert (p - end) ** 2 == pytest.approx(t2 * end * (1 - end) / effective, rel=1e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.7, 0.95])
+def test_the_interval_of_a_share_covers_as_often_as_it_says(p: float) -> None:
+    """40 prompts of 6 pairs each, whose shares spread as Beta distributions do; the correlation within a prompt is 0.3."""
+    rng = np.random.default_rng(2)
+    weight = (1 - 0.3) / 0.3
+    covered = 0
+    for _ in range(400):
+        wins = rng.binomial(6, rng.beta(p * weight, (1 - p) * weight, 40))
+        estimate = share([(float(n), 6) for n in wins])
+        assert estimate is not None and estimate.low >= 0 and estimate.high <= 1
+        covered += estimate.low <= p <= estimate.high
+    assert 0.90 <= covered / 400 <= 0.99
+
+
+def test_a_share_of_few_groups() -> None:
+    assert share([]) is None and share([(0.0, 0)]) is None
+    one = share([(3.0, 4), (0.0, 0)])
+    assert one is not None and (one.value, one.low, one.high, one.groups, one.ci95) == (0.75, 0.0, 1.0, 1, None)

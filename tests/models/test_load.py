@@ -93,9 +93,11 @@ def test_pickled_weights_are_not_read(tiny_folder: Path, tmp_path: Path) -> None
         load.load_model(refer(folder))
 
 
-def test_a_template_file(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_template_file(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "chat.jinja").write_text(tiny.CHATML)
     assert load.load_chat(refer(tiny_folder), str(tmp_path / "chat.jinja")).template == tiny.CHATML
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load.load_chat(refer(tiny_folder), "~/chat.jinja").template == tiny.CHATML
     (tmp_path / "bad.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(ModelError, match=r"bad.jinja: the chat template cannot be read \(not UTF-8 text\)"):
         load.load_chat(refer(tiny_folder), str(tmp_path / "bad.jinja"))

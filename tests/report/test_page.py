@@ -18,7 +18,8 @@ import fake_run
 import pytest
 
 from zephyr.artifacts import Artifact, Manifest
-from zephyr.report import page, plots
+from zephyr.report import flow, page, plots, tables
+from zephyr.report.facts import Run
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "circle", "line", "rect", "path", "use"}
 
@@ -97,14 +98,16 @@ def test_headline_shows_loss_and_accuracy_beside_length(whole: str) -> None:
 def test_whole_run_says_everything(whole: str) -> None:
     text = Reader(whole).text
     for expected in (
-        "smollm2-135m-instruct, fine-tuned on 163 dialogues (dSFT), then aligned with 162 preference pairs (dDPO)",
-        "duplicate of another dialogue 4",
-        "all answers tie 2",
-        "in all 7",
+        "smollm2-135m-instruct, fine-tuned on 160 dialogues (dSFT), then aligned with 158 preference pairs (dDPO), "
+        "then measured on prompts that are in no train split.",
+        "curate duplicate of another dialogue 4 dialogues",
+        "rate the answer is empty 2 answers",
+        "binarize all answers tie 2 prompts or pairs",
+        "dpo an answer does not fit into dpo.max_length 4 pairs",
         "in all 799,557 9 min 37 s",
         "its own (in Zephyr: 2.942)",
-        "arc_challenge acc_norm 500 28.6% ± 2.1 29.0% ± 2.1 29.4% ± 2.1",
-        "truthfulqa mc2 817 38.8% 39.1% 40.2%",
+        "arc_challenge acc_norm 25 500 3 12 28.6% ± 2.1 29.0% ± 2.1 29.4% ± 2.1",
+        "truthfulqa mc2 0 817 0 0 / 2 38.8% 39.1% 40.2%",
         "[−0.034, 0.458]",
         "pairs in which the chosen answer is the longer one 51.5%",
         "Why both log-probabilities may fall",
@@ -120,6 +123,40 @@ def test_whole_run_says_everything(whole: str) -> None:
         assert expected in text, expected
     assert "not measured" not in text
     assert "not in this run" not in text
+
+
+def test_sizes_are_of_what_was_trained_on(run: dict[str, Artifact]) -> None:
+    """Not of what was handed over; a manifest of dSFT that does not tell its dialogues counts packs, so there curate's are said."""
+    results = {k: v for k, v in run["sft"].manifest.results.items() if k != "dialogues"}
+    assert "fine-tuned on 163 dialogues" in Reader(render(with_results(run, "sft", results))).text
+    alone = Reader(render({"sft": run["sft"], "dpo": run["dpo"]})).text
+    assert "fine-tuned on 160 dialogues (dSFT), then aligned with 158 preference pairs (dDPO)." in alone
+
+
+def test_only_prompts_that_were_compared_are_called_unseen(run: dict[str, Artifact]) -> None:
+    results = {**run["evaluate"].manifest.results, "unseen": False}
+    text = Reader(render(with_results(run, "evaluate", results))).text
+    assert "then measured on test rows." in text and "train split" not in text
+    assert Reader(render({"evaluate": run["evaluate"]})).text.count("measured on prompts that are in no train split") == 1
+
+
+def test_what_two_stages_leave_out_is_not_summed(run: dict[str, Artifact]) -> None:
+    text = Reader(render({"reference": run["reference"], "dpo": run["dpo"]})).text
+    assert text.count("an answer does not fit into dpo.max_length 4 pairs") == 2
+    assert "a row that two stages leave out is counted by both" in text
+    table = tables.dropped(Run({"reference": run["reference"], "dpo": run["dpo"]}), fake_run.ORDER)
+    assert table is not None and table.foot == ()
+
+
+def test_pairs_lead_to_the_evaluation_where_there_are_no_ratings(run: dict[str, Artifact]) -> None:
+    def drawn(*stages: str) -> flow.Flow:
+        return flow.flow(Run({name: run[name] for name in stages}), fake_run.ORDER)
+
+    own, rated = drawn("binarize", "reference", "dpo", "evaluate"), drawn("rate", "binarize", "reference", "dpo", "evaluate")
+    assert {b.stage: b.readers for b in own.boxes}["binarize"] == ("reference", "dpo", "evaluate")
+    assert {b.stage: b.readers for b in rated.boxes}["binarize"] == ("reference", "dpo")
+    assert {b.stage: b.readers for b in rated.boxes}["rate"] == ("binarize", "evaluate")
+    assert own.pairs == flow.Line("preference pairs", 0, (2, 1, 0)) and rated.pairs == flow.Line("preference pairs", 1, (1, 0))
 
 
 def test_six_curves_each_described(whole: str) -> None:
@@ -171,6 +208,23 @@ def test_notes_of_stages_are_shown_once(run: dict[str, Artifact]) -> None:
     note = "3 prompts lost their beginning <here>."
     changed = {name: Artifact(a.path, Manifest(**{**vars(a.manifest), "notes": [note]})) for name, a in run.items()}
     assert Reader(render(changed)).text.count(note) == 1
+
+
+def with_objective(run: dict[str, Artifact], **settings: object) -> dict[str, Artifact]:
+    old = run["dpo"]
+    return {**run, "dpo": Artifact(old.path, Manifest(**{**vars(old.manifest), "config": {"dpo": settings}}))}
+
+
+def test_the_loss_is_said_in_its_objectives_unit(run: dict[str, Artifact]) -> None:
+    for objective, unit in (
+        ("dpo", "nats per pair"),
+        ("cdpo", "nats per pair"),
+        ("ipo", "squared nats per pair"),
+        ("simpo", "nats per pair"),
+    ):
+        text = Reader(render({"dpo": with_objective(run, objective=objective, beta=0.5)["dpo"]})).text
+        assert f"dDPO loss {unit} train test" in text
+        assert f"Loss: nats per learnt token (dSFT), {unit} (dDPO)." in text
 
 
 def test_dpo_without_sft_starts_from_the_base(tmp_path: Path) -> None:

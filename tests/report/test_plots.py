@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import fake_run
 import matplotlib
+import pytest
 
 from zephyr.report import plots
 
@@ -47,6 +48,48 @@ def test_long_curve_is_thinned_to_means_and_says_so() -> None:
     assert len(chart.curves[0].points) == 200
     assert chart.curves[0].points[0] == (2.0, 0.4)
     assert "mean of 5 steps" in chart.thinned
+    assert "train (means of 5 steps) from 0.400 to 0.600" in chart.described
+
+
+def test_test_curves_are_never_thinned() -> None:
+    """What is described as their end is the last value, not a mean of the last few."""
+    log = [{"kind": kind, "step": s, "loss": float(s)} for s in range(1000) for kind in ("train", "test")]
+    (chart,) = plots.sft_charts(log)
+    train, test = chart.curves
+    assert len(train.points) == 200 and (len(test.points), test.points[-1]) == (1000, (999.0, 999.0))
+    assert "test from 0.000 to 999.000" in chart.described and "over steps 0 to 999" in chart.described
+    assert chart.thinned == "A point on train is the mean of 5 steps."
+
+
+@pytest.mark.parametrize(
+    ("objective", "beta", "unit", "start"),
+    [
+        ("dpo", 0.1, "nats per pair", math.log(2)),
+        ("cdpo", 0.1, "nats per pair", math.log(2)),
+        ("ipo", 0.5, "squared nats per pair", 1.0),
+        ("ipo", None, "squared nats per pair", None),
+        ("simpo", 2.0, "nats per pair", None),
+    ],
+)
+def test_the_guide_is_where_the_objective_starts(objective: str, beta: float | None, unit: str, start: float | None) -> None:
+    loss = plots.dpo_charts(fake_run.log("dpo"), objective, beta)[0]
+    assert loss.unit == unit
+    assert (loss.guide and loss.guide[0]) == start
+
+
+@pytest.mark.parametrize("objective", ["dpo", "cdpo", "ipo"])
+def test_the_start_is_what_the_objective_says_of_a_policy_that_is_the_reference(objective: str) -> None:
+    import torch
+
+    from zephyr.recipe import DPOConfig
+    from zephyr.train.batches import branching
+    from zephyr.train.tasks import Pair, preferences
+
+    config = DPOConfig.model_validate({"objective": objective, "beta": 0.3})
+    pair = Pair("a", branching([1], [2, 3], [4]), -4.0, -7.0)
+    loss = preferences(config).loss(torch.tensor([-4.0, -7.0], dtype=torch.float64), [pair])
+    guide = plots.dpo_charts(fake_run.log("dpo"), objective, config.beta)[0].guide
+    assert guide is not None and guide[0] == pytest.approx(float(loss))
 
 
 def test_picture_is_one_well_formed_element_in_the_colours_of_the_page() -> None:

@@ -13,10 +13,14 @@ import torch
 
 import small
 import tiny
-from zephyr import api
+from zephyr import api, pipeline
 from zephyr.artifacts import Artifact
-from zephyr.errors import UsageError
+from zephyr.errors import DataError, UsageError
+from zephyr.recipe import DataSource
+from zephyr.recipe import load as load_recipe
 from zephyr.records import prompt_id_of
+from zephyr.stages import Needs
+from zephyr.stages import evaluate as module
 
 if TYPE_CHECKING:
     from conftest import SmallRun
@@ -167,7 +171,12 @@ def test_one_prompt_or_only_ties_give_no_interval_and_no_accuracy(tiny_folder: P
     for c in row["completions"]:
         c["annotations"] = small.feedback()[0]["completions"][0]["annotations"]
     ties = str(small.write_lines(tmp_path / "t.jsonl", [row]))
-    assert evaluate(tmp_path / "b", tiny_folder, ratings=[ties])["results"] == {"models": ["base"]}
+    with pytest.raises(DataError, match=r"evaluate: nothing is left to measure\. The preferences were not measured: no prompt of the test"):
+        evaluate(tmp_path / "b", tiny_folder, ratings=[ties])
+    assert not (tmp_path / "b").exists()
+    sampled = evaluate(tmp_path / "c", tiny_folder, ratings=[ties], settings=["samples=1", "max_new_tokens=2"])
+    assert set(sampled["results"]) == {"models", "lengths"}
+    assert sampled["notes"] == [note for note in sampled["notes"] if note.startswith("The preferences were not measured")] != []
 
 
 def test_pairs_serve_where_there_are_no_ratings(tiny_folder: Path, tmp_path: Path) -> None:
@@ -196,6 +205,200 @@ def test_nothing_to_measure_on_and_missing_files(tiny_folder: Path, tmp_path: Pa
         evaluate(tmp_path / "out", tiny_folder, settings=["benchmarks.arc_challenge=nobody/arc"])
     with pytest.raises(UsageError, match="did you mean temperature"):
         evaluate(tmp_path / "out", tiny_folder, settings=["temprature=1"])
+
+
+# --- what is left out is counted ---------------------------------------------------------------------------------
+
+
+def rated_by_length(answers: dict[str, float], prompt: str = "How long?") -> dict[str, Any]:
+    """A prompt whose answers have these overall scores."""
+    completions = [{"model": f"m{i}", "response": text, "overall_score": score} for i, (text, score) in enumerate(answers.items())]
+    return {"prompt": prompt, "prompt_id": prompt_id_of(prompt), "completions": completions}
+
+
+def test_an_answer_that_does_not_fit_is_left_out_and_never_cut(tiny_folder: Path, tmp_path: Path) -> None:
+    """The prompt takes 30 tokens or so. Cut to one length, the two long answers would tie; one is too long to be compared at all."""
+    rows = [
+        rated_by_length({"x " * 40: 9.0, "x " * 30: 5.0, "x " * 300: 1.0}),
+        rated_by_length({"Yes.": 9.0, "x " * 300: 1.0}, "Is only one of two left?"),
+    ]
+    given = str(small.write_lines(tmp_path / "r.jsonl", rows))
+    result = evaluate(tmp_path / "out", tiny_folder, ratings=[given], settings=["binarize.score=overall", "dpo.max_length=150"])
+    assert result["dropped"] == {
+        "the answer does not fit into dpo.max_length": 2,
+        "fewer than two answers are left to compare": 1,
+    }
+    length = result["results"]["reward_accuracy"]["length"]
+    assert (length["accuracy"], length["pairs"], length["prompts"]) == (1.0, 1, 1)
+
+
+def test_what_is_shortened_is_noted(tiny_folder: Path, tmp_path: Path) -> None:
+    dialogues, ratings = small.dialogues(), small.feedback()
+    dialogues[2]["messages"] += [{"role": "user", "content": "x " * 300}, {"role": "assistant", "content": "y"}]
+    ratings[0]["prompt"] += " x" * 300
+    del ratings[0]["prompt_id"]
+    pairs = [
+        {
+            "prompt": "Why " * 100,
+            "chosen": [*turn, {"role": "assistant", "content": good}],
+            "rejected": [*turn, {"role": "assistant", "content": "No."}],
+        }
+        for turn in [[{"role": "user", "content": "Why " * 100}]]
+        for good in ("Yes.", "Indeed.")
+    ]
+    settings = ["sft.max_length=200", "dpo.max_prompt_length=90", "dpo.max_length=200"]
+    found = evaluate(
+        tmp_path / "a",
+        tiny_folder,
+        dialogues=[str(small.write_lines(tmp_path / "d.jsonl", dialogues))],
+        ratings=[str(small.write_lines(tmp_path / "r.jsonl", ratings))],
+        settings=settings,
+    )
+    cut = "1 test prompts lost their beginning: they were longer than dpo.max_prompt_length (90 tokens)."
+    assert found["notes"] == ["1 test dialogues lost their last exchanges: they were longer than sft.max_length (200 tokens).", cut]
+    assert found["dropped"] == {} and found["results"]["reward_accuracy"]["length"]["prompts"] == 10
+    found = evaluate(tmp_path / "b", tiny_folder, ratings=[str(small.write_lines(tmp_path / "p.jsonl", pairs))], settings=settings)
+    assert found["notes"] == [cut]  # one prompt, though of two pairs
+
+
+def test_answers_without_text_or_score_are_counted(tiny_folder: Path, tmp_path: Path) -> None:
+    rows = small.feedback()
+    rows[0]["completions"][1]["response"] = " \n"
+    del rows[1]["completions"][2]["annotations"]
+    for c in rows[2]["completions"][1:]:
+        del c["annotations"]
+    result = evaluate(tmp_path / "out", tiny_folder, ratings=[str(small.write_lines(tmp_path / "r.jsonl", rows))])
+    assert result["dropped"] == {
+        "the answer is empty": 1,
+        "the answer has no score (binarize.score is mean)": 4,
+        "fewer than two answers are left to compare": 1,
+    }
+    assert result["results"]["reward_accuracy"]["length"]["pairs"] == 7 * 6 + 2 * 3
+    kept = [json.loads(line) for line in (tmp_path / "out" / "dropped" / "dropped.jsonl").read_text().splitlines()]
+    assert [line["where"][-8:] for line in kept[:2]] == ["answer 1", "answer 2"]
+
+
+def test_rows_with_the_other_score_are_not_passed_over_in_silence(tiny_folder: Path, tmp_path: Path) -> None:
+    overall = str(small.write_lines(tmp_path / "r.jsonl", [rated_by_length({"Yes.": 9.0, "No.": 1.0})]))
+    with pytest.raises(
+        DataError, match=r"nothing is left to measure.* set binarize.score=overall if the answers only have an overall_score"
+    ):
+        evaluate(tmp_path / "a", tiny_folder, ratings=[overall])
+    lines = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()))
+    both = evaluate(tmp_path / "b", tiny_folder, dialogues=[lines], ratings=[overall])
+    assert "nll" in both["results"] and "reward_accuracy" not in both["results"]
+    (note,) = both["notes"]
+    assert "set binarize.score=overall" in note
+    long = [{"messages": [{"role": "user", "content": "x " * 300}, {"role": "assistant", "content": "y"}]}]
+    lines = str(small.write_lines(tmp_path / "long.jsonl", long))
+    settings = ["sft.max_length=100", "binarize.score=overall"]
+    (note,) = evaluate(tmp_path / "c", tiny_folder, dialogues=[lines], ratings=[overall], settings=settings)["notes"]
+    assert note.startswith("The likelihood was not measured: no dialogue of the test split is left") and "raise sft.max_length" in note
+
+
+def test_prompts_of_train_splits_are_left_out(small_run: SmallRun, tmp_path: Path) -> None:
+    """By id or by text: a test prompt that a dialogue of training begins with, a test dialogue that begins with a prompt of the pairs."""
+    assert small_run.result["scores"]["unseen"] is True
+    lines, rated = small.dialogues(), small.feedback()
+    train = [*lines[:7], {**lines[7], "prompt": rated[6]["prompt"], "prompt_id": rated[6]["prompt_id"]}]
+    test = [*lines[8:], {**lines[7], "prompt": rated[0]["prompt"], "prompt_id": "its own"}]
+    dialogues = [
+        DataSource(path=str(small.write_lines(tmp_path / f"{split}.jsonl", rows)), split=split)
+        for split, rows in (("train", train), ("test", test))
+    ]
+    recipe = load_recipe(small_run.file)
+    wanted = module.needs(recipe)
+    needs = Needs({**wanted.data, "dialogues": dialogues}, wanted.models)
+    work = pipeline.bind("evaluate", module.configure(recipe), needs, small_run.out, tmp_path / "out", tmp_path / "cache")
+    manifest = pipeline.execute(work).manifest
+    assert manifest.dropped == {"the prompt is in a train split, too": 2}
+    assert manifest.results["nll"]["base"]["dialogues"] == 4 and manifest.results["reward_accuracy"]["ddpo"]["prompts"] == 3
+    assert manifest.results["unseen"] is True
+
+
+def test_whether_there_was_a_train_split_to_compare_with_is_said(small_run: SmallRun, tmp_path: Path) -> None:
+    """An artifact has one, a file that names no split has none; where nothing was trained it does not matter."""
+    lines, curated = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues())), str(small_run.out / "curate")
+    models = {"base": small_run.recipe["model"]["path"], "dsft": str(small_run.out / "sft")}
+    file = evaluate(tmp_path / "a", Path(), models=models, dialogues=[lines])
+    artifact = evaluate(tmp_path / "b", Path(), models=models, dialogues=[curated])
+    assert (file["results"]["unseen"], artifact["results"]["unseen"]) == (False, True)
+    assert artifact["results"]["nll"]["dsft"] == small_run.result["scores"]["nll"]["dsft"]
+    both = evaluate(tmp_path / "c", Path(), models=models, dialogues=[curated], ratings=[lines_of(tmp_path, curated)])
+    assert both["dropped"] == {"the prompt is in a train split, too": 1}
+    assert "unseen" not in evaluate(tmp_path / "d", Path(models["base"]), dialogues=[lines])["results"]
+
+
+def lines_of(folder: Path, curated: str) -> str:
+    """Pairs, one of them for a prompt of the train split."""
+    prompts = [Artifact.open(Path(curated)).rows("train")[0]["prompt"], "Another?"]
+    return str(small.write_lines(folder / "pairs.jsonl", [{"prompt": p, "chosen": "Yes.", "rejected": "No."} for p in prompts]))
+
+
+# --- what is said of the numbers ---------------------------------------------------------------------------------
+
+
+def test_every_model_is_said_to_speak_what_it_speaks(tiny_folder: Path, tmp_path: Path) -> None:
+    """A trained model speaks the template it carries, whatever the base is made to speak."""
+    own = Path(shutil.copytree(tiny_folder, tmp_path / "own"))
+    tiny.byte_tokenizer().save_pretrained(own)
+    lines = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()))
+
+    def said(out: str, template: str) -> dict[str, str]:
+        models = {"base": str(tiny_folder), "dsft": str(own)}
+        result = evaluate(tmp_path / out, Path(), models=models, dialogues=[lines], chat_template=template)["results"]
+        return {name: nll["template"] for name, nll in result["nll"].items()}
+
+    assert said("a", "zephyr") == {"base": "zephyr", "dsft": "its own"}
+    file = tmp_path / "chatml.jinja"
+    file.write_text(tiny.CHATML)
+    assert said("b", str(file)) == {"base": str(file), "dsft": str(file)}
+
+
+def test_simpos_reward_is_said_to_be_another(small_run: SmallRun, tmp_path: Path) -> None:
+    models = {"base": small_run.recipe["model"]["path"], "ddpo": str(small_run.out / "dpo")}
+
+    def notes(out: str, *settings: str) -> list[str]:
+        rated = [str(small_run.out / "rate")]
+        return list(evaluate(tmp_path / out, Path(), models=models, ratings=rated, settings=list(settings))["notes"])
+
+    assert notes("a") == []
+    (note,) = notes("b", "dpo.objective=simpo")
+    assert "simpo trained another reward" in note
+
+
+def test_the_tokens_of_samples_are_counted(tiny_folder: Path, tmp_path: Path) -> None:
+    rated = [str(small.write_lines(tmp_path / "r.jsonl", small.feedback()))]
+    read = evaluate(tmp_path / "a", tiny_folder, ratings=rated)
+    said = evaluate(tmp_path / "b", tiny_folder, ratings=rated, settings=["samples=2", "max_new_tokens=5"])
+    tokens = [Artifact.open(Path(r["path"])).manifest.tokens for r in (read, said)]
+    assert tokens[1] - tokens[0] > 2 * 5  # the two prompts, too
+
+
+def test_a_prompt_of_several_pairs_is_answered_once(tiny_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": prompt, "chosen": good, "rejected": "No."} for prompt in ("One?", "Two?") for good in ("Yes.", "Indeed.", "Sure.")]
+    pairs = [str(small.write_lines(tmp_path / "p.jsonl", rows))]
+    evaluate(tmp_path / "out", tiny_folder, ratings=pairs, settings=["samples=5", "max_new_tokens=2"])
+    assert sorted(row["prompt"] for row in Artifact.open(tmp_path / "out").rows("samples")) == ["One?", "Two?"]
+
+
+def test_the_items_of_academic_tasks_are_read_before_a_model_is(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
+    from zephyr.models import load
+
+    def too_late(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a model was loaded before the items were read")
+
+    monkeypatch.setattr(load, "load_chat", too_late)
+    monkeypatch.setattr(load, "load_model", too_late)
+    lines = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()))
+    bad = small.write_lines(tmp_path / "mmlu.jsonl", [{"question": "Is it?"}])
+    with pytest.raises(DataError, match=r"evaluate: .*mmlu\.jsonl:1: `subject` is missing"):
+        evaluate(tmp_path / "a", tiny_folder, dialogues=[lines], settings=[f"benchmarks.mmlu={bad}"])
+    few = [{"question": f"Why {i}?", "choices": ["a", "b"], "answer": 0} for i in range(5)]
+    few_file = small.write_lines(tmp_path / "arc.jsonl", few)
+    with pytest.raises(DataError, match=r"evaluate: .*5 rows to draw examples of arc_challenge from"):
+        evaluate(tmp_path / "b", tiny_folder, dialogues=[lines], settings=[f"benchmarks.arc_challenge={few_file}"])
 
 
 def test_weights_that_are_not_numbers_are_said_with_the_row(tiny_folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ import small
 from zephyr.api import stage
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
+from zephyr.recipe import load
 from zephyr.records import ASPECTS
 from zephyr.stages import complete, rate
 from zephyr.teachers import Reply, Request
@@ -153,6 +156,43 @@ def test_a_teacher_that_leaves_a_request_without_a_reply_is_noticed(tmp_path: Pa
         rated(tmp_path, Silent(set(), set()), monkeypatch)
 
 
+class Choosy(Fickle):
+    """Cannot be sent what some models said; cannot have its own nonsense quoted back either."""
+
+    def __init__(self, refused: set[str], always: set[str], quotable: bool = True) -> None:
+        super().__init__(set(), always)
+        self.refused, self.quotable = refused, quotable
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        for request in requests:
+            if request.author in self.refused or (len(request.messages) > 2 and not self.quotable):
+                self.asked.append(request)
+                yield Reply(request, "", "refused", 0, "turn 1 (user) contains the control token '</s>'")
+            else:
+                yield from super().answer([request])
+
+
+def test_what_cannot_be_put_to_the_teacher_is_no_fault_of_its_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Choosy({"birch"}, set())
+    artifact = rated(tmp_path, teacher, monkeypatch, max_unparsed=0.0)
+    assert len(teacher.asked) == 40, "asked twice"
+    assert artifact.manifest.dropped == {"the answer or its prompt does not go into the teacher's chat format": 10}
+    assert artifact.manifest.results["unparsed"] == 0
+    assert "contains the control token '</s>'" in (artifact.path / "dropped" / "dropped.jsonl").read_text()
+    assert {len(r["completions"]) for split in artifact.splits() for r in artifact.rows(split)} == {3}
+
+
+def test_a_reply_that_cannot_be_quoted_stays_one_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = rated(tmp_path, Choosy(set(), {"cedar"}, quotable=False), monkeypatch, max_unparsed=0.25)
+    assert artifact.manifest.dropped == {"the teacher's reply could not be read": 10}
+    assert "Well, 3 of 5." in (artifact.path / "dropped" / "dropped.jsonl").read_text()
+
+
+def test_a_teacher_that_can_be_asked_nothing_stops_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"rate: none of 40 answers can be put into the teacher's chat format \(the first: turn 1"):
+        rated(tmp_path, Choosy(set(small.POOL), set()), monkeypatch)
+
+
 def test_recorded_ratings_go_through_the_parser(tmp_path: Path) -> None:
     """A recording without reasons cannot pass where a live teacher's reply could not."""
     values = recipe(tmp_path)
@@ -202,6 +242,37 @@ def test_a_local_model_answers(tmp_path: Path, chatty: Path) -> None:
     assert manifest.parents["teacher one"]["path"] == str(chatty)
 
 
+def test_one_model_of_the_pool_is_held_at_a_time(tmp_path: Path, chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zephyr.models import load as models
+
+    held: list[weakref.ref[Any]] = []
+    really = models.load_model
+
+    def counted(*given: Any, **rest: Any) -> Any:
+        gc.collect()
+        assert [ref for ref in held if ref() is not None] == [], "the last model is still there"
+        model = really(*given, **rest)
+        held.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(models, "load_model", counted)
+    pool = {name: {"kind": "local", "path": str(chatty), "max_new_tokens": 2} for name in ("one", "two", "three")}
+    values = recipe(tmp_path, complete={"pool": pool, "models_per_prompt": 2})
+    file = str(small.write_lines(tmp_path / "p.jsonl", [{"prompt": q} for q, _ in small.QUESTIONS[:4]]))
+    stage("complete", "complete", {"prompts": [file]}, tmp_path / "out", recipe=values)
+    assert len(held) == 3
+
+
+def test_a_judge_does_not_sample_unless_it_is_told_to(tmp_path: Path) -> None:
+    def temperature(**teacher: Any) -> float:
+        return float(rate.configure(load(recipe(tmp_path, rate={"teacher": {"path": "nowhere/judge", **teacher}}))).teacher.temperature)
+
+    assert temperature(kind="local") == 0.0
+    assert temperature(kind="local", temperature=1.0) == 1.0
+    assert temperature(kind="local", temperature=0.3) == 0.3
+    assert complete.configure(load(recipe(tmp_path))).pool["amber"].temperature == 1.0
+
+
 def test_a_local_model_that_cannot_judge_stops_the_stage(tmp_path: Path, chatty: Path) -> None:
     teacher = {"kind": "local", "path": str(chatty), "max_new_tokens": 8}
     values = recipe(tmp_path, rate={"teacher": teacher})
@@ -214,7 +285,6 @@ def test_a_judge_is_another_judge_when_its_weights_change(tmp_path: Path, chatty
     import shutil
 
     from zephyr import pipeline
-    from zephyr.recipe import load
 
     model = Path(shutil.copytree(chatty, tmp_path / "model"))
     values = load(recipe(tmp_path, rate={"teacher": {"kind": "local", "path": str(model)}}))

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import tiny
+from zephyr.errors import UsageError
 from zephyr.recipe import SFTConfig
 from zephyr.train import checkpoint
 from zephyr.train.batches import Example
@@ -233,3 +234,18 @@ def test_nothing_in_it_is_pickled(two: Path) -> None:
     for file in (two / "checkpoints" / "step-00000005").iterdir():
         assert file.suffix in (".json", ".jsonl", ".safetensors")
     assert os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD") is None
+
+
+def test_a_checkpoint_in_another_number_format_is_refused(two: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    training = trainer(folder)
+    optimizer = adamw(training.model, CONFIG)
+    half = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, made_with={"dtype": "bfloat16"})
+    half.save(Position(6), training.model, optimizer)
+    single = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, made_with={"dtype": "float32"})
+    with pytest.raises(
+        UsageError, match=r"step-00000006: was computed with dtype bfloat16, this run with float32; set train\.dtype=bfloat16"
+    ):
+        single.restore(training.model, optimizer)
+    assert half.restore(training.model, optimizer).step == 6

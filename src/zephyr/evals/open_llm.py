@@ -87,25 +87,36 @@ class Plan:
     excluded: int
 
 
-def evaluate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    benchmarks: Mapping[str, str],
-    *,
-    fewshot: Mapping[str, str],
-    limit: int | None,
-    batch_size: int = 8,
-    seed: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """Scores of a model on academic tasks. Nothing is fetched, cached or printed on stdout; all files are read first.
+def plans(benchmarks: Mapping[str, str], *, fewshot: Mapping[str, str], limit: int | None) -> list[Plan]:
+    """What will be asked, all files read and checked: before any model is loaded it is known whether it can be.
 
     Args:
-        model: a causal language model, on the CPU or a GPU.
-        tokenizer: its tokenizer, which puts BOS before a text if the model wants one.
         benchmarks: task (`arc_challenge`, `hellaswag`, `mmlu`, `truthfulqa`) -> local file of its items.
         fewshot: task -> local file of the examples shown before each item; where there is none, they are drawn from
             the other items. An item that is in this file too is left out, and counted.
         limit: ask only this many items a task: the first ones, for MMLU the first of each subject in turn.
+
+    Raises:
+        ZephyrError: lm-eval is not installed.
+        UsageError: an unknown task, or a file that is not there.
+        DataError: a row that does not fit (by file and line), or too few examples to show.
+    """
+    _check_names(benchmarks, fewshot)
+    if not benchmarks:
+        return []
+    catalog = _catalog()
+    return [plan(name, path, fewshot.get(name), limit, catalog) for name, path in benchmarks.items()]
+
+
+def evaluate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, planned: Sequence[Plan], *, batch_size: int = 8, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Scores of a model on academic tasks. Nothing is fetched, cached or printed on stdout.
+
+    Args:
+        model: a causal language model, on the CPU or a GPU.
+        tokenizer: its tokenizer, which puts BOS before a text if the model wants one.
+        planned: what is asked, of `plans`.
         batch_size: rows a forward pass.
         seed: of the choice of examples.
 
@@ -117,30 +128,25 @@ def evaluate(
         of each.
 
     Raises:
-        ZephyrError: lm-eval is not installed.
-        UsageError: an unknown task, or a file that is not there.
-        DataError: a row that does not fit (by file and line), or too few examples to show.
         ModelError: a tokenizer that cannot be used to score continuations.
         NonFiniteError: the model gave a log-likelihood that is not a number.
     """
-    _check_names(benchmarks, fewshot)
-    if not benchmarks:
+    if not planned:
         return {}
     catalog = _catalog()
-    plans = [plan(name, path, fewshot.get(name), limit, catalog) for name, path in benchmarks.items()]
     from zephyr.evals.open_llm_scorer import Scorer
 
     was_training, stderr = model.training, sys.stderr
     with _quiet():
         scorer = Scorer(model, tokenizer, batch_size, stderr)
     try:
-        return {p.name: _run(p, scorer, catalog, seed) for p in plans}
+        return {p.name: _run(p, scorer, catalog, seed) for p in planned}
     finally:
         model.train(was_training)
 
 
 def plan(name: str, path: str, fewshot_path: str | None, limit: int | None, catalog: Any) -> Plan:
-    """Read and check the rows of one benchmark; see `evaluate` for the arguments, `_catalog` for the last."""
+    """Read and check the rows of one benchmark; see `plans` for the arguments, `_catalog` for the last."""
     subjects = {task.removeprefix("mmlu_") for task in catalog.all_subtasks if task.startswith("mmlu_")}
     items = open_llm_items.read(name, path, subjects=subjects)
     shots, excluded = None, 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from zephyr import sources
-from zephyr.artifacts import Draft, canonical
+from zephyr.artifacts import Draft, Manifest, canonical
 from zephyr.errors import DataError
-from zephyr.evals.preference import Group
+from zephyr.evals.preference import Group, ordered_pairs
 from zephyr.recipe import DataSource
 from zephyr.records import (
     Dialogue,
@@ -21,10 +21,15 @@ from zephyr.records import (
     parse_dialogue,
     parse_preference,
     parse_rated_prompt,
+    prompt_id_of,
     seeded_unit,
 )
+from zephyr.sources import Identified, Located
 from zephyr.text.chat import ChatFormat, describe
-from zephyr.train.encode import TOO_LONG, shortened, unencodable
+from zephyr.train.encode import TOO_LONG, beheaded, shortened, unencodable
+
+TOO_FEW = "fewer than two answers are left to compare"
+Record = TypeVar("Record", Dialogue, Group)
 
 
 @dataclass(frozen=True)
@@ -35,24 +40,56 @@ class Rows:
     groups: Sequence[Group]
     asked: Sequence[Group]
 
+    @property
+    def has_order(self) -> bool:
+        """Whether any prompt has two answers of which one is the better."""
+        return any(ordered_pairs([score for _, score in group.answers]) for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Given(Generic[Record]):
+    """What sources hold: the records of the test split, and the ids of the prompts of the train split."""
+
+    test: Sequence[Record]
+    train: Collection[str]
+
 
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
-def dialogues_of(data: Sequence[DataSource], out: Draft) -> list[Dialogue]:
-    """The dialogues of the test split; [] where there are no sources."""
+def dialogues_of(data: Sequence[DataSource], out: Draft) -> Given[Dialogue]:
+    """The dialogues of the test split; none where there are no sources."""
     if not data:
-        return []
-    return [item.record for item in sources.collect(data, parse_dialogue, out, invalid="error", test_fraction=0.0)["test"]]
+        return Given([], ())
+    found = sources.collect(_whole(data), parse_dialogue, out, invalid="error", test_fraction=0.0)
+    return Given([item.record for item in found["test"]], _prompts_of(found["train"]))
 
 
-def groups_of(data: Sequence[DataSource], score: str, out: Draft) -> list[Group]:
-    """Prompts of the test split with two or more scored answers, or with the two of a pair; [] where there are no sources."""
+def groups_of(data: Sequence[DataSource], score: str, out: Draft) -> Given[Group]:
+    """Prompts of the test split with their scored answers, or with the two of a pair; none where there are no sources.
+
+    An answer that is empty or has no score is dropped, and so is a prompt that is left with fewer than two.
+    """
     if not data:
-        return []
-    found = sources.collect(data, _parse, out, invalid="error", test_fraction=0.0, identity=_identity)
-    groups = [_of_pair(r) if isinstance(r := item.record, Preference) else _of_answers(r, score) for item in found["test"]]
-    return [group for group in groups if len(group.answers) > 1]
+        return Given([], ())
+    found = sources.collect(_whole(data), _parse, out, invalid="error", test_fraction=0.0, identity=_identity)
+    groups = [_of_pair(r) if isinstance(r := item.record, Preference) else _of_answers(r, score, out) for item in found["test"]]
+    return Given([group for group in groups if _is_comparable(group, out)], _prompts_of(found["train"]))
+
+
+def _whole(data: Sequence[DataSource]) -> list[DataSource]:
+    """The sources, but artifacts with their train split too, where only the test split is asked for."""
+    return [s.model_copy(update={"split": None}) if s.split == "test" and _is_artifact(s.path) else s for s in data]
+
+
+def _is_artifact(name: str) -> bool:
+    path = sources.resolve(name)
+    return path is not None and Manifest.read(path) is not None
+
+
+def _prompts_of(items: Iterable[Located[Any]]) -> set[str]:
+    """The ids of prompts: as the rows give them, and those of their texts, since two sets may number one prompt differently."""
+    return {name for item in items for name in (item.record.prompt_id, prompt_id_of(item.record.prompt))}
 
 
 def _parse(row: Mapping[str, Any]) -> RatedPrompt | Preference:
@@ -68,10 +105,17 @@ def _of_pair(pair: Preference) -> Group:
     return Group(pair.prompt_id, pair.prompt, pair.category, pair.chosen[:-1], answers)
 
 
-def _of_answers(prompt: RatedPrompt, score: str) -> Group:
-    scored = ((c.response, _score(c.rating, score)) for c in prompt.completions if c.response.strip())
-    answers = tuple((text, value) for text, value in scored if value is not None)
-    return Group(prompt.prompt_id, prompt.prompt, prompt.category, ({"role": "user", "content": prompt.prompt},), answers)
+def _of_answers(prompt: RatedPrompt, score: str, out: Draft) -> Group:
+    answers = []
+    for i, c in enumerate(prompt.completions):
+        value = _score(c.rating, score)
+        if not c.response.strip():
+            out.drop("the answer is empty", _place(prompt, i), c.row())
+        elif value is None:
+            out.drop(f"the answer has no score (binarize.score is {score})", _place(prompt, i), c.row())
+        else:
+            answers.append((c.response, value))
+    return Group(prompt.prompt_id, prompt.prompt, prompt.category, ({"role": "user", "content": prompt.prompt},), tuple(answers))
 
 
 def _score(rating: Rating | None, score: str) -> float | None:
@@ -80,39 +124,89 @@ def _score(rating: Rating | None, score: str) -> float | None:
     return rating.mean if score == "mean" else rating.overall_score
 
 
-# --- what every model can read ---------------------------------------------------------------------------------
+def _is_comparable(group: Group, out: Draft) -> bool:
+    """Whether there are two answers to compare; a prompt that has fewer is dropped."""
+    if len(group.answers) < 2:
+        out.drop(TOO_FEW, _place(group), _row(group))
+    return len(group.answers) > 1
+
+
+def _place(record: Identified, answer: int | None = None) -> str:
+    return f"prompt {record.prompt_id[:16]}" + ("" if answer is None else f", answer {answer}")
+
+
+def _row(record: Dialogue | Group) -> Mapping[str, Any]:
+    if isinstance(record, Dialogue):
+        return record.row()
+    return {"prompt": record.prompt, "answers": [text for text, _ in record.answers]}
+
+
+# --- what every model can be measured on -------------------------------------------------------------------------
+
+
+def unseen(records: Iterable[Record], train: Collection[str], out: Draft) -> list[Record]:
+    """Records whose prompt is, by its id and by its text, none of those in train splits; the others are dropped."""
+    kept = []
+    for record in records:
+        if record.prompt_id in train or prompt_id_of(record.prompt) in train:
+            out.drop("the prompt is in a train split, too", _place(record), _row(record))
+        else:
+            kept.append(record)
+    return kept
 
 
 def readable(dialogues: Iterable[Dialogue], chats: Iterable[ChatFormat], max_length: int, out: Draft) -> list[Dialogue]:
     """Dialogues without the last exchanges that are too long in any of the formats; what cannot be kept is dropped."""
-    formats, kept = _distinct(chats), []
+    formats, kept, cut = _distinct(chats), [], 0
     for d in dialogues:
         try:
             messages = shortened(d.messages, lambda turns: all(len(chat.encode(turns).ids) <= max_length for chat in formats))
         except DataError as error:
-            out.drop(unencodable(error), f"prompt {d.prompt_id[:16]}", d.row())
+            out.drop(unencodable(error), _place(d), d.row())
             continue
         if messages is None:
-            out.drop(TOO_LONG, f"prompt {d.prompt_id[:16]}", d.row())
+            out.drop(TOO_LONG, _place(d), d.row())
             continue
+        cut += len(messages) < len(d.messages)
         kept.append(replace(d, messages=messages))
+    if cut:
+        out.note(f"{cut} test dialogues lost their last exchanges: they were longer than sft.max_length ({max_length} tokens).")
     return kept
 
 
-def answerable(groups: Iterable[Group], chats: Iterable[ChatFormat], out: Draft) -> list[Group]:
-    """Prompts all of whose answers can be written in all of the formats; the others are dropped."""
-    formats, kept = _distinct(chats), []
+def answerable(groups: Iterable[Group], chats: Iterable[ChatFormat], max_length: int, max_prompt_length: int, out: Draft) -> list[Group]:
+    """Prompts with those of their answers that fit, after the prompt, into `max_length` in all of the formats, as in training.
+
+    An answer that does not fit is dropped, never cut; so is a prompt that is left with fewer than two, or cannot be written.
+    """
+    formats, kept, cut = _distinct(chats), [], set()
     for group in groups:
         try:
-            for chat in formats:
-                for text, _ in group.answers:
-                    chat.encode_pair(turns(group, text))
+            sizes = [_sizes(group, chat, max_prompt_length) for chat in formats]
         except DataError as error:
-            row = {"prompt": group.prompt, "answers": [text for text, _ in group.answers]}
-            out.drop(unencodable(error), f"prompt {group.prompt_id[:16]}", row)
+            out.drop(unencodable(error), _place(group), _row(group))
             continue
-        kept.append(group)
+        fitting = []
+        for i, answer in enumerate(group.answers):
+            if all(whole[i] <= max_length for _, whole in sizes):
+                fitting.append(answer)
+            else:
+                out.drop("the answer does not fit into dpo.max_length", _place(group, i), {"prompt": group.prompt, "answer": answer[0]})
+        group = replace(group, answers=tuple(fitting))
+        if _is_comparable(group, out):
+            kept.append(group)
+            cut |= {group.prompt_id} if any(was_cut for was_cut, _ in sizes) else set()
+    if cut:
+        out.note(f"{len(cut)} test prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
     return kept
+
+
+def _sizes(group: Group, chat: ChatFormat, max_prompt_length: int) -> tuple[bool, list[int]]:
+    """(whether the prompt loses its beginning, the tokens of what is left of it and each answer)."""
+    encoded = [chat.encode_pair(turns(group, text)) for text, _ in group.answers]
+    prompt = encoded[0][0]
+    left = len(beheaded(prompt, max_prompt_length, chat))
+    return left < len(prompt), [left + len(answer) for _, answer in encoded]
 
 
 def _distinct(chats: Iterable[ChatFormat]) -> list[ChatFormat]:
@@ -129,9 +223,10 @@ def turns(group: Group, answer: str) -> tuple[Message, ...]:
 
 
 def spread(groups: Iterable[Group], count: int, seed: int) -> list[Group]:
-    """The prompts to answer: one of every category in turn, in the order of a seeded hash."""
+    """The prompts to answer, each once: one of every category in turn, in the order of a seeded hash."""
     by_category: dict[str, list[Group]] = defaultdict(list)
-    for group in sorted(groups, key=lambda g: seeded_unit(seed, "sample", g.prompt_id)):
+    once = {tuple((m["role"], m["content"]) for m in group.context): group for group in groups}  # a prompt may have several pairs
+    for group in sorted(once.values(), key=lambda g: seeded_unit(seed, "sample", g.prompt_id)):
         by_category[group.category].append(group)
     rounds = [(i, category, group) for category, members in by_category.items() for i, group in enumerate(members)]
     return [group for _, _, group in sorted(rounds, key=lambda r: (r[0], r[1]))][:count]

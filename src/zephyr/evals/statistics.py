@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,6 @@ class Estimate:
     def ci95(self) -> list[float] | None:
         """[low, high], or None where there is one group only, from which no spread can be told."""
         return [self.low, self.high] if self.groups > 1 else None
-
-    def row(self) -> dict[str, float]:
-        """As a plain object."""
-        return asdict(self)
 
 
 def student_t_975(df: int) -> float:
@@ -71,14 +67,59 @@ def ratio(groups: Sequence[tuple[float, int]]) -> Estimate | None:
         None where there are no items; an interval of NaN bounds never: with one group it is the whole line.
     """
     used = [(value, n) for value, n in groups if n]
-    items = sum(n for _, n in used)
-    if not items:
+    if not used:
         return None
-    mean = sum(value for value, _ in used) / items
-    count = len(used)
+    mean, variance, items = _linearised(used)
+    if len(used) < 2:
+        return Estimate(mean, -math.inf, math.inf, items, len(used))
+    half = student_t_975(len(used) - 1) * math.sqrt(variance)
+    return Estimate(mean, mean - half, mean + half, items, len(used))
+
+
+def share(groups: Sequence[tuple[float, int]]) -> Estimate | None:
+    """The same for values from 0 to 1, with an interval that stays there and has a width even if all values are equal.
+
+    It is Wilson's interval at the effective number of items n and the point t of Student's t with (groups - 1) degrees of freedom::
+
+        (p + t^2 / 2n +- t sqrt(p (1 - p) / n + t^2 / 4n^2)) / (1 + t^2 / n)
+
+    n = p (1 - p) / V, which is the number of items over the design effect, with V the linearised variance of `ratio`; at most the
+    number of items. Where V is 0 (every group has the same share) it tells nothing of the spread, and n is the number of groups.
+
+    Sources: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference"; the effective number of items
+    in it: Korn & Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number of Positive Counts Estimated
+    From Survey Data"; Franco, Little, Louis & Slud 2019, "Comparative Study of Confidence Intervals for Proportions in Complex
+    Sample Surveys".
+
+    Args:
+        groups: (sum of the values, number of items) of each group; groups without items are left out.
+
+    Returns:
+        None where there are no items; with one group, the interval is all of 0 to 1.
+    """
+    used = [(value, n) for value, n in groups if n]
+    if not used:
+        return None
+    p, variance, items = _linearised(used)
+    if len(used) < 2:
+        return Estimate(p, 0.0, 1.0, items, 1)
+    n = min(p * (1 - p) / variance, items) if variance > 0 else len(used)
+    t2 = student_t_975(len(used) - 1) ** 2
+    middle, half = p + t2 / (2 * n), math.sqrt(t2 * (p * (1 - p) / n + t2 / (4 * n**2)))
+    low, high = ((middle + side) / (1 + t2 / n) for side in (-half, half))
+    return Estimate(p, max(low, 0.0), min(high, 1.0), items, len(used))  # Wilson's ends are within 0 and 1 but for rounding
+
+
+def _linearised(groups: Sequence[tuple[float, int]]) -> tuple[float, float, int]:
+    """(ratio of the sums, its variance by linearisation, number of items); of one group alone no variance can be told: 0.
+
+    Residuals of the group sums around the ratio: Cochran, Sampling Techniques, 6.4.
+    """
+    count, items = len(groups), sum(n for _, n in groups)
+    mean = sum(value for value, _ in groups) / items
     if count < 2:
-        return Estimate(mean, -math.inf, math.inf, items, count)
-    # variance of a ratio estimator: residuals of the group sums around the ratio (Cochran, Sampling Techniques, 6.4)
-    variance = count / (count - 1) * sum((value - mean * n) ** 2 for value, n in used) / items**2
-    half = student_t_975(count - 1) * math.sqrt(variance)
-    return Estimate(mean, mean - half, mean + half, items, count)
+        return mean, 0.0, items
+    residuals = [value - mean * n for value, n in groups]
+    if max(map(abs, residuals)) < 1e-12 * items:  # nought but for rounding
+        return mean, 0.0, items
+    return mean, count / (count - 1) * sum(r**2 for r in residuals) / items**2, items

@@ -39,8 +39,8 @@ class ModelRef:
         return self.name
 
 
-def refer(config: ModelConfig, cache: Path | None = None) -> ModelRef:
-    """What a recipe's `model` section names. Nothing is fetched or loaded.
+def refer(config: ModelConfig, cache: Path | None = None, *, verify: bool = False) -> ModelRef:
+    """What a recipe's `model` section names. Nothing is fetched or loaded. With `verify`, an artifact's files are hashed again.
 
     Raises:
         ModelError: a path where there is no model folder.
@@ -49,7 +49,7 @@ def refer(config: ModelConfig, cache: Path | None = None) -> ModelRef:
     if known := registry.KNOWN.get(config.path):
         return ModelRef(config.path, known.digest)
     if path.is_dir():
-        return _refer_folder(path, config, cache)
+        return _refer_folder(path, config, cache, verify=verify)
     if path.exists():
         raise ModelError(f"{path}: a model is a folder (config.json, *.safetensors, tokenizer), this is a file")
     if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
@@ -58,13 +58,13 @@ def refer(config: ModelConfig, cache: Path | None = None) -> ModelRef:
     return ModelRef(config.path, artifacts.sha256_text(f"hub:{config.path}@{config.revision}"), config.revision, config.trust_remote_code)
 
 
-def _refer_folder(path: Path, config: ModelConfig, cache: Path | None) -> ModelRef:
+def _refer_folder(path: Path, config: ModelConfig, cache: Path | None, *, verify: bool) -> ModelRef:
     """A plain model folder, or the artifact of a stage that made one, which has the digest of its manifest."""
     is_inside = path.name == "model" and not (path / artifacts.MANIFEST).exists()
     outer = path.parent if is_inside else path
     manifest = artifacts.Manifest.read(outer) if (outer / artifacts.MANIFEST).exists() else None
     if manifest and any(name.startswith("model/") for name in manifest.files):
-        if problem := Artifact(outer, manifest).check():
+        if problem := Artifact(outer, manifest).check(verify=verify):
             raise ArtifactError(f"{problem}; make the model again")
         return ModelRef(str(outer / "model"), manifest.digest, trust_remote_code=config.trust_remote_code)
     if not (path / "config.json").exists():
@@ -97,7 +97,7 @@ def load_chat(ref: ModelRef, template: str) -> ChatFormat:
     """The chat format of a model: `zephyr`, `tokenizer` (its own), or a Jinja file."""
     if template not in ("zephyr", "tokenizer"):
         try:
-            template = Path(template).read_text(encoding="utf-8")
+            template = Path(template).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ModelError(f"{template}: the chat template cannot be read ({why}); it is `zephyr`, `tokenizer` or a Jinja file") from None

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from zephyr.artifacts import Artifact
+from zephyr.recipe import READ_BY
 from zephyr.report import tables
 from zephyr.report.facts import Run, accuracy_sentence, nll_sentence
 from zephyr.report.numbers import count, finite, general
@@ -16,7 +17,6 @@ from zephyr.report.tables import Table
 
 # what the hub calls the models that come with a name of ours
 HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _USE = """\
 ```python
@@ -66,24 +66,17 @@ def _front_matter(run: Run) -> str:
     fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if known:
         fields["license"] = known.licence.lower()  # the hub's identifiers are SPDX's in lower case
-    if base := _hub_name(run.base):
+    if base := run.base if run.base_is_on_the_hub else HUB_NAMES.get(run.base or ""):  # it refuses the path of a folder
         fields["base_model"] = base
     fields["tags"] = ["zephyr", "conversational", *_trained(run)]
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-
-
-def _hub_name(base: str | None) -> str | None:
-    """The base as the hub can link it; None for a local folder, which it would refuse."""
-    if base is None or base in HUB_NAMES:
-        return HUB_NAMES.get(base or "")
-    return base if _HUB_NAME.fullmatch(base) else None
 
 
 def _introduction(run: Run) -> str:
     base, known = run.base_name, run.known_base
     name = f"`{base.replace('`', '')}`" if base else "a language model"
     about = f" The base is {_inline(known.about)}." if known else ""
-    dialogues, pairs = run.rows("curate", "train"), run.rows("binarize", "train")
+    dialogues, pairs = run.dialogues, run.pairs
     steps = {
         "sft": f"distilled supervised fine-tuning{f' on {count(dialogues)} dialogues' if dialogues else ''} (dSFT)",
         "dpo": f"distilled direct preference optimization{f' on {count(pairs)} pairs of rated answers' if pairs else ''} (dDPO)",
@@ -115,7 +108,9 @@ def _training(run: Run) -> str:
     for stage, label in (("sft", "dSFT"), ("dpo", "dDPO")):
         settings = run.setting(stage, stage)
         if isinstance(settings, Mapping):
-            shown = [f"{key} {_setting(value)}" for key, value in settings.items()]
+            # what only another objective reads stands in manifests of before it was left out of them
+            read = {key: value for key, value in settings.items() if READ_BY.get(key, run.objective) == run.objective}
+            shown = [f"{key} {_setting(value)}" for key, value in read.items()]
             lines.append(f"{label}: {', '.join(shown)}.")
     return "\n\n".join([*lines, *([f"Seed {count(seed)}."] if finite(seed) is not None else [])])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.artifacts import Artifact, Manifest
+from zephyr.artifacts import Artifact, Manifest, sha256_text
 from zephyr.models import registry
 from zephyr.report.numbers import bounds, count, finite, fixed, interval, percent
 
@@ -59,28 +59,53 @@ class Run:
         return manifest.rows_out.get(split) if manifest else None
 
     @property
+    def dialogues(self) -> int | None:
+        """How many dialogues dSFT learnt from. Its own rows are packs; where it does not tell, it is what curate gave it."""
+        used = finite(self.result("sft", "dialogues", "train"))
+        return int(used) if used is not None else self.rows("curate", "train")
+
+    @property
+    def pairs(self) -> int | None:
+        """How many pairs dDPO learnt from."""
+        return self.rows("dpo", "train")
+
+    @property
+    def objective(self) -> str:
+        """What dDPO minimized; `dpo` where no manifest tells."""
+        return str(self.setting("dpo", "dpo", "objective") or "dpo")
+
+    @property
     def models(self) -> list[str]:
         """The models that were evaluated, from base to last."""
         found = self.result("evaluate", "models")
         return [name for name in LABELS if name in found] if isinstance(found, list) else []
 
     @property
-    def base(self) -> str | None:
-        """The student before the run, as the recipe names it; None where no manifest tells."""
+    def _base(self) -> Mapping[str, str]:
+        """What the manifests say of the student before the run; {} where none does."""
         for stage, parent in (("sft", "base"), ("evaluate", "base"), ("dpo", "policy"), ("reference", "policy")):
             if parent == "policy" and "sft" in self.artifacts:
                 continue  # what dDPO starts from is then ours, not the base
-            if (manifest := self.manifest(stage)) and (path := dig(manifest.parents, parent, "path")):
-                return str(path)
-        named = (dig(artifact.manifest.config, "model", "path") for artifact in self.artifacts.values())
-        return next((str(path) for path in named if path), None)
+            if (manifest := self.manifest(stage)) and dig(manifest.parents, parent, "path"):
+                return manifest.parents[parent]
+        return {}
+
+    @property
+    def base(self) -> str | None:
+        """The student before the run, as the recipe names it; None where no manifest tells."""
+        return self._base.get("path")
+
+    @property
+    def base_is_on_the_hub(self) -> bool:
+        """Whether the base was a name of the hub: its digest is that of the name, where that of a folder is of its files."""
+        revision = self._base.get("revision")
+        return self._base.get("digest") == sha256_text(f"hub:{self.base}@{revision}")
 
     @property
     def base_name(self) -> str | None:
         """The base as a reader should see it: a local folder by its last name, everything else in full."""
         base = self.base
-        local = base is not None and (base.startswith((".", "/", "~")) or base.count("/") > 1)
-        if base is None or not local:
+        if base is None or self.base_is_on_the_hub or self.known_base:
             return base
         parts = Path(base).parts
         return "/".join(parts[-2:]) if parts[-1] == "model" and len(parts) > 1 else parts[-1]  # `model` alone says nothing

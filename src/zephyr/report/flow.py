@@ -26,10 +26,12 @@ READERS = {
     "sft": ("reference", "dpo", "evaluate"),
     "complete": ("rate",),
     "rate": ("binarize", "evaluate"),
-    "binarize": ("reference", "dpo"),
+    "binarize": ("reference", "dpo", "evaluate"),
     "reference": ("dpo",),
     "dpo": ("evaluate",),
 }
+# the columns that the lines can reach, from left to right
+REACHED = ("reference", "dpo", "evaluate")
 # the stage to whose box the arrow to the right of a box points
 BESIDE = {"curate": "sft", "complete": "rate", "rate": "binarize", "reference": "dpo", "dpo": "evaluate"}
 
@@ -54,7 +56,7 @@ class Line:
 
     Attributes:
         carries: what, in words.
-        short_by: how many columns before the last it could reach it ends.
+        short_by: how many columns before the last it ends.
         drops: for each stage it reaches, how many columns that is before its end.
     """
 
@@ -74,14 +76,20 @@ class Flow:
 
 def flow(run: Run, order: Sequence[str]) -> Flow:
     """The drawing of a run: every stage of the path, those that are not part of it too."""
-    model = _line(run, "dSFT model" if "sft" in run.artifacts else "base model", READERS["sft"])
-    pairs = _line(run, "preference pairs", READERS["binarize"]) if "binarize" in run.artifacts else None
+    model = _line(run, "dSFT model" if "sft" in run.artifacts else "base model", _readers(run, "sft"))
+    pairs = _line(run, "preference pairs", _readers(run, "binarize")) if "binarize" in run.artifacts else None
     return Flow(tuple(_box(run, stage) for stage in order if stage in MAKES), model, pairs)
 
 
+def _readers(run: Run, stage: str) -> tuple[str, ...]:
+    """The stages of the run that read what a stage makes; pairs are what is measured on only where there are no ratings."""
+    there = tuple(name for name in READERS.get(stage, ()) if name in run.artifacts)
+    return tuple(name for name in there if name != "evaluate") if stage == "binarize" and "rate" in run.artifacts else there
+
+
 def _line(run: Run, carries: str, readers: Sequence[str]) -> Line | None:
-    reached = [i for i, name in enumerate(readers) if name in run.artifacts]
-    return Line(carries, len(readers) - 1 - reached[-1], tuple(reached[-1] - i for i in reached)) if reached else None
+    reached = [i for i, name in enumerate(REACHED) if name in readers]
+    return Line(carries, len(REACHED) - 1 - reached[-1], tuple(reached[-1] - i for i in reached)) if reached else None
 
 
 def _box(run: Run, stage: str) -> Box:
@@ -95,13 +103,12 @@ def _box(run: Run, stage: str) -> Box:
         ("tokens", short(manifest.tokens) if manifest.tokens else ""),
     ]
     lost = sum(manifest.dropped.values())
-    readers = tuple(name for name in READERS.get(stage, ()) if name in run.artifacts)
     return Box(
         stage,
         MAKES[stage],
         True,
         BESIDE.get(stage) in run.artifacts,
-        readers,
+        _readers(run, stage),
         tuple(f for f in facts if f[1]),
         manifest.digest[:8],
         f"{count(lost)} dropped" if lost else "",

@@ -102,13 +102,14 @@ def _summary(run: Run) -> str:
     base = run.base_name or "A model"
     steps = []
     if "sft" in run.artifacts:
-        n = run.rows("curate", "train")
+        n = run.dialogues
         steps.append(f"fine-tuned on {count(n)} dialogues (dSFT)" if n else "fine-tuned on dialogues (dSFT)")
     if "dpo" in run.artifacts:
-        n = run.rows("binarize", "train")
+        n = run.pairs
         steps.append(f"aligned with {count(n)} preference pairs (dDPO)" if n else "aligned with preference pairs (dDPO)")
     if "evaluate" in run.artifacts:
-        steps.append("measured on rows it was not trained on" if steps else "measured")
+        unseen = run.result("evaluate", "unseen") is True
+        steps.append("measured on prompts that are in no train split" if unseen else "measured on test rows" if steps else "measured")
     if not steps:
         return "No model was trained or measured in this run: it prepared data." if run.artifacts else "This run has no results yet."
     return f"{base}, {', then '.join(steps)}."
@@ -158,7 +159,7 @@ def _charts(run: Run) -> list[tuple[plots.Chart, Markup]]:
     if "sft" in run.artifacts:
         charts += plots.sft_charts(run.artifacts["sft"].log())
     if "dpo" in run.artifacts:
-        charts += plots.dpo_charts(run.artifacts["dpo"].log())
+        charts += plots.dpo_charts(run.artifacts["dpo"].log(), run.objective, run.setting("dpo", "dpo", "beta"))
     return [(chart, Markup(chart.svg())) for chart in charts]  # noqa: S704 - drawn from numbers and our own labels
 
 

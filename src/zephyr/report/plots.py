@@ -62,14 +62,17 @@ class Chart:
     title: str
     unit: str
     curves: tuple[Curve, ...]
-    note: str = ""
     guide: tuple[float, str] | None = None
     ends: tuple[float, ...] = ()
 
     @property
     def described(self) -> str:
         """What the picture shows, in words, for those who cannot see it."""
-        lines = [f"{c.label} from {fixed(c.points[0][1])} to {fixed(c.points[-1][1])}" for c in self.curves]
+        lines = [
+            f"{c.label}{f' (means of {c.steps_per_point} steps)' if c.steps_per_point > 1 else ''} "
+            f"from {fixed(c.points[0][1])} to {fixed(c.points[-1][1])}"
+            for c in self.curves
+        ]
         first, last = min(c.points[0][0] for c in self.curves), max(c.points[-1][0] for c in self.curves)
         return f"{self.title} ({self.unit}) over steps {count(first)} to {count(last)}: {'; '.join(lines)}."
 
@@ -89,11 +92,12 @@ def sft_charts(log: Sequence[Row]) -> list[Chart]:
     return _charts(_chart(log, "sft-loss", "dSFT loss", "nats per learnt token", {"loss": ("loss", "dsft")}))
 
 
-def dpo_charts(log: Sequence[Row]) -> list[Chart]:
-    """The curves of dDPO; those that were not logged are left out."""
+def dpo_charts(log: Sequence[Row], objective: str = "dpo", beta: object = None) -> list[Chart]:
+    """The curves of dDPO with an objective and its beta; those that were not logged are left out."""
     pair = ("chosen", "chosen"), ("rejected", "rejected")
+    guide = _start(objective, beta)
     return _charts(
-        _chart(log, "dpo-loss", "dDPO loss", "nats per pair", {"loss": ("loss", "ddpo")}, guide=(LN_2, "ln 2: no preference yet")),
+        _chart(log, "dpo-loss", "dDPO loss", loss_unit(objective), {"loss": ("loss", "ddpo")}, guide=guide),
         _chart(
             log,
             "accuracy",
@@ -110,6 +114,21 @@ def dpo_charts(log: Sequence[Row]) -> list[Chart]:
     )
 
 
+def loss_unit(objective: str) -> str:
+    """What the loss of a preference objective counts."""
+    return "squared nats per pair" if objective == "ipo" else "nats per pair"
+
+
+def _start(objective: str, beta: object) -> tuple[float, str] | None:
+    """The loss where policy and reference agree, and what it means; None where there is no reference to agree with."""
+    if objective in ("dpo", "cdpo"):
+        return LN_2, "ln 2: no preference yet"
+    known = finite(beta)
+    if objective == "ipo" and known:
+        return 1 / (4 * known**2), "1 / (4 β²): no preference yet"
+    return None
+
+
 def _charts(*charts: Chart | None) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
@@ -122,7 +141,8 @@ def _chart(
         for key, (label, colour) in values.items():
             points = _points(log, kind, key)
             if points:
-                thin, size = _thinned(points)
+                # a test point is of all test rows: the last of them is a result, not one of many to take the mean of
+                thin, size = _thinned(points) if kind == "train" else (tuple(points), 1)
                 curves.append(Curve(f"{label}, {kind}" if len(values) > 1 else kind, kind, colour, thin, size))
     return Chart(name, title, unit, tuple(curves), guide=guide, ends=_epoch_ends(log)) if curves else None
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from zephyr.report.facts import LABELS, Run, dig, rows_out
 from zephyr.report.numbers import MISSING, bounds, count, duration, finite, fixed, general, interval, memory, percent
-from zephyr.report.plots import whisker
+from zephyr.report.plots import loss_unit, whisker
 
 DASH = "\N{EN DASH}"
 
@@ -165,9 +165,20 @@ def benchmarks(run: Run) -> Table | None:
     for task in sorted(found):
         one: Any = next((found[task][n] for n in names if n in found[task]), {})
         scores = [_score(dig(found[task], n)) for n in names]
-        rows.append((task, _words(dig(one, "metric")), count(dig(one, "n")), *scores))
-    heads = (_text("task"), _text("metric"), Column("items"), *(Column(LABELS[n]) for n in names))
-    return Table("Academic tasks", heads, tuple(rows), "± one standard error. No chat template is applied.")
+        shown = [_known(dig(one, key)) for key in ("num_fewshot", "n", "excluded")]
+        cut = dict.fromkeys(_known(dig(found[task], n, "truncated")) for n in names)  # one number, if it is that of every model
+        rows.append((task, _words(dig(one, "metric")), *shown, " / ".join(cut), *scores))
+    told = (Column("shots"), Column("items"), Column("left out", minor=True), Column("cut", minor=True))
+    heads = (_text("task"), _text("metric"), *told, *(Column(LABELS[n]) for n in names))
+    note = (
+        "± one standard error. No chat template is applied. Shots are the examples before each item; left out are items that are also "
+        "among the examples; cut are prompts that lost their beginning, being longer than the model takes."
+    )
+    return Table("Academic tasks", heads, tuple(rows), note)
+
+
+def _known(value: object) -> str:
+    return DASH if value is None else count(value)
 
 
 def _score(found: Any) -> str:
@@ -203,7 +214,8 @@ def training(run: Run) -> Table | None:
         Column(h) for h in ("steps", "epochs", "batch", "learning rate", "β", "number format", "tokens/s", "peak memory", "final test loss")
     ]
     heads[5] = _text("number format")
-    return Table("How it was trained", (_text("stage"), *heads), tuple(rows), "Loss: nats per learnt token (dSFT), nats per pair (dDPO).")
+    note = f"Loss: nats per learnt token (dSFT), {loss_unit(run.objective)} (dDPO)."
+    return Table("How it was trained", (_text("stage"), *heads), tuple(rows), note)
 
 
 def ratings(run: Run) -> Table | None:
@@ -231,25 +243,43 @@ def feedback(run: Run) -> Table | None:
     measures: list[tuple[str, str, Callable[[object], str]]] = [
         ("pairs in which the chosen answer is the longer one", "chosen_longer", percent),
         ("mean difference of the two scores", "mean_score_gap", lambda v: fixed(v, 2)),
-        ("prompts left out because all answers tie", "ties_dropped", count),
     ]
     rows += [(label, form(value)) for label, key, form in measures if (value := run.result("binarize", key)) is not None]
     return Table("Answers and pairs", (_text("measure"), Column("value")), tuple(rows)) if rows else None
 
 
+# what the rows of a stage are
+_ROWS = {
+    "curate": "dialogues",
+    "sft": "dialogues",
+    "complete": "prompts",
+    "rate": "prompts",
+    "binarize": "prompts or pairs",
+    "reference": "pairs",
+    "dpo": "pairs",
+    "evaluate": "test rows",
+}
+
+
+def _counted(stage: str, reason: str) -> str:
+    """What a stage counts under a reason: its rows, or single answers of them, as the reason says."""
+    return "answers" if reason.startswith(("the answer", "the teacher")) else _ROWS.get(stage, "rows")
+
+
 def dropped(run: Run, order: Sequence[str]) -> Table | None:
-    """What was left out and why, by stage; None where nothing was."""
+    """What was left out and why, by stage; None where nothing was. No sum: one pair may be left out by several stages."""
     rows = [
-        (stage, reason, count(n))
+        (stage, reason, count(n), _counted(stage, reason))
         for stage in order
         if (m := run.manifest(stage))
         for reason, n in sorted(m.dropped.items(), key=lambda i: (-i[1], i[0]))
     ]
     clean = [stage for stage in order if (m := run.manifest(stage)) and not m.dropped]
-    note = f"Nothing was dropped by {', '.join(clean)}." if clean else ""
-    heads = (_text("stage"), _text("reason"), Column("rows"))
-    total = sum(sum(m.dropped.values()) for stage in order if (m := run.manifest(stage)))
-    return Table("By stage and reason", heads, tuple(rows), note, ("in all", "", count(total))) if rows else None
+    note = "Each stage counts what it leaves out itself; a row that two stages leave out is counted by both."
+    if clean:
+        note += f" Nothing was dropped by {', '.join(clean)}."
+    heads = (_text("stage"), _text("reason"), Column("how many"), _text("of what"))
+    return Table("By stage and reason", heads, tuple(rows), note) if rows else None
 
 
 def cost(run: Run, order: Sequence[str]) -> Table | None:
@@ -277,7 +307,10 @@ def cost(run: Run, order: Sequence[str]) -> Table | None:
         Column("time"),
         Column("", "plot"),
     )
-    note = "Tokens are those that a model of ours read in training or scoring, and those that teachers wrote."
+    note = (
+        "Tokens are those that models read in training and scoring, and those that they read and wrote where they answered or judged: "
+        "as teachers that run here, and for the samples. Those of the academic tasks are not counted."
+    )
     if run.setting("sft", "sft", "packing") is True:
         note += " The rows out of sft are packed sequences."
     if replaying := [stage for stage in ("complete", "rate") if run.result(stage, "replayed") is True]:

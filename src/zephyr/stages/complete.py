@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 
 from zephyr import schemas, sources
 from zephyr.artifacts import Draft
@@ -11,9 +12,9 @@ from zephyr.progress import bar
 from zephyr.recipe import CompleteConfig, DataSource, Invalid, ModelConfig, Recipe, Section, Share, TeacherConfig
 from zephyr.records import Completion, RatedPrompt, parse_prompt, seeded_unit
 from zephyr.stages import Inputs, Needs, teacher_inputs
-from zephyr.teachers import Request, make_teacher
+from zephyr.teachers import Reply, Request, make_teacher
 
-VERSION = 1
+VERSION = 2
 
 
 class Config(Section):
@@ -63,13 +64,12 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     answers: dict[str, dict[str, Completion]] = defaultdict(dict)
     with bar("answers", sum(map(len, drawn.values())), "answers") as progress:
         for name, teacher_config in sorted(config.pool.items()):
-            teacher = make_teacher(name, teacher_config, config.seed)
             requests = [
                 Request("complete", pid, ({"role": "user", "content": prompts[pid].prompt},))
                 for pid, names in drawn.items()
                 if name in names
             ]
-            for reply in teacher.answer(requests):
+            for reply in _replies(name, teacher_config, config.seed, requests):
                 answers[reply.request.prompt_id][name] = Completion(name, reply.text, finish_reason=reply.finish_reason)
                 out.manifest.tokens += reply.tokens
                 progress.advance()
@@ -89,3 +89,8 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         "finish_reasons": dict(sorted(Counter(c.finish_reason for c in every).items())),
         "replayed": all(t.kind == "replay" for t in config.pool.values()),
     }
+
+
+def _replies(name: str, config: TeacherConfig, seed: int, requests: Sequence[Request]) -> Iterator[Reply]:
+    """A teacher's replies. It is held here alone, so that its model is gone before the next one is loaded."""
+    yield from make_teacher(name, config, seed).answer(requests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TypeGuard
 
 from zephyr import sources
@@ -64,7 +63,27 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
 
     train, test = with_references("train"), with_references("test")
     model = load.load_model(inputs.models["policy"], chat)
-    session.fit(model, chat, preferences(config.dpo), config.dpo, config.train, train, test, seed=config.seed, out=out, label="dDPO")
+    train_config = config.train.model_copy(update={"dtype": _dtype(config, inputs)})
+    session.fit(model, chat, preferences(config.dpo), config.dpo, train_config, train, test, seed=config.seed, out=out, label="dDPO")
+
+
+def _dtype(config: Config, inputs: Inputs) -> str:
+    """The number format of the reference, where it is known: in another, policy and reference differ before the first step.
+
+    Raises:
+        DataError: the recipe asks for another, or the references were computed in several.
+    """
+    found = (sources.resolve(source.path) for source in inputs.data["references"])
+    manifests = [manifest for path in found if path and (manifest := Manifest.read(path))]
+    known = {m.results["dtype"] for m in manifests if "dtype" in m.results}
+    if config.train.dtype != "auto":
+        known.add(config.train.dtype)
+    if len(known) > 1:
+        raise DataError(
+            f"the reference log-probabilities and the training are in different number formats ({', '.join(sorted(known))}); "
+            "run `zephyr reference` again, or set train.dtype to the reference's"
+        )
+    return known.pop() if known else "auto"
 
 
 def _references(config: Config, inputs: Inputs) -> dict[str, tuple[float, float]]:
@@ -92,7 +111,8 @@ def _is_finite(value: object) -> TypeGuard[float]:
 
 def _refuse_others(path: str, config: Config, inputs: Inputs) -> None:
     """An artifact says what it was computed with; of rows in a plain file nothing is known."""
-    manifest = Manifest.read(Path(path))
+    found = sources.resolve(path)
+    manifest = Manifest.read(found) if found else None
     if manifest is None:
         return
     if manifest.stage != "reference":

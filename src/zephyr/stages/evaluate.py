@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
@@ -15,13 +16,19 @@ from zephyr.records import Dialogue, Row
 from zephyr.stages import From, Inputs, Needs, template_file
 
 if TYPE_CHECKING:
+    from zephyr.evals.open_llm import Plan
     from zephyr.evals.preference import Group
     from zephyr.evals.rows import Rows
+    from zephyr.models.generate import Generated
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
-VERSION = 1
+VERSION = 2
 MODELS = ("base", "dsft", "ddpo")
+NOT_SIMPOS = (
+    "The reward accuracy and margin are those of β (log π - log ref), as for every objective; simpo trained another reward, "
+    "β × the mean log-probability per token, without a reference."
+)
 
 
 class Config(Section):
@@ -31,6 +38,7 @@ class Config(Section):
     chat_template: str
     train: TrainConfig
     evaluate: EvaluateConfig
+    objective: str
     beta: float
     score: str
     max_dialogue_length: int
@@ -54,6 +62,7 @@ def config_of(
         chat_template=chat_template,
         train=train,
         evaluate=evaluate,
+        objective=dpo.objective,
         beta=dpo.beta,
         score=binarize.score,
         max_dialogue_length=sft.max_length,
@@ -94,69 +103,48 @@ def benchmark_files(config: EvaluateConfig) -> dict[str, list[DataSource]]:
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
-    """Measure every model, one in memory at a time."""
-    from zephyr.evals.rows import Rows, answerable, dialogues_of, groups_of, readable, spread
+    """Measure every model, one in memory at a time.
+
+    Raises:
+        DataError: there is nothing left to measure on; or a row, or the items of an academic task, are not what they should be.
+    """
     from zephyr.models import load
 
+    planned = _planned(config.evaluate)  # hours may lie between here and the first of their questions
     names = [name for name in MODELS if name in inputs.models]
     # the base speaks our template (and its own, where it has one); what we trained speaks what it was trained with
     chats = {name: load.load_chat(inputs.models[name], config.chat_template if name == "base" else "tokenizer") for name in names}
-    dialogues = readable(dialogues_of(inputs.data.get("dialogues", ()), out), chats.values(), config.max_dialogue_length, out)
-    groups = answerable(groups_of(inputs.data.get("ratings", ()), config.score, out), chats.values(), out)
-    rows = Rows(dialogues, groups, asked=spread(groups, config.evaluate.samples, config.seed))
-    looks = {name: _look(name, inputs.models[name], chats[name], rows, config, out) for name in names}
     results: dict[str, Any] = {"models": names}
+    rows = _rows(config, inputs, chats, results, out)
+    _refuse_nothing(config, inputs, rows, out)
+    looks = {name: _look(name, inputs.models[name], chats[name], rows, planned, config, out) for name in names}
     if rows.dialogues:
         results["nll"] = {name: look["nll"] for name, look in looks.items()}
-    if rows.groups:
+    if rows.has_order:
         results.update(_preferences(rows.groups, looks, config))
+        if config.objective == "simpo" and "ddpo" in names:
+            out.note(NOT_SIMPOS)
     if rows.asked:
         results["lengths"] = {name: look["lengths"] for name, look in looks.items()}
         out.write_rows("samples", [_sample(group, i, looks) for i, group in enumerate(rows.asked)])
-    if config.evaluate.benchmarks:
-        results["benchmarks"] = {
-            task: {name: look["benchmarks"][task] for name, look in looks.items()} for task in sorted(config.evaluate.benchmarks)
-        }
+    if planned:
+        results["benchmarks"] = {plan.name: {name: look["benchmarks"][plan.name] for name, look in looks.items()} for plan in planned}
     out.manifest.results = results
     folder = out.path / "data"
     folder.mkdir(exist_ok=True)
     (folder / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
-# --- one model -------------------------------------------------------------------------------------------------
+# --- what they are measured on -----------------------------------------------------------------------------------
 
 
-def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, config: Config, out: Draft) -> dict[str, Any]:
-    """Everything one model is measured on."""
-    from zephyr.models import load
+def _planned(config: EvaluateConfig) -> list[Plan]:
+    """What the academic tasks will ask, read and checked."""
+    from zephyr.evals import open_llm
 
-    model = load.load_model(ref, ours)
-    look: dict[str, Any] = {}
-    speaks = ours
-    if rows.dialogues:
-        look["nll"], speaks = _likelihood(name, model, ref, ours, rows, config, out)
-    if rows.groups:
-        look["logps"], look["tokens"] = _answer_logps(model, ours, rows.groups, config, f"{name}: answers", out)
-    load.ready_to_generate(model)
-    if rows.asked:
-        look["answers"] = _answers(model, speaks, rows.asked, config, name)
-        look["lengths"] = {
-            "mean_tokens": sum(a.tokens for a in look["answers"]) / len(rows.asked),
-            "ended": sum(a.ended for a in look["answers"]) / len(rows.asked),
-            "answers": len(rows.asked),
-        }
-    if config.evaluate.benchmarks:
-        from zephyr.evals import open_llm
-
-        look["benchmarks"] = open_llm.evaluate(
-            model,
-            ours.tokenizer,
-            {task: _file(path) for task, path in config.evaluate.benchmarks.items()},
-            fewshot={task: _file(path) for task, path in config.evaluate.fewshot.items()},
-            limit=config.evaluate.limit,
-            seed=config.seed,
-        )
-    return look
+    items = {str(task): _file(path) for task, path in sorted(config.benchmarks.items())}
+    fewshot = {str(task): _file(path) for task, path in config.fewshot.items()}
+    return open_llm.plans(items, fewshot=fewshot, limit=config.limit)
 
 
 def _file(name: str) -> str:
@@ -166,17 +154,96 @@ def _file(name: str) -> str:
     return str(path)
 
 
+def _rows(config: Config, inputs: Inputs, chats: dict[str, ChatFormat], results: dict[str, Any], out: Draft) -> Rows:
+    """The test rows that every model can be measured on, without prompts that are in the train splits of the inputs.
+
+    Whether there is such a split for every trained model is `results["unseen"]`.
+    """
+    from zephyr.evals.rows import Rows, answerable, dialogues_of, groups_of, readable, spread, unseen
+
+    dialogues, groups = dialogues_of(inputs.data.get("dialogues", ()), out), groups_of(inputs.data.get("ratings", ()), config.score, out)
+    splits = {name: given.train for name, given in (("dsft", dialogues), ("ddpo", groups)) if name in chats}
+    if splits:
+        results["unseen"] = all(splits.values())
+    train = set().union(*splits.values())
+    fitting = readable(unseen(dialogues.test, train, out), chats.values(), config.max_dialogue_length, out)
+    kept = answerable(unseen(groups.test, train, out), chats.values(), config.max_length, config.max_prompt_length, out)
+    return Rows(fitting, kept, asked=spread(kept, config.evaluate.samples, config.seed))
+
+
+def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> None:
+    """Say what was given and cannot be measured, and what may help.
+
+    Raises:
+        DataError: nothing can be measured at all.
+    """
+    unmeasured = []
+    if inputs.data.get("dialogues") and not rows.dialogues:
+        unmeasured.append(
+            "The likelihood was not measured: no dialogue of the test split is left; keep some for it (curate.test_fraction, or a file "
+            "with split: test), or raise sft.max_length if they are too long."
+        )
+    if inputs.data.get("ratings") and not rows.has_order:
+        other, what = ("overall", "an overall_score") if config.score == "mean" else ("mean", "ratings of aspects")
+        unmeasured.append(
+            "The preferences were not measured: no prompt of the test split is left with two answers of different score; set "
+            f"binarize.score={other} if the answers only have {what}, keep prompts for the test (test_fraction, or a file with split: "
+            "test), or raise dpo.max_length if the answers are too long."
+        )
+    if not (rows.dialogues or rows.has_order or rows.asked or config.evaluate.benchmarks):
+        raise DataError("nothing is left to measure. " + " ".join(unmeasured))
+    for sentence in unmeasured:
+        out.note(sentence)
+
+
+# --- one model -------------------------------------------------------------------------------------------------
+
+
+def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, planned: Sequence[Plan], config: Config, out: Draft) -> dict[str, Any]:
+    """Everything one model is measured on."""
+    from zephyr.models import load
+
+    model = load.load_model(ref, ours)
+    look: dict[str, Any] = {}
+    speaks = ours
+    if rows.dialogues:
+        look["nll"], speaks = _likelihood(name, model, ref, ours, rows, config, out)
+    if rows.has_order:
+        look["logps"], look["tokens"] = _answer_logps(model, ours, rows.groups, config, f"{name}: answers", out)
+    load.ready_to_generate(model)
+    if rows.asked:
+        look["answers"] = _answers(model, speaks, rows.asked, config, name, out)
+        look["lengths"] = {
+            "mean_tokens": sum(a.tokens for a in look["answers"]) / len(rows.asked),
+            "ended": sum(a.ended for a in look["answers"]) / len(rows.asked),
+            "answers": len(rows.asked),
+        }
+    if planned:
+        from zephyr.evals import open_llm
+
+        look["benchmarks"] = open_llm.evaluate(model, ours.tokenizer, planned, seed=config.seed)
+    return look
+
+
 def _likelihood(
     name: str, model: Any, ref: ModelRef, ours: ChatFormat, rows: Rows, config: Config, out: Draft
 ) -> tuple[dict[str, Any], ChatFormat]:
     """The likelihood of the dialogues, and the format in which it is the better: the base may prefer its own template to ours."""
-    found = {**_nll(model, ours, rows.dialogues, config, f"{name}: dialogues", out), "template": config.chat_template}
+    found = {**_nll(model, ours, rows.dialogues, config, f"{name}: dialogues", out), "template": _name_of(ours, config)}
     own = _own_template(ref, ours, rows) if name == "base" and config.chat_template != "tokenizer" else None
     if own is None:
         return found, ours
-    other = {**_nll(model, own, rows.dialogues, config, f"{name}: dialogues in its own template", out), "template": "its own"}
+    other = {**_nll(model, own, rows.dialogues, config, f"{name}: dialogues in its own template", out), "template": _name_of(own, config)}
     better, worse, speaks = (other, found, own) if other["nll_per_token"] < found["nll_per_token"] else (found, other, ours)
     return {**better, "other_template": {key: worse[key] for key in ("template", "nll_per_token")}}, speaks
+
+
+def _name_of(chat: ChatFormat, config: Config) -> str:
+    """What a chat format is called: `zephyr`, the file that the recipe names, or else `its own`, the model's."""
+    if chat.is_zephyr:
+        return "zephyr"
+    file = None if config.chat_template in ("zephyr", "tokenizer") else Path(config.chat_template).expanduser()
+    return config.chat_template if file and chat.template == file.read_text(encoding="utf-8") else "its own"
 
 
 def _own_template(ref: ModelRef, ours: ChatFormat, rows: Rows) -> ChatFormat | None:
@@ -219,15 +286,15 @@ def _answer_logps(
     for group in groups:
         encoded = [chat.encode_pair(turns(group, text)) for text, _ in group.answers]
         prompt = beheaded(encoded[0][0], config.max_prompt_length, chat)
-        examples.append(branching(prompt, *(answer[: max(1, config.max_length - len(prompt))] for _, answer in encoded)))
+        examples.append(branching(prompt, *(answer for _, answer in encoded)))
     names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
     sums = iter(score.log_probabilities(model, examples, config.train, label, out, names=names))
     lengths = iter(n for e in examples for n in e.targets)
     return [[next(sums) for _ in g.answers] for g in groups], [[next(lengths) for _ in g.answers] for g in groups]
 
 
-def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Config, label: str) -> list[Any]:
-    from zephyr.models.generate import Generated, generate
+def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Config, label: str, out: Draft) -> list[Generated]:
+    from zephyr.models.generate import generate
     from zephyr.progress import bar
 
     e = config.evaluate
@@ -244,6 +311,7 @@ def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Confi
             seed=config.seed,
         ):
             found[index] = answer
+            out.manifest.tokens += answer.prompt_tokens + answer.tokens
             progress.advance()
     return [found[i] for i in range(len(asked))]
 
@@ -267,8 +335,7 @@ def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], conf
     margins: dict[str, Any] = {}
     for name, rows in values.items():
         won = accuracy(groups, rows)
-        if won is None:  # no two answers of a prompt differ in score
-            return {}
+        assert won is not None  # there are answers that differ in score
         accuracies[name] = {"accuracy": won.value, "ci95": won.ci95, "pairs": won.items, "prompts": won.groups}
         if name != "length" and (gap := margin(groups, rows)):
             margins[name] = {"mean": gap.value, "ci95": gap.ci95}

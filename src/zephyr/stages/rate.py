@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from zephyr import schemas, sources
 from zephyr.artifacts import Draft
@@ -16,7 +16,7 @@ from zephyr.stages import From, Inputs, Needs, teacher_inputs
 from zephyr.teachers import Request, Teacher, make_teacher
 from zephyr.teachers.rubric import ask, ask_again, parse_reply
 
-VERSION = 1
+VERSION = 2
 Place = tuple[str, int]  # the id of a prompt, and which of its answers
 
 
@@ -37,7 +37,14 @@ def _section(recipe: Recipe) -> RateConfig:
 def configure(recipe: Recipe) -> Config:
     """The settings of this stage in a recipe."""
     s = _section(recipe)
-    return Config(seed=recipe.seed, teacher=s.teacher, invalid=s.invalid, max_unparsed=s.max_unparsed)
+    return Config(seed=recipe.seed, teacher=_judge(s.teacher), invalid=s.invalid, max_unparsed=s.max_unparsed)
+
+
+def _judge(teacher: TeacherConfig) -> TeacherConfig:
+    """The teacher as a judge: one that thinks takes the likeliest rating, not a sample, unless the recipe sets a temperature."""
+    if teacher.kind == "replay" or "temperature" in teacher.model_fields_set:
+        return teacher
+    return teacher.model_copy(update={"temperature": 0.0})
 
 
 def needs(recipe: Recipe) -> Needs:
@@ -55,27 +62,31 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     prompts = {item.record.prompt_id: item.record for items in by_split.values() for item in items}
     teacher = make_teacher("the rating teacher", config.teacher, config.seed)
     requests = _requests(prompts.values(), config.seed, out)
-    ratings, unread = _ask(teacher, requests, out)
-    for (pid, i), (text, problem) in unread.items():
-        out.drop("the teacher's reply could not be read", f"prompt {pid[:16]}, answer {i}", {"reply": text, "error": problem})
-    if len(unread) > config.max_unparsed * len(requests):
-        first = next(problem for _, problem in unread.values())
+    heard = _ask(teacher, requests, out)
+    _count(heard, prompts, out)
+    if len(heard.unread) > config.max_unparsed * len(requests):
+        first = next(problem for _, problem in heard.unread.values())
         raise DataError(
-            f"{len(unread)} of {len(requests)} ratings could not be read (the first: {first}), more than rate.max_unparsed "
+            f"{len(heard.unread)} of {len(requests)} ratings could not be read (the first: {first}), more than rate.max_unparsed "
             f"({config.max_unparsed:.0%}) allows; use a stronger teacher, or raise the limit"
+        )
+    if heard.refused and not heard.ratings:
+        raise DataError(
+            f"none of {len(heard.refused)} answers can be put into the teacher's chat format (the first: "
+            f"{next(iter(heard.refused.values()))}); use a teacher with another chat template"
         )
     for split, items in by_split.items():
         rows = []
         for item in items:
-            rated = _rated(item.record, ratings)
+            rated = _rated(item.record, heard.ratings)
             if len(rated.completions) < 2:
                 out.drop("fewer than two rated answers", item.where, item.record.row())
                 continue
             rows.append(rated.row())
         out.write_rows(split, rows, schemas.ratings())
     out.manifest.results = {
-        "mean_by_model": _by_model(prompts, ratings),
-        "unparsed": len(unread),
+        "mean_by_model": _by_model(prompts, heard.ratings),
+        "unparsed": len(heard.unread),
         "replayed": config.teacher.kind == "replay",
     }
 
@@ -92,29 +103,55 @@ def _requests(prompts: Iterable[RatedPrompt], seed: int, out: Draft) -> dict[Pla
     return requests
 
 
-def _ask(teacher: Teacher, requests: Mapping[Place, Request], out: Draft) -> tuple[dict[Place, Rating], dict[Place, tuple[str, str]]]:
-    """(ratings, what could not be read even the second time with its problem)."""
-    ratings: dict[Place, Rating] = {}
-    unread: dict[Place, tuple[str, str]] = {}
+@dataclass
+class Heard:
+    """What came of the requests: ratings, replies that could not be read even the second time, and what could not be asked.
+
+    `unread` has the reply and what is wrong with it, `refused` why the request cannot be put into the teacher's chat format.
+    """
+
+    ratings: dict[Place, Rating] = field(default_factory=dict)
+    unread: dict[Place, tuple[str, str]] = field(default_factory=dict)
+    refused: dict[Place, str] = field(default_factory=dict)
+
+
+def _ask(teacher: Teacher, requests: Mapping[Place, Request], out: Draft) -> Heard:
+    """Ask for every rating, and once more for those that could not be read."""
+    heard = Heard()
     waiting = dict(requests)
     with bar("ratings", len(requests), "answers") as progress:
         for _ in range(2):
             place = {request: key for key, request in waiting.items()}
-            unread = {}
+            before, heard.unread = heard.unread, {}
             for reply in teacher.answer(list(waiting.values())):
                 key = place.pop(reply.request)
                 out.manifest.tokens += reply.tokens
-                try:
-                    ratings[key] = parse_reply(reply.text)
-                    progress.advance()
-                except DataError as error:
-                    unread[key] = reply.text, str(error)
+                if reply.finish_reason == "refused" and key in before:
+                    heard.unread[key] = before[key]  # what it said the first time cannot be quoted to it
+                elif reply.finish_reason == "refused":
+                    heard.refused[key] = reply.problem
+                else:
+                    try:
+                        heard.ratings[key] = parse_reply(reply.text)
+                    except DataError as error:
+                        heard.unread[key] = reply.text, str(error)
+                        continue
+                progress.advance()
             if place:
                 raise DataError(f"the teacher left {len(place)} of {len(waiting)} requests without a reply")
-            if not unread:
+            if not heard.unread:
                 break
-            waiting = {key: ask_again(waiting[key], text, problem) for key, (text, problem) in unread.items()}
-    return ratings, unread
+            waiting = {key: ask_again(waiting[key], text, problem) for key, (text, problem) in heard.unread.items()}
+    return heard
+
+
+def _count(heard: Heard, prompts: Mapping[str, RatedPrompt], out: Draft) -> None:
+    """Set aside the answers that got no rating."""
+    for (pid, i), (text, problem) in heard.unread.items():
+        out.drop("the teacher's reply could not be read", f"prompt {pid[:16]}, answer {i}", {"reply": text, "error": problem})
+    for (pid, i), problem in heard.refused.items():
+        row = {"prompt": prompts[pid].prompt, **prompts[pid].completions[i].row(), "error": problem}
+        out.drop("the answer or its prompt does not go into the teacher's chat format", f"prompt {pid[:16]}, answer {i}", row)
 
 
 def _rated(prompt: RatedPrompt, ratings: Mapping[Place, Rating]) -> RatedPrompt:

@@ -8,7 +8,7 @@ from zephyr.artifacts import Artifact, Draft
 from zephyr.recipe import Recipe, Section
 from zephyr.stages import From, Inputs, Needs
 
-VERSION = 1
+VERSION = 2
 ORDER = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate")
 
 

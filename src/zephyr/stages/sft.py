@@ -41,4 +41,5 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     chat = load.load_chat(inputs.models["base"], config.chat_template)
     train, test = (encode.dialogues(by_split[split], chat, config.sft, out, split) for split in ("train", "test"))
     model = load.load_model(inputs.models["base"], chat)
+    out.manifest.results["dialogues"] = {split: sum(len(d.examples) for d in items) for split, items in (("train", train), ("test", test))}
     session.fit(model, chat, SFT(), config.sft, config.train, train, test, seed=config.seed, out=out, label="dSFT")

@@ -31,12 +31,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text, why it ended (`stop`, `length`), and the tokens it took, sent and received."""
+    """What came back: the text, why it ended, and the tokens it took, sent and received.
+
+    It ended of its own accord (`stop`), was cut off (`length`), or the request could not be put to the teacher at all
+    (`refused`); then there is no text, and `problem` says why.
+    """
 
     request: Request
     text: str
     finish_reason: str
     tokens: int
+    problem: str = ""
 
 
 class Teacher(Protocol):

@@ -23,7 +23,7 @@ class LocalTeacher:
         self._model = load.load_model(ref, self._chat, attention="generation")
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request.
+        """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request, as `generate` says.
 
         A request that the model's chat format cannot hold (it contains a control token, or the template refuses it)
         gets an empty reply with the finish reason `refused`.
@@ -36,8 +36,8 @@ class LocalTeacher:
             try:
                 self._chat.parts(request.messages, generation_prompt=True)
                 possible.append(request)
-            except DataError:
-                yield Reply(request, "", "refused", 0)
+            except DataError as error:
+                yield Reply(request, "", "refused", 0, str(error))
         replies = generate(
             self._model,
             self._chat,

@@ -16,7 +16,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from zephyr.artifacts import canonical, sha256_file, sha256_text, sync, write_text
+from zephyr.errors import UsageError
 from zephyr.models.load import os_errors
 from zephyr.progress import say
 
@@ -54,14 +55,18 @@ class Checkpoints:
         log: the metrics of the run so far, which a checkpoint carries along.
         minutes: between two of them; at most this much work is lost.
         keep: how many of the last stay; the one with the lowest test loss stays too.
+        made_with: what a run must have in common with a checkpoint to go on from it and is not in its key (the number format that
+            `auto` chose).
     """
 
     folder: Path
     log: Path
     minutes: float
     keep: int = 2
+    made_with: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.resumed = Position()
         self._step = 0  # the newest there is
         self._since = time.monotonic()
 
@@ -81,7 +86,7 @@ class Checkpoints:
         for left in self.folder.glob(".*.partial"):
             shutil.rmtree(left)
         tensors = {"weights": weights_of(model), "optimizer": {**moments_of(model, optimizer), **_generators()}}
-        publish(self.folder / f"step-{position.step:08d}", tensors, self.log, position)
+        publish(self.folder / f"step-{position.step:08d}", tensors, self.log, {"position": asdict(position), "made_with": self.made_with})
         self._step, self._since = position.step, time.monotonic()
         self._retire()
 
@@ -89,12 +94,21 @@ class Checkpoints:
         """Put the newest whole checkpoint into model, optimizer, generators and log; the start, where there is none.
 
         One that is damaged is said and passed over, and nothing is read from it.
+
+        Raises:
+            UsageError: it was computed in another number format than this run has chosen.
         """
         for path in self._newest_first():
             body, problem = verified(path)
             if body is None:
                 say(f"  checkpoint {path.name} is damaged ({problem}); falling back to the one before")
                 continue
+            for name, value in body["made_with"].items():
+                if self.made_with.get(name) != value:
+                    raise UsageError(
+                        f"{path}: was computed with {name} {value}, this run with {self.made_with.get(name)}; "
+                        f"set train.{name}={value} to go on from it, or remove {self.folder} to begin again"
+                    )
             weights, state = _read(path, "weights", body), _read(path, "optimizer", body)
             _load_weights(model, weights)
             _load_moments(model, optimizer, state)
@@ -103,7 +117,7 @@ class Checkpoints:
             if (path / LOG).exists():
                 shutil.copyfile(path / LOG, self.log)
             position = Position(**body["position"])
-            self._step = position.step
+            self._step, self.resumed = position.step, replace(position)
             say(f"  resumed after step {position.step} from {path}")
             return position
         return Position()
@@ -174,7 +188,7 @@ def _load_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer, stat
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def publish(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], log: Path, position: Position) -> None:
+def publish(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], log: Path, body: Mapping[str, Any]) -> None:
     """Write a checkpoint aside, and give it its name once all of it is on the disk."""
     aside = path.with_name(f".{path.name}.partial")
     aside.mkdir()
@@ -187,7 +201,7 @@ def publish(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], log: Path, 
         for file in sorted(aside.iterdir()):
             sync(file)
             files[file.name] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
-        write_text(aside / STATE, _sealed({"format": FORMAT, "position": asdict(position), "files": files}))
+        write_text(aside / STATE, _sealed({"format": FORMAT, **body, "files": files}))
         if path.exists():  # only one that was found damaged: whoever resumes from a step does not save it again
             shutil.rmtree(path)
         aside.replace(path)

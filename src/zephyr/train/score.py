@@ -27,6 +27,7 @@ def log_probabilities(
     """
     device = str(model.device)
     dtype = resolve_dtype(config.dtype, device)
+    out.manifest.results["dtype"] = str(dtype).removeprefix("torch.")
     model.eval()
     sums: list[float] = []
     with bar(label, sum(e.tokens for e in examples), "tokens") as progress:

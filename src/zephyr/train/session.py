@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,14 +39,19 @@ def fit(
     if not train:
         raise DataError(f"{label}: no rows to train on are left (see dropped/ for why)")
     torch.manual_seed(seed)
+    reset_peak_memory()
     dtype = resolve_dtype(train_config.dtype, str(model.device))
-    checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
+    made_with = {"dtype": str(dtype).removeprefix("torch.")}
+    checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints, made_with)
     trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, out.log, checkpoints)
     final = trainer.train(train, test, label)
+    out.earlier_seconds = checkpoints.resumed.seconds
+    if checkpoints.resumed.step:
+        out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
     save_model(model, chat, out.model_dir)
     out.manifest.tokens += trainer.at.tokens
     out.manifest.rows_out = {"train": len(train), "test": len(test)}
-    out.manifest.results = {
+    out.manifest.results |= {
         "steps": -(-len(train) // config.batch_size) * config.epochs,
         "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
         "dtype": str(dtype).removeprefix("torch."),
@@ -55,10 +62,21 @@ def fit(
     out.manifest.environment = {"torch": torch.__version__, "device": _device_name(), "threads": str(torch.get_num_threads())}
 
 
+def reset_peak_memory() -> None:
+    """Forget what was held before, so that a stage's peak is its own; where the system cannot, it stays the process's."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_bytes() -> int:
-    """The most memory this process has held, on the GPU where there is one."""
+    """The most memory held since the reset, on the GPU where there is one."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024
 
