@@ -86,7 +86,7 @@ def dpo(args: argparse.Namespace) -> dict[str, Any]:
     rows = sources.collect(
         [DataSource(path=args.pairs)], parse_preference, out, invalid="error", test_fraction=0.0, identity=lambda p: p.pair_id
     )
-    encoded = encode.pairs(rows["train"], chat, args.max_length, args.max_length // 2, out)
+    encoded = encode.pairs(rows["train"], chat, args.max_length, args.max_length // 2, out, "train")
     config = DPOConfig(batch_size=args.batch)
     began = time.perf_counter()
     sums = score.log_probabilities(

@@ -106,7 +106,7 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
         else:
             ref = load.refer(model, cache, verify=verify)
         models[name] = ref
-        parents[name] = {"path": ref.name, "digest": ref.digest}
+        parents[name] = {"path": ref.name, "digest": ref.digest, **({"revision": ref.revision} if ref.revision else {})}
     digest_of = {name: parent["digest"] for name, parent in parents.items()}
     key = artifacts.key_of(stage, module_of(stage).VERSION, config.model_dump(), digest_of)
     return Work(stage, config, Inputs(data, models), parents, out, key)

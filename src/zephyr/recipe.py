@@ -130,6 +130,7 @@ class TeacherConfig(Section):
     # replay: gives back answers or ratings recorded in a file; local: a model folder or name, run here
     kind: Literal["replay", "local"]
     path: Name
+    # a local judge rates at 0 unless another is set here
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count = 1024

@@ -87,7 +87,7 @@ def pair(prompt: str, chosen: str, rejected: str) -> Located[Any]:
 
 
 def test_a_pair_shares_its_prompt_and_learns_the_answers(chat: ChatFormat, out: Draft) -> None:
-    (found,) = encode.pairs([pair("Why?", "Because.", "No.")], chat, 100, 50, out)
+    (found,) = encode.pairs([pair("Why?", "Because.", "No.")], chat, 100, 50, out, "train")
     assert list(map(chat.tokenizer.decode, found.answers.branches)) == ["Because.<|im_end|>", "No.<|im_end|>"]
     assert chat.tokenizer.decode(found.answers.ids).endswith("Why?<|im_end|>\n<|assistant|>\n")
     assert not any(found.answers.learnt)
@@ -95,9 +95,9 @@ def test_a_pair_shares_its_prompt_and_learns_the_answers(chat: ChatFormat, out: 
 
 def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_pair(chat: ChatFormat, out: Draft) -> None:
     long = pair("word " * 100, "Yes.", "No.")
-    found = encode.pairs([long, pair("Why?", "x" * 200, "No."), pair("Hm?", "Ok.", "No.")], chat, 60, 30, out)
+    found = encode.pairs([long, pair("Why?", "x" * 200, "No."), pair("Hm?", "Ok.", "No.")], chat, 60, 30, out, "train")
     assert [p.id for p in found] == [long.record.pair_id, found[1].id] and len(found) == 2
     prompt, chosen = chat.encode_pair(long.record.chosen)
     assert (found[0].answers.ids, found[0].answers.branches[0]) == (prompt[-30:], chosen)
-    assert out.manifest.notes == ["1 prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."]
+    assert out.manifest.notes == ["1 train prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."]
     assert dropped(out) == {"an answer does not fit into dpo.max_length": 1}

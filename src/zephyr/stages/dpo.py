@@ -52,7 +52,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
 
     def with_references(split: str) -> list[Pair]:
-        encoded = encode.pairs(by_split[split], chat, config.dpo.max_length, config.dpo.max_prompt_length, out)
+        encoded = encode.pairs(by_split[split], chat, config.dpo.max_length, config.dpo.max_prompt_length, out, split)
         unknown = [p.id for p in encoded if p.id not in known]
         if unknown:
             raise DataError(

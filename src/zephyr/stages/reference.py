@@ -46,7 +46,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     from zephyr.train import encode, score
 
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
-    pairs = {split: encode.pairs(items, chat, config.max_length, config.max_prompt_length, out) for split, items in by_split.items()}
+    pairs = {split: encode.pairs(items, chat, config.max_length, config.max_prompt_length, out, split) for split, items in by_split.items()}
     model = load.load_model(inputs.models["policy"], chat)
     for split, encoded in pairs.items():
         names = [f"pair {pair.id[:16]}, {which}" for pair in encoded for which in ("chosen", "rejected")]

@@ -76,7 +76,7 @@ class EncodedPair:
     answers: Example
 
 
-def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft) -> list[EncodedPair]:
+def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft, split: str) -> list[EncodedPair]:
     """Pairs as a prompt with two answers each, only the answers learnt.
 
     A prompt longer than `max_prompt_length` loses its beginning, as in the paper's recipe; a pair one of whose answers then does not
@@ -99,7 +99,7 @@ def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: in
             continue
         encoded.append(EncodedPair(record.pair_id, branching(prompt, chosen, rejected)))
     if cut:
-        out.note(f"{cut} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
+        out.note(f"{cut} {split} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
     return encoded
 
 
