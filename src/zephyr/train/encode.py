@@ -76,7 +76,9 @@ class EncodedPair:
     answers: Example
 
 
-def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft, split: str) -> list[EncodedPair]:
+def pairs(
+    items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft, split: str
+) -> list[EncodedPair]:
     """Pairs as a prompt with two answers each, only the answers learnt.
 
     A prompt longer than `max_prompt_length` loses its beginning, as in the paper's recipe; a pair one of whose answers then does not
