@@ -45,3 +45,11 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         bar.advance(1, "loss [0.4]")
     shown = screen.getvalue()
     assert "dSFT" in shown and "3/3" in shown and "tokens" in shown and "loss [0.4]" in shown and "a line between" in shown
+
+
+def test_what_was_done_before_is_shown_and_not_in_the_rate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.bar("dDPO", 1000, "tokens", done=500) as line:
+        line.advance(100)
+    assert capsys.readouterr().err == "  dDPO: 600/1,000 tokens, 10.0/s, 40 s left\n"

@@ -29,8 +29,9 @@ class _Rich:
 class _Lines:
     """Where stderr is not a terminal: a line at every tenth, a few seconds apart at least, so that a log stays readable."""
 
-    def __init__(self, label: str, total: float, unit: str) -> None:
-        self._label, self._total, self._unit, self._done, self._said = label, total, unit, 0.0, 0
+    def __init__(self, label: str, total: float, unit: str, done: float) -> None:
+        self._label, self._total, self._unit, self._done, self._earlier = label, total, unit, done, done
+        self._said = int(10 * done / total) if total else 0
         self._start = self._last = time.monotonic()
 
     def advance(self, amount: float = 1, text: str = "") -> None:
@@ -40,7 +41,7 @@ class _Lines:
         if tenth > self._said and now - self._last >= QUIET_S:
             self._said, self._last = tenth, now
             seconds = now - self._start
-            rate = self._done / seconds
+            rate = (self._done - self._earlier) / seconds
             left = (self._total - self._done) / rate if rate else 0
             print(
                 f"  {self._label}: {self._done:,.0f}/{self._total:,.0f} {self._unit}, {rate:,.1f}/s, {left:,.0f} s left {text}".rstrip(),
@@ -50,10 +51,10 @@ class _Lines:
 
 
 @contextmanager
-def bar(label: str, total: float, unit: str = "") -> Iterator[Bar]:
-    """A progress line with rate and time left, for as long as the body runs."""
+def bar(label: str, total: float, unit: str = "", *, done: float = 0) -> Iterator[Bar]:
+    """A progress line with rate and time left, for as long as the body runs; `done` was done before, and is not in the rate."""
     if not sys.stderr.isatty():
-        yield _Lines(label, total, unit)
+        yield _Lines(label, total, unit, done)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -77,7 +78,7 @@ def bar(label: str, total: float, unit: str = "") -> Iterator[Bar]:
             yield from super().get_renderables()
 
     with WithRate(*columns, console=Console(stderr=True), transient=False) as progress:
-        yield _Rich(progress, progress.add_task(label, total=total, text="", rate=""))
+        yield _Rich(progress, progress.add_task(label, total=total, completed=done, text="", rate=""))
 
 
 def say(text: str) -> None:

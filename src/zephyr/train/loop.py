@@ -65,8 +65,8 @@ class Trainer(Generic[ItemT]):
         started = time.perf_counter() - self.at.seconds
         order: tuple[int, list[int]] = (-1, [])
         self.model.train()
-        with bar(label, sum(_tokens(item) for item in items) * config.epochs, "tokens") as progress, self._saved(optimizer):
-            progress.advance(self.at.tokens)
+        work = sum(_tokens(item) for item in items) * config.epochs
+        with bar(label, work, "tokens", done=self.at.tokens) as progress, self._saved(optimizer):
             while True:
                 if self.at.test_step < self.at.step and (self.at.step % config.evaluate_every == 0 or self.at.step == steps):
                     self.look(test)
