@@ -199,7 +199,7 @@ def _measure(model: Any, recipe: Recipe) -> Rates:
     )
 
     def pair(tokens: int) -> list[Pair]:
-        ids = [(7919 * i) % model.config.vocab_size for i in range(tokens)]
+        ids = [(7919 * i) % model.config.get_text_config().vocab_size for i in range(tokens)]
         third = tokens // 3
         return [Pair("probe", branching(ids[:third], ids[third : 2 * third], ids[2 * third :]), 0.0, 0.0)]
 

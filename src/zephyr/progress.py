@@ -78,7 +78,7 @@ def bar(label: str, total: float, unit: str = "", *, done: float = 0) -> Iterato
             yield from super().get_renderables()
 
     with WithRate(*columns, console=Console(stderr=True), transient=False) as progress:
-        yield _Rich(progress, progress.add_task(label, total=total, completed=done, text="", rate=""))
+        yield _Rich(progress, progress.add_task(label, total=total, completed=int(done), text="", rate=""))
 
 
 def say(text: str) -> None:

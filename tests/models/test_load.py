@@ -171,3 +171,19 @@ def test_a_vocabulary_smaller_than_its_tokenizer_is_said(tiny_folder: Path, tmp_
     ref = refer(tmp_path / "model")
     with pytest.raises(ModelError, match="its tokenizer has 480 tokens, the model 100; they do not belong together"):
         load.load_model(ref, load.load_chat(ref, "zephyr"))
+
+
+@pytest.mark.parametrize("kind", ["bloom", "mamba"])
+def test_a_model_that_mixes_documents_outside_its_attention_is_refused(kind: str, tmp_path: Path) -> None:
+    """Bloom's positions and Mamba's state run on from one document into the next, whatever the segments say."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    import tiny
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 480, "hidden_size": 32, "num_hidden_layers": 2, "n_head": 4, "n_layer": 2, "state_size": 4}
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))
+    made.save_pretrained(tmp_path)
+    tiny.byte_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=rf"{kind} (gives other log-probabilities in a flat stream|cannot be trained on flat streams)"):
+        load.load_model(load.ModelRef(str(tmp_path), ""))

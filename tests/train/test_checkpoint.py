@@ -245,7 +245,24 @@ def test_a_checkpoint_in_another_number_format_is_refused(two: Path, tmp_path: P
     half.save(Position(6), training.model, optimizer)
     single = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, made_with={"dtype": "float32"})
     with pytest.raises(
-        UsageError, match=r"step-00000006: was computed with dtype bfloat16, this run with float32; set train\.dtype=bfloat16"
+        UsageError,
+        match=r"step-00000006: was computed with dtype bfloat16, this run with float32; go on where bfloat16 is chosen, or remove",
     ):
         single.restore(training.model, optimizer)
     assert half.restore(training.model, optimizer).step == 6
+
+
+def test_a_damaged_checkpoint_does_not_count_among_the_kept(two: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    (folder / "checkpoints" / "step-00000004").rename(folder / "checkpoints" / "step-00000002")
+    (folder / "checkpoints" / "step-00000005" / "weights-00000.safetensors").write_bytes(b"")
+    training = trainer(folder, keep=1)
+    assert training.checkpoints is not None
+    optimizer = adamw(training.model, CONFIG)
+    position = training.checkpoints.restore(training.model, optimizer)
+    assert position.step == 4  # as its own state says
+    position.step, position.test = 3, {}
+    training.checkpoints.save(position, training.model, optimizer)
+    assert "step-00000003" in {p.name for p in (folder / "checkpoints").iterdir()}
+    assert not (folder / "checkpoints" / "step-00000005").exists()

@@ -101,3 +101,13 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_pair(chat: Chat
     assert (found[0].answers.ids, found[0].answers.branches[0]) == (prompt[-30:], chosen)
     assert out.manifest.notes == ["1 train prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."]
     assert dropped(out) == {"an answer does not fit into dpo.max_length": 1}
+
+
+def test_packs_of_ids_that_begin_alike_have_names_of_their_own(chat: ChatFormat, out: Draft) -> None:
+    """The order of an epoch hangs on the names."""
+    items = [
+        Located("row", parse_dialogue({**dialogue(f"Why {i}?", "So.").record.row(), "prompt_id": f"ultrachat-train-{i:09d}"}))
+        for i in range(9)
+    ]
+    packs = encode.dialogues(items, chat, SFTConfig(max_length=40), out, "train")
+    assert len({p.id for p in packs}) == len(packs) > 2

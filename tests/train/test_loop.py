@@ -268,3 +268,12 @@ def test_a_look_changes_nothing() -> None:
     assert first == second and unchanged(model, before) and model.training
     assert all(p.grad is None for p in model.parameters())
     assert training.means([]) == {}
+
+
+def test_preferences_are_trained_without_dropout() -> None:
+    """The reference was computed without: DPO begins at ln 2 on a model that has it, too."""
+    model = tiny.tiny_model(attention_dropout=0.5)
+    items = [Pair(p.id, p.answers, *logprobs(model.eval(), p.answers)) for p in pairs(model)]
+    lines: list[dict[str, Any]] = []
+    trainer(model, Preferences(partial(dpo, beta=0.1), 0.1), log=lines.append, batch_size=5).train(items, [], "dDPO")
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)

@@ -107,7 +107,7 @@ class Checkpoints:
                 if self.made_with.get(name) != value:
                     raise UsageError(
                         f"{path}: was computed with {name} {value}, this run with {self.made_with.get(name)}; "
-                        f"set train.{name}={value} to go on from it, or remove {self.folder} to begin again"
+                        f"go on where {value} is chosen, or remove {self.folder} to begin again"
                     )
             weights, state = _read(path, "weights", body), _read(path, "optimizer", body)
             _load_weights(model, weights)
@@ -126,8 +126,10 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
 
     def _retire(self) -> None:
-        """Remove all but the last `keep` and the best."""
+        """Remove all but the last `keep` and the best; and what claims to be newer, which was found damaged."""
         paths = self._newest_first()
+        while paths and paths[0].name > f"step-{self._step:08d}":
+            shutil.rmtree(paths.pop(0))
         losses = {path: _test_loss(path) for path in paths}
         best = min(paths, key=lambda p: losses[p], default=None)
         for path in paths[self.keep :]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zephyr.artifacts import Draft
+from zephyr.artifacts import Draft, canonical, sha256_text
 from zephyr.errors import DataError
 from zephyr.recipe import SFTConfig
 from zephyr.records import Dialogue, Message, Preference
@@ -42,7 +42,12 @@ def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTC
     if not config.packing or split == "test":
         return [Dialogues(name, (example,)) for name, example in examples]
     bins = pack([len(e.ids) for _, e in examples], config.max_length)
-    return [Dialogues("+".join(examples[i][0][:16] for i in members), tuple(examples[i][1] for i in members)) for members in bins]
+    return [Dialogues(_pack_name([examples[i][0] for i in members]), tuple(examples[i][1] for i in members)) for members in bins]
+
+
+def _pack_name(ids: Sequence[str]) -> str:
+    """Of the dialogues in it, shortened for the reader; the order hangs on it, so a hash of the whole ids keeps apart what begins alike."""
+    return "+".join(name[:16] for name in ids) + f" ({sha256_text(canonical(list(ids)))[:12]})"
 
 
 def _fitting(record: Dialogue, chat: ChatFormat, config: SFTConfig) -> tuple[Example | None, bool]:

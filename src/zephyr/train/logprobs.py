@@ -92,7 +92,7 @@ def block_logprobs(hidden_BD: Tensor, weight_VD: Tensor, softcap: float | None) 
 
 def output_softcap(model: Any) -> float | None:
     """The cap on a model's logits (Gemma 2)."""
-    cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+    cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return cap
 
 

@@ -64,7 +64,7 @@ class Trainer(Generic[ItemT]):
         self.at = self.checkpoints.restore(self.model, optimizer) if self.checkpoints else Position()
         started = time.perf_counter() - self.at.seconds
         order: tuple[int, list[int]] = (-1, [])
-        self.model.train()
+        self._training_mode()
         work = sum(_tokens(item) for item in items) * config.epochs
         with bar(label, work, "tokens", done=self.at.tokens) as progress, self._saved(optimizer):
             while True:
@@ -99,6 +99,10 @@ class Trainer(Generic[ItemT]):
                 progress.advance(tokens, _line(stats))
         self.model.eval()
         return self.at.test
+
+    def _training_mode(self) -> None:
+        """With dropout, where a model has it; not for preferences, whose reference was computed without."""
+        self.model.train(self.task.by_token)
 
     @contextlib.contextmanager
     def _saved(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
@@ -141,7 +145,7 @@ class Trainer(Generic[ItemT]):
         self.model.eval()
         for group in micro_batches(items, _tokens, self.micro_batch_tokens):
             totals.update(self._loss(group, 1.0)[1])
-        self.model.train()
+        self._training_mode()
         return {name: value / weight for name, value in totals.items()}
 
     def _loss(self, group: Sequence[ItemT], scale: float) -> tuple[torch.Tensor, Stats]:

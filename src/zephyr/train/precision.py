@@ -34,7 +34,7 @@ def resolve_dtype(wanted: str, device: str) -> torch.dtype:
     """
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
-    return _fastest(device)
+    return _fastest(torch.device(device).type)  # "cuda:0" is timed as "cuda": with a wait for the product
 
 
 @functools.cache
