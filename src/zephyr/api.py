@@ -7,12 +7,13 @@ result["scores"]["reward_accuracy"]["ddpo"]["ci95"]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
-from zephyr import artifacts, pipeline
+from zephyr import artifacts, pipeline, world
 from zephyr.artifacts import Manifest
 from zephyr.errors import UsageError
 from zephyr.recipe import (
@@ -31,6 +32,23 @@ from zephyr.recipe import (
 from zephyr.stages import From, Needs, template_file
 
 Result = dict[str, Any]
+P = ParamSpec("P")
+
+
+def _led(do: Callable[P, Result]) -> Callable[P, Result]:
+    """Where several processes were started (`torchrun`), the first does it, and the others take part and return the same."""
+
+    @functools.wraps(do)
+    def led(*args: P.args, **kwargs: P.kwargs) -> Result:
+        here = world.started()
+        if not here.leads:
+            found: Result = pipeline.follow()
+            return found
+        result = do(*args, **kwargs)
+        world.order(result)
+        return result
+
+    return led
 
 
 def init(path: Path) -> Path:
@@ -43,6 +61,7 @@ def init(path: Path) -> Path:
     return path
 
 
+@_led
 def run(
     recipe: str | Path | Recipe,
     overrides: Sequence[str] = (),
@@ -83,6 +102,7 @@ def run(
     return pipeline.summary(recipe, run_dir, outcomes)
 
 
+@_led
 def stage(
     name: str,
     section: str,
@@ -179,6 +199,7 @@ def _result(outcome: pipeline.Outcome) -> Result:
     }
 
 
+@_led
 def evaluate(
     out: str | Path,
     models: Mapping[str, str | None],
@@ -220,6 +241,7 @@ def evaluate(
     return _result(pipeline.run_single("evaluate", config, needs, out.parent, out))
 
 
+@_led
 def report(run_dir: str | Path, out: str | Path, title: str | None = None) -> Result:
     """Write the page and the model card of a run's artifacts."""
     from zephyr.stages import report as module

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from zephyr import world
 from zephyr._version import __version__
 from zephyr.errors import UsageError, ZephyrError
 from zephyr.guards import os_error
@@ -65,6 +66,8 @@ RecipeSeed = Annotated[int | None, typer.Option("--seed", help="Decides orders a
 
 
 def _print(value: Any, *, as_json: bool, text: str) -> None:
+    if not world.started().leads:
+        return
     print(json_module.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
 
 
@@ -303,6 +306,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         return os_error(error), 1
     text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    if world.started().size > 1 and isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text):
+        return f"another process of this job has ended; its own message says why ({text})", 1
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return f"not enough memory ({text}); lower train.micro_batch_tokens", 1
     return f"a defect of zephyr, please report it: {text} (--debug shows where)", 1
@@ -325,5 +330,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             traceback.print_exc()
         text, code = _explain(error)
-        print(f"zephyr: {text}", file=sys.stderr)
+        if world.started().leads or not isinstance(error, ZephyrError | _InterruptedError):  # what all say, the first says
+            print(f"zephyr: {text}", file=sys.stderr)
         sys.exit(code)

@@ -70,20 +70,29 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def uncut() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the body is done: half an update is neither the old weights nor the new."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def uncut() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM wait until the body is done: half an update is neither the old weights nor the new.
+
+    Yields:
+        the numbers of the signals that wait, as they come.
+    """
     arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
     before = {number: signal.signal(number, lambda n, _: arrived.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield arrived
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])
+
+
+def interruption(number: int) -> KeyboardInterrupt:
+    """What a signal is raised as."""
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
 def os_error(error: OSError, folder: Path | None = None) -> str:

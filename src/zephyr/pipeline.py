@@ -8,24 +8,26 @@ import importlib.util
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts, sources
+from zephyr import artifacts, sources, world
 from zephyr.artifacts import Artifact, Manifest, TornManifestError
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.guards import locked, os_error, sigterm_interrupts
 from zephyr.models import load
-from zephyr.progress import say
+from zephyr.progress import mute, say
 from zephyr.recipe import DataSource, EvaluateConfig, Recipe
 from zephyr.stages import From, Inputs, Needs
 
 FINGERPRINTS = ".fingerprints.json"
 STAGES = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate", "report")
 DONE, RAN, WOULD_RUN = "done", "ran", "would run"
+# what several processes, where they were started, do together; the rest is done by the first
+TOGETHER = ("sft", "reference", "dpo")
 # the files of an artifact; a folder with any other in it, hidden ones too, is not ours to replace
 OWN_FILES = re.compile(
     r"manifest\.json|data/\w+-\d{5}\.parquet|data/scores\.json|dropped/dropped\.jsonl|metrics\.jsonl|model/.+|report\.html|README\.md"
@@ -204,9 +206,43 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def execute(work: Work) -> Artifact:
     """Run one stage and publish its artifact."""
-    with artifacts.draft(work.out, stage=work.stage, key=work.key, config=work.config.model_dump(), parents=work.parents) as out:
+    made_from = {"config": work.config.model_dump(), "parents": work.parents}
+    with artifacts.draft(work.out, stage=work.stage, key=work.key, **made_from) as out, _together(work):
         module_of(work.stage).run(work.config, work.inputs, out)
     return Artifact.open(work.out)
+
+
+@contextlib.contextmanager
+def _together(work: Work) -> Iterator[None]:
+    """Where several processes were started and the stage is one that all take part in, the others are told to."""
+    if world.started().size == 1 or work.stage not in TOGETHER:
+        yield
+        return
+    world.order(work)
+    with world.together():
+        yield
+
+
+def follow() -> Any:
+    """What a process does that was started beside the first: take part in stages, until the first one says what came out.
+
+    Raises:
+        ZephyrError: a stage failed, in all processes; or the first process is gone.
+        KeyboardInterrupt: the stage was interrupted, in all processes.
+    """
+    mute()
+    while isinstance(work := _ordered(), Work):
+        with tempfile.TemporaryDirectory() as scratch, world.together():
+            manifest = Manifest(work.stage, work.key, work.config.model_dump(), work.parents)
+            module_of(work.stage).run(work.config, work.inputs, artifacts.Draft(Path(scratch), work.out, manifest))
+    return work
+
+
+def _ordered() -> Any:
+    try:
+        return world.order(None)
+    except RuntimeError as error:  # what a closed connection is raised as
+        raise ZephyrError("the first process of this job has ended") from error
 
 
 def selected(recipe: Recipe, only: str | None, until: str | None) -> list[str]:

@@ -10,12 +10,25 @@ from typing import Protocol
 
 QUIET_S = 2.0
 
+_muted = False
+
+
+def mute() -> None:
+    """Say nothing more: of several processes at the same work one speaks."""
+    global _muted
+    _muted = True
+
 
 class Bar(Protocol):
     """One line of progress."""
 
     def advance(self, amount: float = 1, text: str = "") -> None:
         """`amount` more is done; `text` says how it goes (loss, rate)."""
+
+
+class _Nothing:
+    def advance(self, amount: float = 1, text: str = "") -> None:
+        pass
 
 
 class _Rich:
@@ -53,6 +66,9 @@ class _Lines:
 @contextmanager
 def bar(label: str, total: float, unit: str = "", *, done: float = 0) -> Iterator[Bar]:
     """A progress line with rate and time left, for as long as the body runs; `done` was done before, and is not in the rate."""
+    if _muted:
+        yield _Nothing()
+        return
     if not sys.stderr.isatty():
         yield _Lines(label, total, unit, done)
         return
@@ -83,4 +99,6 @@ def bar(label: str, total: float, unit: str = "", *, done: float = 0) -> Iterato
 
 def say(text: str) -> None:
     """A line on stderr."""
+    if _muted:
+        return
     print(text, file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,9 @@ import tiny
 from zephyr.errors import ModelError
 from zephyr.train.attention import _TreeAttention, plain_attention, segment_attention
 from zephyr.train.batches import Example, branching, flatten
-from zephyr.train.logprobs import sequence_sums, stream_logprobs
+from zephyr.train.head import head_loss
+from zephyr.train.logprobs import sequence_sums, stream_hidden, stream_logprobs
+from zephyr.train.tasks import Dialogues
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
@@ -34,6 +37,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # windows are 7: one document longer, one as long, one shorter by one; one of a single token
 LENGTHS = (23, 7, 1, 6, 2, 31, 8)
+# of a parameter's gradient, relative: what products in bfloat16 give on models of two layers
+BFLOAT16_GRADIENT = 0.03
 
 
 def exact_attention(
@@ -93,11 +98,42 @@ def padded_logprobs(model: Any, examples: list[Example]) -> Tensor:
     return torch.stack([logprob_SLV[s, t - 1, e.ids[t]] for s, e in enumerate(examples) for t in range(1, len(e.ids)) if e.learnt[t]])
 
 
-def gradients(model: Any, logprob_N: Tensor) -> dict[str, Tensor]:
-    """Of a weighted sum, so that no two tokens count the same."""
-    weight_N = torch.linspace(-1.0, 2.0, len(logprob_N), dtype=logprob_N.dtype)
+def weights(sequences: int) -> Tensor:
+    return torch.linspace(-1.0, 2.0, sequences, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A loss in which no two sequences count the same."""
+
+    weight_S: Tensor
+    by_token = False
+
+    def loss(self, sums_S: Tensor, items: Any) -> Tensor:
+        return (self.weight_S * sums_S).sum()
+
+    def stats(self, sums_S: Tensor, items: Any) -> dict[str, float]:
+        return {}
+
+
+def gradients(model: Any, *streams: list[Example], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """As the training computes them, all examples in one stream, or in several whose sums are weighted as those of one."""
     model.zero_grad(set_to_none=True)
-    (weight_N * logprob_N).sum().backward()
+    weight_S = weights(sum(len(e.targets) for examples in streams for e in examples))
+    for examples in streams:
+        stream = flatten(examples)
+        here_S, weight_S = weight_S[: stream.sequences], weight_S[stream.sequences :]
+        items = [Dialogues("all", tuple(examples))]
+        head_loss(model, stream_hidden(model, stream, dtype), stream, items, Weighted(here_S), 1.0)[0].backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def plain_gradients(model: Any, examples: list[Example]) -> dict[str, Tensor]:
+    """The same of padded batches, by autograd."""
+    model.zero_grad(set_to_none=True)
+    logprob_N = padded_logprobs(model, examples)
+    owner_N = torch.repeat_interleave(torch.arange(len(examples)), torch.tensor([e.targets[0] for e in examples]))
+    (weights(len(examples))[owner_N] * logprob_N.double()).sum().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
@@ -116,7 +152,7 @@ def test_float64_equals_padded_transformers(name: str) -> None:
     got_N, want_N = stream_logprobs(ours, flatten(examples)), padded_logprobs(plain, examples)
     assert got_N.dtype == torch.float64
     torch.testing.assert_close(got_N, want_N, rtol=0, atol=1e-12)
-    assert worst(gradients(ours, got_N), gradients(plain, want_N)) < 1e-12
+    assert worst(gradients(ours, examples), plain_gradients(plain, examples)) < 1e-12
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -128,7 +164,7 @@ def test_float32_equals_padded_transformers(name: str) -> None:
     got_N, want_N = stream_logprobs(ours, flatten(examples)), padded_logprobs(plain, examples)
     assert got_N.dtype == torch.float32
     torch.testing.assert_close(got_N, want_N, rtol=0, atol=1e-5)
-    assert worst(gradients(ours, got_N), gradients(plain, want_N)) < 1e-5
+    assert worst(gradients(ours, examples), plain_gradients(plain, examples)) < 1e-5
 
 
 def trees_of(seed: int) -> list[Example]:
@@ -158,7 +194,7 @@ def test_shared_prompts_equal_separate_ones(name: str) -> None:
         ours, plain = make(arch, **overrides), make(arch, attention=attention, **overrides)  # type: ignore[operator]
         got_N, want_N = stream_logprobs(ours, flatten(trees)), padded_logprobs(plain, grown_apart(trees))
         torch.testing.assert_close(got_N, want_N, rtol=0, atol=tolerance)
-        assert worst(gradients(ours, got_N), gradients(plain, want_N)) < tolerance
+        assert worst(gradients(ours, trees), plain_gradients(plain, grown_apart(trees))) < tolerance
 
 
 def test_sums_of_shared_prompts_go_to_their_sequences() -> None:
@@ -199,7 +235,7 @@ def test_packed_equals_unpacked(name: str, dtype: torch.dtype) -> None:
     packed_N = stream_logprobs(model, flatten(examples))
     apart_N = torch.cat([stream_logprobs(model, flatten([e])) for e in examples])
     torch.testing.assert_close(packed_N, apart_N, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5)
-    assert worst(gradients(model, packed_N), gradients(model, apart_N)) < (1e-12 if dtype == torch.float64 else 1e-5)
+    assert worst(gradients(model, examples), gradients(model, *([e] for e in examples))) < (1e-12 if dtype == torch.float64 else 1e-5)
 
 
 @pytest.mark.parametrize("arch", tiny.ARCHITECTURES)
@@ -241,8 +277,7 @@ def test_nothing_learnt_gives_no_values_and_no_gradient(arch: str) -> None:
     assert logprob_N.shape == (0,)
     sums_S = sequence_sums(logprob_N, stream)
     assert sums_S.tolist() == [0.0, 0.0]
-    sums_S.sum().backward()
-    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    assert not any(g.any() for g in gradients(model, [Example((1, 2, 3), (False, False, False)), Example((4,), (True,))]).values())
 
 
 def test_bfloat16_stays_near_float32() -> None:
@@ -251,16 +286,18 @@ def test_bfloat16_stays_near_float32() -> None:
     exact_N = stream_logprobs(model, flatten(examples))
     rough_N = stream_logprobs(model, flatten(examples), torch.bfloat16)
     assert rough_N.dtype == torch.float32
-    error = float((rough_N - exact_N).detach().norm() / exact_N.detach().norm())
+    error = float((rough_N - exact_N).norm() / exact_N.norm())
     assert 1e-5 < error < 0.01  # not the same computation, and no worse than it must be
+    exact, rough = (gradients(model, trees_of(6), dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert 1e-5 < worst(rough, exact) < BFLOAT16_GRADIENT
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:
-    model, stream = tiny.tiny_model("gemma2"), flatten(examples_of(7))
-    want = gradients(model, stream_logprobs(model, stream))
+    model, examples = tiny.tiny_model("gemma2"), examples_of(7)
+    want = gradients(model, examples)
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
-    assert worst(gradients(model, stream_logprobs(model, stream)), want) == 0
+    assert worst(gradients(model, examples), want) == 0
 
 
 # --- what the attention refuses -------------------------------------------------------------------------------

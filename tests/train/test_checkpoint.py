@@ -169,7 +169,13 @@ def test_a_thousand_flipped_bits_and_two_hundred_cuts_are_found(
     shutil.copytree(two, folder)
     newest = folder / "checkpoints" / "step-00000005"
     files = sorted(newest.iterdir())
-    assert {f.name for f in files} == {"checkpoint.json", "metrics.jsonl", "optimizer-00000.safetensors", "weights-00000.safetensors"}
+    assert {f.name for f in files} == {
+        "checkpoint.json",
+        "metrics.jsonl",
+        "generators-00000-00000.safetensors",
+        "optimizer-00000-00000.safetensors",
+        "weights-00000-00000.safetensors",
+    }
     assert checkpoint.verified(newest)[0] is not None
     rng = random.Random(0)
     for number in range(1200):
@@ -185,9 +191,9 @@ def test_a_thousand_flipped_bits_and_two_hundred_cuts_are_found(
         assert body is None and problem, (file.name, number)
         file.write_bytes(good)
     assert checkpoint.verified(newest)[0] is not None
-    files[2].write_bytes(files[2].read_bytes()[:-1])
+    files[3].write_bytes(files[3].read_bytes()[:-1])
     assert resumed_step(folder) == 4
-    assert "checkpoint step-00000005 is damaged (optimizer-00000.safetensors has" in capsys.readouterr().err
+    assert "checkpoint step-00000005 is damaged (optimizer-00000-00000.safetensors has" in capsys.readouterr().err
     for file in (folder / "checkpoints" / "step-00000004").iterdir():
         file.unlink()
     assert resumed_step(folder) == 0
@@ -196,7 +202,7 @@ def test_a_thousand_flipped_bits_and_two_hundred_cuts_are_found(
 def test_a_run_goes_on_from_the_one_before_a_damaged_one(two: Path, tmp_path: Path, whole: Any) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(two, folder)
-    (folder / "checkpoints" / "step-00000005" / "weights-00000.safetensors").write_bytes(b"")
+    (folder / "checkpoints" / "step-00000005" / "weights-00000-00000.safetensors").write_bytes(b"")
     again = trainer(folder)
     again.train(rows(), rows(3, 1), "dSFT")
     assert same(weights(again), whole[0])
@@ -256,7 +262,7 @@ def test_a_damaged_checkpoint_does_not_count_among_the_kept(two: Path, tmp_path:
     folder = tmp_path / "copy"
     shutil.copytree(two, folder)
     (folder / "checkpoints" / "step-00000004").rename(folder / "checkpoints" / "step-00000002")
-    (folder / "checkpoints" / "step-00000005" / "weights-00000.safetensors").write_bytes(b"")
+    (folder / "checkpoints" / "step-00000005" / "weights-00000-00000.safetensors").write_bytes(b"")
     training = trainer(folder, keep=1)
     assert training.checkpoints is not None
     optimizer = adamw(training.model, CONFIG)

@@ -142,6 +142,7 @@ def test_dpo_begins_at_ln_2_whatever_the_batches(monkeypatch: pytest.MonkeyPatch
         stats = trainer(model, Preferences(partial(dpo, beta=0.1), 0.1), budget).means(exact)
         assert stats["loss"] == pytest.approx(math.log(2), abs=1e-6)
         assert stats["margin"] == pytest.approx(0, abs=1e-5)
+        assert stats["accuracy"] == 0.5, "rounding is no preference"
 
 
 # --- stopping before harm ----------------------------------------------------------------------------------------

@@ -215,8 +215,11 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
-def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path) -> None:
-    """Write a plain model folder: safetensors weights, tokenizer, and the chat template it was trained with."""
+def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Write a plain model folder: safetensors weights, tokenizer, and the chat template it was trained with.
+
+    `weights` are the model's by name, where it does not hold them in one piece itself.
+    """
     import transformers
     from transformers import GenerationConfig
 
@@ -225,7 +228,7 @@ def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path) -> None:
         eos_token_id=list(chat.stop_ids), pad_token_id=chat.tokenizer.pad_token_id, bos_token_id=chat.tokenizer.bos_token_id
     )
     with os_errors():
-        model.save_pretrained(out)
+        model.save_pretrained(out, state_dict=weights)
         chat.tokenizer.save_pretrained(out)
 
 

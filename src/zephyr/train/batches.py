@@ -111,6 +111,25 @@ def micro_batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> 
         yield group
 
 
+def share(items: Sequence[T], size: Callable[[T], int], budget: int, rank: int, ranks: int) -> list[tuple[list[T], bool]]:
+    """The micro-batches of one process of several, and whether each counts.
+
+    All have the same number of them, since sharded models compute in step: one that has less to do goes through the smallest
+    item again, without its counting. Items are dealt out by their size, the largest first to who has least.
+    """
+    if not items:
+        return []
+    parts: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for index in sorted(range(len(items)), key=lambda i: (-size(items[i]), i)):
+        least = min(range(ranks), key=lambda r: (loads[r], r))
+        parts[least].append(index)
+        loads[least] += size(items[index])
+    groups = [list(micro_batches([items[i] for i in sorted(part)], size, budget)) for part in parts]
+    idle = max(map(len, groups)) - len(groups[rank])
+    return [(group, True) for group in groups[rank]] + [([min(items, key=size)], False)] * idle
+
+
 def pack(sizes: Sequence[int], capacity: int) -> list[list[int]]:
     """Indices into bins of at most `capacity`; every index is in exactly one bin, what is larger in one of its own.
 

@@ -1,12 +1,13 @@
 """Checkpoints of a training run: written aside, hashed, published in one rename; read only once every byte is known to be right.
 
-    CHECKPOINTS/step-00000120/weights-00000.safetensors …    what is trained, by name
-    CHECKPOINTS/step-00000120/optimizer-00000.safetensors …  Adam's moments and step counts, generator states
-    CHECKPOINTS/step-00000120/metrics.jsonl                  the log so far
-    CHECKPOINTS/step-00000120/checkpoint.json                step, counters, size and sha256 of every file; written last
+    CHECKPOINTS/step-00000120/weights-00000-00000.safetensors …    what is trained, by name; a process writes what it holds
+    CHECKPOINTS/step-00000120/optimizer-00000-00000.safetensors …  Adam's moments and step counts, generator states
+    CHECKPOINTS/step-00000120/metrics.jsonl                        the log so far
+    CHECKPOINTS/step-00000120/checkpoint.json                      step, counters, size and sha256 of every file; written last
 
 Nothing in it can execute code. Where the training stands in its data follows from the step: the order of an epoch is a
-hash of seed, epoch and ids.
+hash of seed, epoch and ids. A checkpoint of several processes can be read by any number of them; the folder must be one
+that all of them see.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zephyr import world
 from zephyr.artifacts import canonical, sha256_file, sha256_text, sync, write_text
 from zephyr.errors import UsageError
-from zephyr.models.load import os_errors
 from zephyr.progress import say
+from zephyr.train import pieces
+from zephyr.train.pieces import Pieces
 
-FORMAT = 1
+FORMAT = 2
 STATE = "checkpoint.json"
 LOG = "metrics.jsonl"
-SHARD_BYTES = 256 << 20  # a file is copied in memory while it is written, so files are kept small
+OWN = "generators"  # which every process has its own of
 
 
 @dataclass
@@ -69,6 +72,8 @@ class Checkpoints:
         self.resumed = Position()
         self._step = 0  # the newest there is
         self._since = time.monotonic()
+        self._found: tuple[Path, dict[str, Any]] | None = None
+        self._looked = False
 
     def due(self) -> bool:
         """Is it time for one?"""
@@ -78,49 +83,65 @@ class Checkpoints:
         """Publish a checkpoint, if there is something new to save, then remove the ones that are not kept.
 
         Raises:
-            OSError: it could not be written; the ones before it are untouched.
+            OSError: it could not be written, by one process or another; the ones before it are untouched.
         """
         if position.step == self._step:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.partial"):
-            shutil.rmtree(left)
-        tensors = {"weights": weights_of(model), "optimizer": {**moments_of(model, optimizer), **_generators()}}
+        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: _generators()}
         publish(self.folder / f"step-{position.step:08d}", tensors, self.log, {"position": asdict(position), "made_with": self.made_with})
-        self._step, self._since = position.step, time.monotonic()
-        self._retire()
+        self._step, self._since, self._looked = position.step, time.monotonic(), False
+        if world.current().leads:
+            self._retire()
+
+    def newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest whole checkpoint and what it says of itself; one that is damaged is said and passed over."""
+        if not self._looked:
+            self._found = world.share(self._look() if world.current().leads else None)
+            self._looked = True
+        return self._found
+
+    def _look(self) -> tuple[Path, dict[str, Any]] | None:
+        for path in self._newest_first():
+            body, problem = verified(path)
+            if body is not None:
+                return path, body
+            say(f"  checkpoint {path.name} is damaged ({problem}); falling back to the one before")
+        return None
 
     def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
         """Put the newest whole checkpoint into model, optimizer, generators and log; the start, where there is none.
 
-        One that is damaged is said and passed over, and nothing is read from it.
+        Nothing is read from one that is damaged.
 
         Raises:
             UsageError: it was computed in another number format than this run has chosen.
         """
-        for path in self._newest_first():
-            body, problem = verified(path)
-            if body is None:
-                say(f"  checkpoint {path.name} is damaged ({problem}); falling back to the one before")
-                continue
-            for name, value in body["made_with"].items():
-                if self.made_with.get(name) != value:
-                    raise UsageError(
-                        f"{path}: was computed with {name} {value}, this run with {self.made_with.get(name)}; "
-                        f"go on where {value} is chosen, or remove {self.folder} to begin again"
-                    )
-            weights, state = _read(path, "weights", body), _read(path, "optimizer", body)
-            _load_weights(model, weights)
-            _load_moments(model, optimizer, state)
-            _set_generators(state)
+        found = self.newest()
+        self._looked = False  # what comes after may write or damage others
+        if found is None:
+            return Position()
+        path, body = found
+        for name, value in body["made_with"].items():
+            if self.made_with.get(name) != value:
+                raise UsageError(
+                    f"{path}: was computed with {name} {value}, this run with {self.made_with.get(name)}; "
+                    f"go on where {value} is chosen, or remove {self.folder} to begin again"
+                )
+        weights, moments, generators = (
+            Pieces(path / file for file in body["files"] if file.startswith(f"{kind}-")) for kind in ("weights", "optimizer", OWN)
+        )
+        for name, parameter in weights_of(model).items():
+            weights.fill(name, parameter)
+        _load_moments(model, optimizer, moments)
+        _set_generators(generators)
+        if world.current().leads:
             self.log.unlink(missing_ok=True)
             if (path / LOG).exists():
                 shutil.copyfile(path / LOG, self.log)
-            position = Position(**body["position"])
-            self._step, self.resumed = position.step, replace(position)
-            say(f"  resumed after step {position.step} from {path}")
-            return position
-        return Position()
+        position = Position(**body["position"])
+        self._step, self.resumed = position.step, replace(position)
+        say(f"  resumed after step {position.step} from {path}")
+        return position
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
@@ -160,56 +181,79 @@ def moments_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict
 
 
 def _generators() -> dict[str, Tensor]:
-    states = {"generator/cpu": torch.get_rng_state()}
-    return states | ({"generator/cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    """Of each process its own."""
+    rank = world.current().rank
+    names = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    return {f"generator/{device}-{rank}": state for device, state in names.items()}
 
 
-def _set_generators(state: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(state["generator/cpu"])
-    if torch.cuda.is_available() and "generator/cuda" in state:
-        torch.cuda.set_rng_state(state["generator/cuda"])
+def _set_generators(state: Pieces) -> None:
+    """A process that was not there when the checkpoint was written keeps the generators it began with."""
+    rank, names = world.current().rank, state.names()
+    if f"generator/cpu-{rank}" in names:
+        torch.set_rng_state(state.whole(f"generator/cpu-{rank}"))
+    if torch.cuda.is_available() and f"generator/cuda-{rank}" in names:
+        torch.cuda.set_rng_state(state.whole(f"generator/cuda-{rank}"))
 
 
-@torch.no_grad()
-def _load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    for name, parameter in weights_of(model).items():
-        parameter.copy_(weights[name])
-
-
-def _load_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, value in state.items():
+def _load_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer, moments: Pieces) -> None:
+    kinds: dict[str, list[str]] = {}
+    for key in moments.names():
         kind, _, name = key.partition("/")
-        if kind != "generator":
-            found.setdefault(name, {})[kind] = value
+        kinds.setdefault(name, []).append(kind)
     for name, parameter in model.named_parameters():
-        if name in found:
-            optimizer.state[parameter] = {kind: v.to(parameter.device) for kind, v in found[name].items()}
+        for kind in kinds.get(name, ()):
+            value = torch.zeros((), device=parameter.device) if kind == "step" else torch.zeros_like(parameter)
+            moments.fill(f"{kind}/{name}", value)
+            optimizer.state[parameter][kind] = value
 
 
 # --- files -------------------------------------------------------------------------------------------------------
 
 
 def publish(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], log: Path, body: Mapping[str, Any]) -> None:
-    """Write a checkpoint aside, and give it its name once all of it is on the disk."""
-    aside = path.with_name(f".{path.name}.partial")
-    aside.mkdir()
+    """Write a checkpoint aside, each process its part, and give it its name once all of it is on the disk."""
+    aside, leads = path.with_name(f".{path.name}.partial"), world.current().leads
     try:
-        for kind, values in tensors.items():
-            _write(aside, kind, values)
-        if log.exists():
-            shutil.copyfile(log, aside / LOG)
-        files = {}
-        for file in sorted(aside.iterdir()):
-            sync(file)
-            files[file.name] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
-        write_text(aside / STATE, _sealed({"format": FORMAT, **body, "files": files}))
-        if path.exists():  # only one that was found damaged: whoever resumes from a step does not save it again
-            shutil.rmtree(path)
-        aside.replace(path)
+        with world.failing_together():
+            if leads:
+                _clear(aside)
+        files: dict[str, Any] = {}
+        with world.failing_together():
+            for kind, values in tensors.items():
+                for file in pieces.write(aside, kind, values, own=kind == OWN):
+                    files[file.name] = _entry(file)
+        for others in world.gather(files):
+            files |= others
+        with world.failing_together():
+            if leads:
+                _seal(aside, path, log, {"format": FORMAT, **body, "files": files})
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        if leads:
+            shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def _clear(aside: Path) -> None:
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    for left in aside.parent.glob(".*.partial"):
+        shutil.rmtree(left)
+    aside.mkdir()
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    sync(file)
+    return {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+
+
+def _seal(aside: Path, path: Path, log: Path, body: dict[str, Any]) -> None:
+    if log.exists():
+        shutil.copyfile(log, aside / LOG)
+        body["files"][LOG] = _entry(aside / LOG)
+    write_text(aside / STATE, _sealed(body))
+    if path.exists():  # only one that was found damaged: whoever resumes from a step does not save it again
+        shutil.rmtree(path)
+    aside.replace(path)
     sync(path.parent)
 
 
@@ -235,30 +279,3 @@ def verified(path: Path) -> tuple[dict[str, Any] | None, str]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         return None, f"{type(error).__name__}: {error}"
     return body, ""
-
-
-def _write(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    for number, shard in enumerate(_shards(tensors)):
-        with os_errors():
-            save_file({name: t.detach().cpu().contiguous() for name, t in shard.items()}, folder / f"{kind}-{number:05d}.safetensors")
-
-
-def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    shard: dict[str, Tensor] = {}
-    size = 0
-    for name, tensor in tensors.items():
-        if shard and size + tensor.nbytes > SHARD_BYTES:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = tensor
-        size += tensor.nbytes
-    if shard:
-        yield shard
-
-
-def _read(path: Path, kind: str, body: Mapping[str, Any]) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return {name: t for file in body["files"] if file.startswith(f"{kind}-") for name, t in load_file(path / file).items()}

@@ -1,27 +1,27 @@
-"""The training loop of both stages."""
+"""The training loop of both stages, on one process or many."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import torch
 
+from zephyr import world
 from zephyr.errors import NonFiniteError
-from zephyr.guards import uncut
+from zephyr.guards import interruption, uncut
 from zephyr.progress import bar, say
 from zephyr.recipe import OptimizerConfig
-from zephyr.train.batches import flatten, micro_batches, shuffled
+from zephyr.train import parallel
+from zephyr.train.batches import shuffled
 from zephyr.train.checkpoint import Checkpoints, Position
-from zephyr.train.head import head_loss
-from zephyr.train.logprobs import stream_hidden
 from zephyr.train.optim import adamw, learning_rate
-from zephyr.train.tasks import ItemT, Stats, Task
+from zephyr.train.passes import through
+from zephyr.train.tasks import ItemT, Stats, Task, described, names_of, tokens_of
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -35,7 +35,7 @@ class Trainer(Generic[ItemT]):
         task: turns log-probabilities into a loss.
         config: optimizer, schedule, batch size, epochs.
         dtype: of the products.
-        micro_batch_tokens: tokens that go through the model at once; does not change what is computed.
+        micro_batch_tokens: tokens that go through the model at once, in each process; does not change what is computed.
         seed: decides the order of the items, with the epoch and their ids.
         log: takes a line a step.
         checkpoints: where to go on from, and where to save.
@@ -51,82 +51,90 @@ class Trainer(Generic[ItemT]):
     checkpoints: Checkpoints | None = None
     at: Position = field(default_factory=Position, init=False)
 
+    def __post_init__(self) -> None:
+        self.learner = parallel.learner(self.model)
+
     def train(self, items: Sequence[ItemT], test: Sequence[ItemT], label: str) -> Stats:
         """Train on `items`, looking at `test` now and then; returns the last look at the test items.
 
         Raises:
-            NonFiniteError: a loss or gradient is not finite; the update was not made.
+            NonFiniteError: a loss or gradient is not finite; the update was not made, in no process.
             KeyboardInterrupt: Ctrl-C or SIGTERM; the last whole update is saved, if there is where.
         """
-        config, per_epoch = self.config, math.ceil(len(items) / self.config.batch_size)
-        steps = per_epoch * config.epochs
-        optimizer = adamw(self.model, config)
+        per_epoch = math.ceil(len(items) / self.config.batch_size)
+        steps = per_epoch * self.config.epochs
+        optimizer = adamw(self.model, self.config)
         self.at = self.checkpoints.restore(self.model, optimizer) if self.checkpoints else Position()
         started = time.perf_counter() - self.at.seconds
-        order: tuple[int, list[int]] = (-1, [])
         self._training_mode()
-        work = sum(_tokens(item) for item in items) * config.epochs
-        with bar(label, work, "tokens", done=self.at.tokens) as progress, self._saved(optimizer):
+        work = sum(map(tokens_of, items)) * self.config.epochs
+        with bar(label, work, "tokens", done=self.at.tokens) as progress, self._stoppable(optimizer) as stop_or_save:
+            order: tuple[int, list[int]] = (-1, [])
             while True:
-                if self.at.test_step < self.at.step and (self.at.step % config.evaluate_every == 0 or self.at.step == steps):
+                if self.at.test_step < self.at.step and (self.at.step % self.config.evaluate_every == 0 or self.at.step == steps):
                     self.look(test)
                 if self.at.step == steps:
                     break
-                if self.checkpoints and self.checkpoints.due():
-                    self.checkpoints.save(self.at, self.model, optimizer)
+                stop_or_save()
                 epoch, nth = divmod(self.at.step, per_epoch)
                 if order[0] != epoch:
                     order = epoch, shuffled([item.id for item in items], self.seed, epoch)
-                batch = [items[i] for i in order[1][nth * config.batch_size : (nth + 1) * config.batch_size]]
-                tokens = sum(_tokens(item) for item in batch)
+                batch = [items[i] for i in order[1][nth * self.config.batch_size : (nth + 1) * self.config.batch_size]]
                 stats = self.accumulate(batch)
-                norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm))
+                norm = parallel.clip_gradients(self.model, self.config.max_grad_norm)
                 if not math.isfinite(norm):
+                    names = names_of([item.id for item in batch])
                     raise NonFiniteError(
-                        f"step {self.at.step + 1}: the gradient is {norm}; stopped before the update. Rows of the batch: {_names(batch)}"
+                        f"step {self.at.step + 1}: the gradient is {norm}; stopped before the update. Rows of the batch: {names}"
                     )
                 with uncut():  # half an update is neither the old weights nor the new
-                    rate = learning_rate(self.at.step, steps, config)
+                    rate = learning_rate(self.at.step, steps, self.config)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     self.at.step += 1
-                    self.at.tokens += tokens
+                    self.at.tokens += sum(map(tokens_of, batch))
                     self.at.seconds = time.perf_counter() - started
                     line = {"kind": "train", "step": self.at.step, "epoch": self.at.step / per_epoch, **stats, "learning_rate": rate}
                     self.log({**line, "grad_norm": norm, "tokens": self.at.tokens, "seconds": round(self.at.seconds, 3)})
-                progress.advance(tokens, _line(stats))
-        self.model.eval()
+                progress.advance(sum(map(tokens_of, batch)), described(stats))
+        self.learner.eval()
         return self.at.test
 
     def _training_mode(self) -> None:
         """With dropout, where a model has it; not for preferences, whose reference was computed without."""
-        self.model.train(self.task.by_token)
+        self.learner.train(self.task.by_token)
 
     @contextlib.contextmanager
-    def _saved(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        """Ctrl-C or SIGTERM saves the last whole update."""
-        try:
-            yield
-        except KeyboardInterrupt:
+    def _stoppable(self, optimizer: torch.optim.Optimizer) -> Iterator[Callable[[], None]]:
+        """Ctrl-C or SIGTERM saves the last whole update: at once, or between two updates where processes have to agree on it."""
+
+        def save() -> None:
             if self.checkpoints and self.at.step:
                 with uncut():
                     self.checkpoints.save(self.at, self.model, optimizer)
-            raise
+
+        def stop_or_save() -> None:
+            heard = world.gather((list(arrived), self.checkpoints is not None and self.checkpoints.due()))
+            if signals := [number for numbers, _ in heard for number in numbers]:
+                raise interruption(signals[0])
+            if heard[0][1]:  # the leader's clock decides
+                save()
+
+        arrived: list[int] = []
+        with contextlib.ExitStack() as stack:
+            if world.current().size > 1:
+                arrived = stack.enter_context(uncut())
+            try:
+                yield stop_or_save
+            except KeyboardInterrupt:
+                save()
+                raise
 
     def accumulate(self, batch: Sequence[ItemT]) -> Stats:
-        """Gradients of the mean loss over a batch, micro-batch by micro-batch; returns the means.
-
-        Every micro-batch is divided by the weight of the whole batch, so that how it is split does not matter.
-        """
-        weight = sum(item.weight for item in batch)
-        totals: Counter[str] = Counter()
-        for group in micro_batches(batch, _tokens, self.micro_batch_tokens):
-            loss, stats = self._loss(group, 1 / weight)
-            loss.backward()  # type: ignore[no-untyped-call]
-            totals.update(stats)
-        return {name: value / weight for name, value in totals.items()}
+        """Add the gradients of the mean loss over a batch; returns the means."""
+        return through(self.learner, batch, self.task, self.dtype, self.micro_batch_tokens, learn=True)
 
     def look(self, test: Sequence[ItemT]) -> None:
         """Mean loss and statistics over the test items, which are logged."""
@@ -134,40 +142,13 @@ class Trainer(Generic[ItemT]):
         with uncut():
             if means:
                 self.log({"kind": "test", "step": self.at.step, **means})
-                say(f"  test at step {self.at.step}: {_line(means)}")
+                say(f"  test at step {self.at.step}: {described(means)}")
             self.at.test, self.at.test_step = means, self.at.step
 
     @torch.no_grad()
     def means(self, items: Sequence[ItemT]) -> Stats:
         """Mean loss and statistics over some items, under the model as it is."""
-        weight = sum(item.weight for item in items)
-        totals: Counter[str] = Counter()
-        self.model.eval()
-        for group in micro_batches(items, _tokens, self.micro_batch_tokens):
-            totals.update(self._loss(group, 1.0)[1])
+        self.learner.eval()
+        found = through(self.learner, items, self.task, self.dtype, self.micro_batch_tokens, learn=False)
         self._training_mode()
-        return {name: value / weight for name, value in totals.items()}
-
-    def _loss(self, group: Sequence[ItemT], scale: float) -> tuple[torch.Tensor, Stats]:
-        """The scaled loss of some items, and their sums of everything that is shown, the loss unscaled."""
-        stream = flatten([e for item in group for e in item.examples], str(self.model.device))
-        loss, sums_S = head_loss(self.model, stream_hidden(self.model, stream, self.dtype), stream, group, self.task, scale)
-        if not torch.isfinite(loss):
-            owners = [item for item in group for e in item.examples for _ in e.targets]
-            bad = [owner for owner, value in zip(owners, sums_S.tolist(), strict=True) if not math.isfinite(value)] or list(group)
-            raise NonFiniteError(f"the loss is {float(loss.detach())}; stopped before the update. Rows: {_names(bad)}")
-        return loss, {"loss": float(loss.detach()) / scale, **self.task.stats(sums_S, group)}
-
-
-def _tokens(item: Any) -> int:
-    return sum(e.tokens for e in item.examples)
-
-
-def _names(items: Sequence[Any]) -> str:
-    names = list(dict.fromkeys(item.id for item in items))
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _line(stats: Stats) -> str:
-    shown = [("loss", "loss"), ("accuracy", "reward accuracy"), ("margin", "margin")]
-    return ", ".join(f"{label} {stats[name]:.4f}" for name, label in shown if name in stats)
+        return found

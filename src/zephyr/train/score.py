@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from zephyr import world
 from zephyr.artifacts import Draft
 from zephyr.errors import NonFiniteError
 from zephyr.progress import bar
@@ -26,18 +29,27 @@ def log_probabilities(
         NonFiniteError: one of them is not finite.
     """
     device = str(model.device)
-    dtype = resolve_dtype(config.dtype, device)
+    dtype = world.share(resolve_dtype(config.dtype, device))
     out.manifest.results["dtype"] = str(dtype).removeprefix("torch.")
     model.eval()
-    sums: list[float] = []
-    with bar(label, sum(e.tokens for e in examples), "tokens") as progress:
-        for group in micro_batches(examples, lambda e: e.tokens, config.micro_batch_tokens):
-            stream = flatten(group, device)
-            values = sequence_sums(stream_logprobs(model, stream, dtype), stream)
-            if not torch.isfinite(values).all():
-                bad = len(sums) + int((~torch.isfinite(values)).nonzero()[0])
-                raise NonFiniteError(f"{label}: the log-probability of {names[bad]} is not finite; the model's weights may be damaged")
-            sums += values.tolist()
-            out.manifest.tokens += len(stream.ids_T)
+    here = world.current()
+    mine = range(here.rank, len(examples), here.size)
+    found: dict[int, list[float]] = {}
+    first = [0, *itertools.accumulate(len(e.targets) for e in examples)]  # of each example's sequences, its number in all
+    bad: str | None = None
+    with bar(label, sum(examples[i].tokens for i in mine), "tokens") as progress:
+        for group in micro_batches(mine, lambda i: examples[i].tokens, config.micro_batch_tokens):
+            stream = flatten([examples[i] for i in group], device)
+            values = iter(sequence_sums(stream_logprobs(model, stream, dtype), stream).tolist())
+            found |= {i: [next(values) for _ in examples[i].targets] for i in group}
+            bad = next((names[first[i] + n] for i in group for n, value in enumerate(found[i]) if not math.isfinite(value)), None)
+            if bad is not None:
+                break
             progress.advance(len(stream.ids_T))
-    return sums
+    everywhere = world.gather((found, bad))
+    if wrong := [name for _, name in everywhere if name is not None]:
+        raise NonFiniteError(f"{label}: the log-probability of {wrong[0]} is not finite; the model's weights may be damaged")
+    for others, _ in everywhere:
+        found |= others
+    out.manifest.tokens += sum(e.tokens for e in examples)
+    return [value for i in range(len(examples)) for value in found[i]]

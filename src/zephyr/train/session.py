@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 
+from zephyr import world
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.models.load import count_parameters, save_model
+from zephyr.progress import say
 from zephyr.recipe import OptimizerConfig, TrainConfig
 from zephyr.text.chat import ChatFormat
 from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
+from zephyr.train.parallel import whole_weights
 from zephyr.train.precision import resolve_dtype
 from zephyr.train.tasks import ItemT, Task
 
@@ -38,17 +41,19 @@ def fit(
     """Train `model` on `train` and write it, its log and its results into `out`."""
     if not train:
         raise DataError(f"{label}: no rows to train on are left (see dropped/ for why)")
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + world.current().rank)
     reset_peak_memory()
-    dtype = resolve_dtype(train_config.dtype, str(model.device))
-    made_with = {"dtype": str(dtype).removeprefix("torch.")}
-    checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints, made_with)
+    checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
+    dtype = world.share(_dtype(train_config.dtype, str(model.device), checkpoints))
+    checkpoints.made_with = {"dtype": str(dtype).removeprefix("torch.")}
     trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, out.log, checkpoints)
     final = trainer.train(train, test, label)
     out.earlier_seconds = checkpoints.resumed.seconds
     if checkpoints.resumed.step:
         out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
-    save_model(model, chat, out.model_dir)
+    weights = whole_weights(model)
+    if world.current().leads:
+        save_model(model, chat, out.model_dir, weights)
     out.manifest.tokens += trainer.at.tokens
     out.manifest.rows_out = {"train": len(train), "test": len(test)}
     out.manifest.results |= {
@@ -59,7 +64,21 @@ def fit(
         "final_test": final,
         "peak_memory_bytes": peak_memory_bytes(),
     }
-    out.manifest.environment = {"torch": torch.__version__, "device": _device_name(), "threads": str(torch.get_num_threads())}
+    out.manifest.environment = {
+        "torch": torch.__version__,
+        "device": _device_name(),
+        "threads": str(torch.get_num_threads()),
+        "processes": str(world.current().size),
+    }
+
+
+def _dtype(wanted: str, device: str, checkpoints: Checkpoints) -> torch.dtype:
+    """The number format: with `auto`, that of the checkpoint there is to go on from, else what a measurement says."""
+    found = checkpoints.newest()
+    if wanted == "auto" and found and (before := found[1]["made_with"].get("dtype")):
+        say(f"  dtype: {before}, as in the checkpoint it goes on from")
+        wanted = before
+    return resolve_dtype(wanted, device)
 
 
 def reset_peak_memory() -> None:

@@ -16,6 +16,8 @@ from zephyr.train.batches import Example
 
 Stats = dict[str, float]
 
+ROUNDING = 1e-6  # relative, of a summed log-probability computed with products in float32
+
 
 class Item(Protocol):
     """What the order and the batches are made of: one dialogue, one pack of them, one pair."""
@@ -31,6 +33,23 @@ class Item(Protocol):
     @property
     def weight(self) -> int:
         """What the loss is a mean over: predicted tokens (dSFT) or pairs (dDPO)."""
+
+
+def tokens_of(item: Item) -> int:
+    """How many go through the model."""
+    return sum(e.tokens for e in item.examples)
+
+
+def names_of(items: Sequence[str]) -> str:
+    """Ids as an error names them: the first few."""
+    names = list(dict.fromkeys(items))
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def described(stats: Stats) -> str:
+    """The means that are shown while it runs."""
+    shown = [("loss", "loss"), ("accuracy", "reward accuracy"), ("margin", "margin")]
+    return ", ".join(f"{label} {stats[name]:.4f}" for name, label in shown if name in stats)
 
 
 ItemT = TypeVar("ItemT", bound=Item)
@@ -127,8 +146,9 @@ class Preferences:
         logp_B2 = sums_S.reshape(-1, 2)
         reward_B2 = self.beta * (logp_B2 - _references(items, sums_S.device))
         margin_B = reward_B2[:, 0] - reward_B2[:, 1]
-        # equal rewards prefer neither: half a win, so that an untrained model scores 0.5 and not 0
-        wins_B = (margin_B > 0).double() + 0.5 * (margin_B == 0).double()
+        # equal rewards prefer neither: half a win, so that an untrained model scores 0.5; equal is what float32 products cannot tell apart
+        tie_B = margin_B.abs() <= ROUNDING * self.beta * logp_B2.abs().sum(1)
+        wins_B = torch.where(tie_B, 0.5, (margin_B > 0).double())
         sums = torch.cat([wins_B.sum()[None], margin_B.sum()[None], reward_B2.sum(0), logp_B2.sum(0)]).tolist()
         names = ("accuracy", "margin", "chosen_reward", "rejected_reward", "chosen_logp", "rejected_logp")
         return dict(zip(names, sums, strict=True))

@@ -1,0 +1,84 @@
+"""One model over several processes: FSDP2, each process holding its share of weights, gradients and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zephyr import world
+from zephyr.train.batches import Stream
+from zephyr.train.head import head_loss
+from zephyr.train.logprobs import stream_hidden
+from zephyr.train.tasks import ItemT, Task
+
+
+class Learner(nn.Module):
+    """A model whose forward is the loss: one call in which every weight is used, which is what sharding is built around."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.sharded = False
+
+    def forward(self, stream: Stream, items: Sequence[ItemT], task: Task[ItemT], scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Loss and sequence sums of a stream, as `head_loss` gives them."""
+        return head_loss(self.model, stream_hidden(self.model, stream, dtype), stream, items, task, scale)
+
+    def communicate(self, wanted: bool) -> None:
+        """Gradients are summed over the processes in the last backward pass of a batch; until then each keeps its own."""
+        if self.sharded:
+            self.set_requires_gradient_sync(wanted)  # type: ignore[operator]
+
+
+def learner(model: Any) -> Learner:
+    """The model ready to learn, sharded where several processes take part."""
+    made = Learner(model)
+    if world.current().size > 1:
+        _shard(made)
+    return made
+
+
+def _shard(made: Learner) -> None:
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    for layer in decoder_layers(made.model):
+        fully_shard(layer)
+    fully_shard(made)
+    for module in made.modules():
+        if isinstance(module, FSDPModule):
+            # the loss is divided by the weight of the whole batch already: gradients are added up, not averaged
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no other sum
+    made.sharded = True
+
+
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The blocks a model is a stack of: its longest list of modules of one class."""
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    return max(lists, key=lambda stack: sum(p.numel() for layer in stack for p in layer.parameters()), default=[])
+
+
+def clip_gradients(model: nn.Module, limit: float) -> float:
+    """Scale the gradient to a norm of at most `limit`; returns the norm it had, which is the same in all processes."""
+    from torch.distributed.tensor import DTensor
+
+    norm: Any = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def whole_weights(model: nn.Module) -> dict[str, Tensor] | None:
+    """Every weight in one piece, on the CPU of the leader; None where nothing is sharded. All processes must ask together."""
+    from torch.distributed.tensor import DTensor
+
+    if not any(isinstance(p, DTensor) for p in model.parameters()):
+        return None
+    leads, weights = world.current().leads, {}
+    for name, parameter in model.named_parameters():
+        here: Any = parameter.detach()
+        whole = here.full_tensor() if isinstance(parameter, DTensor) else here
+        if leads:
+            weights[name] = whole.cpu()
+    return weights
