@@ -2,7 +2,7 @@
 
     python tests/faults/crash.py --points 1000 --results crash.jsonl
 
-Every point is a process of its own, forked from this one with the imports done, and ended by SIGKILL: at a random time after its
+Every point is a process of its own, every twentieth two processes that train together, forked from this one with the imports done, and ended by SIGKILL: at a random time after its
 start, or at a random time inside the n-th write of a checkpoint. The run is then started again (a third of them killed once
 more) until it ends by itself. Results are appended, a line a point; the points that a results file holds are not done again.
 The exit code is 1 if any point ended in other bytes.
@@ -18,6 +18,7 @@ import random
 import select
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -62,55 +63,68 @@ def child(arguments: list[str], pipe: int, log: Path) -> None:
     os._exit(code)
 
 
-def start(arguments: list[str], log: Path) -> tuple[int, int]:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        child(arguments, writer, log)
-    os.close(writer)
-    return pid, reader
+class Run:
+    """The command in one process or several, as a launcher would start them; the first announces its writes."""
+
+    def __init__(self, arguments: list[str], log: Path, processes: int = 1) -> None:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        self.reader, writer = os.pipe()
+        self.pids = []
+        for rank in range(processes):
+            if (pid := os.fork()) == 0:
+                os.close(self.reader)
+                if processes > 1:
+                    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+                    os.environ.update({name: str(value) for name, value in where.items()})
+                child(arguments, writer if rank == 0 else os.open(os.devnull, os.O_WRONLY), log)
+            self.pids.append(pid)
+        os.close(writer)
+
+    def kill(self, rng: random.Random) -> None:
+        """SIGKILL to one of them, and to the others a moment later."""
+        for pid in rng.sample(self.pids, len(self.pids)):
+            os.kill(pid, signal.SIGKILL)
+            if len(self.pids) > 1:
+                time.sleep(rng.expovariate(1 / 0.01))
+
+    def finish(self) -> tuple[int, bool]:
+        """The first one's exit code (negative: the signal), and whether it was inside a write of a checkpoint when it ended."""
+        said = b""
+        while piece := os.read(self.reader, 4096):
+            said += piece
+        os.close(self.reader)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+        return codes[0], said.count(ENTERED) > said.count(LEFT)
 
 
-def finish(pid: int, reader: int) -> tuple[int, bool]:
-    """The exit code (negative: the signal), and whether the process was inside a write of a checkpoint when it ended."""
-    said = b""
-    while piece := os.read(reader, 4096):
-        said += piece
-    os.close(reader)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said.count(ENTERED) > said.count(LEFT)
-
-
-def left_alone(arguments: list[str], log: Path) -> None:
-    pid, reader = start(arguments, log)
-    code, _ = finish(pid, reader)
+def left_alone(arguments: list[str], log: Path, processes: int = 1) -> None:
+    code, _ = Run(arguments, log, processes).finish()
     if code:
         raise SystemExit(f"{' '.join(arguments)}: ended with {code}\n{log.read_text()[-2000:]}")
 
 
-def killed_after(arguments: list[str], log: Path, seconds: float) -> tuple[int, bool]:
-    pid, reader = start(arguments, log)
+def killed_after(run: Run, rng: random.Random, seconds: float) -> tuple[int, bool]:
     time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    return finish(pid, reader)
+    run.kill(rng)
+    return run.finish()
 
 
-def killed_in_write(arguments: list[str], log: Path, nth: int, seconds: float) -> tuple[int, bool]:
-    """Killed so many seconds after the n-th write began; the process may end before that."""
-    pid, reader = start(arguments, log)
+def killed_in_write(run: Run, rng: random.Random, nth: int, seconds: float) -> tuple[int, bool]:
+    """Killed so many seconds after the n-th write began; the run may end before that."""
     entered = 0
     said = b""
     while entered < nth:
-        select.select([reader], [], [])
-        piece = os.read(reader, 1)
+        select.select([run.reader], [], [])
+        piece = os.read(run.reader, 1)
         if not piece:
             break
         said += piece
         entered += piece == ENTERED
     time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    code, inside = finish(pid, reader)
+    run.kill(rng)
+    code, inside = run.finish()
     return code, inside or (said.endswith(ENTERED) and code == -signal.SIGKILL)
 
 
@@ -136,18 +150,23 @@ class Crash:
         self.recipe = small.write_recipe(folder / "recipe.yaml", small.recipe(folder / "data", model))
         self.base = folder / "base"
         left_alone(command(self.recipe, self.base), self.log)
-        self.want = {stage: fingerprint(self.base / stage) for stage in STAGES}
-        # how long the stage takes alone, and a write in it
-        self.seconds = {stage: self._seconds(stage) for stage in STAGES}
+        # by stage and number of processes: what comes out, and how long it takes
+        self.alone: dict[tuple[str, int], tuple[str, float]] = {}
 
-    def _seconds(self, stage: str) -> float:
-        out = self.prepared(stage, "timing")
-        began = time.perf_counter()
-        left_alone(command(self.recipe, out, "--only", stage), self.log)
-        seconds = time.perf_counter() - began
-        assert fingerprint(out / stage) == self.want[stage], "two runs that were left alone differ"
-        shutil.rmtree(out)
-        return seconds
+    def left_alone(self, stage: str, processes: int) -> tuple[str, float]:
+        """What comes out of two runs that nothing befalls, the same of both, and how long one takes."""
+        if (stage, processes) not in self.alone:
+            prints = []
+            for _ in range(2):
+                out = self.prepared(stage, "alone")
+                began = time.perf_counter()
+                left_alone(command(self.recipe, out, "--only", stage), self.log, processes)
+                seconds = time.perf_counter() - began
+                prints.append(fingerprint(out / stage))
+                shutil.rmtree(out)
+            assert prints[0] == prints[1], "two runs that were left alone differ"
+            self.alone[stage, processes] = prints[0], seconds
+        return self.alone[stage, processes]
 
     def prepared(self, stage: str, name: str) -> Path:
         out = self.folder / name
@@ -158,22 +177,24 @@ class Crash:
     def point(self, number: int, seed: int) -> dict[str, Any]:
         """One seeded point: kill, perhaps kill again, run to the end, compare."""
         rng = random.Random(f"{seed} {number}")
-        stage = STAGES[number % 2]
+        stage, processes = STAGES[number % 2], 2 if number % 20 in (6, 13) and number % 40 < 20 else 1
+        want, seconds = self.left_alone(stage, processes)
         in_write = rng.random() < 0.4
         out = self.prepared(stage, f"point-{number}")
         arguments = command(self.recipe, out, "--only", stage)
         kills: list[dict[str, Any]] = []
         for _ in range(1 + (rng.random() < 0.3)):
+            run = Run(arguments, self.log, processes)
             if in_write:
-                code, inside = killed_in_write(arguments, self.log, rng.randint(1, 6), rng.expovariate(1 / 0.004))
+                code, inside = killed_in_write(run, rng, rng.randint(1, 6), rng.expovariate(1 / 0.004))
             else:
-                code, inside = killed_after(arguments, self.log, rng.uniform(0, self.seconds[stage]))
+                code, inside = killed_after(run, rng, rng.uniform(0, seconds))
             kills.append({"code": code, "in_write": inside})
-        left_alone(arguments, self.log)
-        same = fingerprint(out / stage) == self.want[stage]
+        left_alone(arguments, self.log, processes)
+        same = fingerprint(out / stage) == want
         clean = not (out / f".{stage}.checkpoints").exists() and not (out / f".{stage}.partial").exists()
         shutil.rmtree(out)
-        return {"point": number, "seed": seed, "stage": stage, "kills": kills, "same": same, "clean": clean}
+        return {"point": number, "seed": seed, "stage": stage, "processes": processes, "kills": kills, "same": same, "clean": clean}
 
 
 def run(points: int, seed: int, results: Path | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -204,6 +225,7 @@ def summary(done: list[dict[str, Any]]) -> dict[str, Any]:
         "kills": len(kills),
         "inside_a_write": sum(k["in_write"] for k in kills),
         "by_stage": dict(Counter(r["stage"] for r in done)),
+        "by_processes": dict(Counter(r["processes"] for r in done)),
         "other_bytes": [r["point"] for r in done if not r["same"]],
         "left_over": [r["point"] for r in done if not r["clean"]],
     }
@@ -213,6 +235,8 @@ def prepare() -> None:
     """All imports of a run, on one thread, so that a fork is a process ready to train."""
     import torch
     import torch._dynamo
+    import torch.distributed.fsdp
+    import torch.distributed.tensor
 
     import tiny
     import zephyr.api

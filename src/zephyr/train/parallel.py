@@ -32,6 +32,11 @@ class Learner(nn.Module):
         if self.sharded:
             self.set_requires_gradient_sync(wanted)  # type: ignore[operator]
 
+    def put_away(self) -> None:
+        """After passes without a way back: what was gathered of the outermost weights is let go, so that each holds its share again."""
+        if self.sharded:
+            self.reshard()  # type: ignore[operator]
+
 
 def learner(model: Any) -> Learner:
     """The model ready to learn, sharded where several processes take part."""

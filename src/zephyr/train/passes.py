@@ -49,6 +49,8 @@ def through(learner: Learner, items: Sequence[ItemT], task: Task[ItemT], dtype: 
                 owners = [item.id for item in group for e in item.examples for _ in e.targets]
                 culprits = [owner for owner, value in zip(owners, sums_S.tolist(), strict=True) if not math.isfinite(value)]
                 bad += [(name, total) for name in culprits or [item.id for item in group]]
+    if not learn:
+        learner.put_away()
     means: Counter[str] = Counter()
     everywhere = world.gather((sums, bad))
     if found := [pair for _, pairs in everywhere for pair in pairs]:

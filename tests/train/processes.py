@@ -1,0 +1,239 @@
+"""Trainings over several processes, for test_parallel: each scenario forks its workers from this process, with the imports done.
+
+python tests/train/processes.py FOLDER      prints one JSON object: what every scenario found
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo
+import torch.distributed.fsdp
+import torch.distributed.tensor
+from safetensors.torch import load_file, save_file
+
+import tiny
+from zephyr import world
+from zephyr.errors import NonFiniteError
+from zephyr.guards import sigterm_interrupts
+from zephyr.objectives import dpo
+from zephyr.recipe import DPOConfig, SFTConfig
+from zephyr.train import checkpoint, pieces
+from zephyr.train.batches import Example, branching
+from zephyr.train.checkpoint import Checkpoints
+from zephyr.train.loop import Trainer
+from zephyr.train.parallel import whole_weights
+from zephyr.train.tasks import SFT, Dialogues, Pair, Preferences
+
+
+def launch(size: int, work: Callable[[], Any], *, patience: float = 60) -> list[dict[str, Any]]:
+    """Run `work` in so many processes; what each returned or raised, its exit code and its seconds."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    began, children = time.perf_counter(), []
+    for rank in range(size):
+        reader, writer = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.close(reader)
+            os.environ.update(
+                {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+            )
+            signal.alarm(int(patience))  # a process that waits for ever is the failure that is looked for
+            found: dict[str, Any] = {}
+            try:
+                if size > 1:
+                    world.connect()
+                with world.together(), sigterm_interrupts():
+                    found["value"] = work()
+            except BaseException as error:
+                found["raised"], found["text"] = type(error).__name__, str(error)
+            os.write(writer, json.dumps(found).encode())
+            os._exit(0)
+        os.close(writer)
+        children.append((pid, reader))
+    results = []
+    for pid, reader in children:
+        said = b"".join(iter(lambda at=reader: os.read(at, 65536), b""))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        results.append({**json.loads(said or b"{}"), "code": code, "seconds": time.perf_counter() - began})
+    return results
+
+
+def ids(rng: random.Random, n: int) -> tuple[int, ...]:
+    return tuple(rng.randrange(3, 480) for _ in range(n))
+
+
+def dialogues(n: int = 11) -> list[Dialogues]:
+    rng = random.Random(0)
+    return [Dialogues(f"d{i}", (Example(ids(rng, length), (True,) * length),)) for i, length in enumerate(rng.choices(range(2, 60), k=n))]
+
+
+def pairs(n: int = 11) -> list[Pair]:
+    rng = random.Random(1)
+    return [
+        Pair(f"p{i}", branching(ids(rng, rng.randint(1, 30)), ids(rng, rng.randint(1, 40)), ids(rng, rng.randint(1, 40))), -150.0, -151.0)
+        for i in range(n)
+    ]
+
+
+def trainer(kind: str, folder: Path | None = None, *, dropout: float = 0.0, tokens: int = 90) -> tuple[Trainer[Any], list[Any]]:
+    """Five a batch over two, three or four processes: shares of unlike size, and some that have less to do than others."""
+    torch.manual_seed(world.current().rank)
+    model = tiny.tiny_model("gemma2" if kind == "dpo" else "llama", attention_dropout=dropout)
+    checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, keep=9) if folder else None
+    settings = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evaluate_every": 2}
+    lines: list[dict[str, Any]] = []
+    if kind == "sft":
+        return Trainer(model, SFT(), SFTConfig(**settings), torch.float32, tokens, 0, lines.append, checkpoints), list(dialogues())
+    task = Preferences(partial(dpo, beta=0.1), 0.1)
+    return Trainer(model, task, DPOConfig(**settings), torch.float32, tokens, 0, lines.append, checkpoints), list(pairs())
+
+
+def trained(kind: str, out: Path, folder: Path | None = None, *, stop_at: int | None = None, dropout: float = 0.0) -> dict[str, float]:
+    """Train and write the weights; stopped by Ctrl-C before step `stop_at`, if given."""
+    made, items = trainer(kind, folder, dropout=dropout)
+    if stop_at is not None and made.checkpoints:
+        due = made.checkpoints.due
+
+        def struck() -> bool:
+            if made.at.step == stop_at and world.current().rank == world.current().size - 1:
+                signal.raise_signal(signal.SIGINT)
+            return due()
+
+        made.checkpoints.due = struck  # type: ignore[method-assign]
+    last = made.train(items, items[:3], kind)
+    weights = whole_weights(made.model) or {name: p.detach() for name, p in made.model.named_parameters()}
+    if world.current().leads:
+        save_file({name: w.contiguous() for name, w in weights.items()}, out)
+    return last
+
+
+def apart(a: Path, b: Path) -> float:
+    """The largest relative difference of any weight tensor; 0 only for equal bytes."""
+    first, second = load_file(a), load_file(b)
+    assert first.keys() == second.keys()
+    return max(float((first[n] - second[n]).norm() / second[n].norm()) for n in first)
+
+
+def same_numbers(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in ("sft", "dpo"):
+        for size in (1, 2, 4):
+            results = launch(size, lambda k=kind, s=size: trained(k, folder / f"{k}-{s}.safetensors"))
+            assert not any("raised" in r for r in results), results
+            assert all(r["value"] == results[0]["value"] for r in results), "all processes know the same means"
+            found[f"{kind}-{size}"] = {
+                "loss": results[0]["value"]["loss"],
+                "apart": apart(folder / f"{kind}-{size}.safetensors", folder / f"{kind}-1.safetensors"),
+            }
+    return found
+
+
+def going_on(folder: Path) -> dict[str, Any]:
+    """Two processes with dropout are stopped; two go on to the same bytes, one and four to the same numbers but for the dropout."""
+    found: dict[str, Any] = {}
+    launch(2, lambda: trained("sft", folder / "whole.safetensors", dropout=0.1))
+    for dropout, sizes in ((0.1, (2,)), (0.0, (1, 2, 4))):
+        for size in sizes:
+            run = folder / f"run-{dropout}-{size}"
+            run.mkdir()
+            stopped = launch(2, lambda d=dropout, r=run: trained("sft", folder / "x.safetensors", r, stop_at=3, dropout=d))
+            found.setdefault("stopped", []).append([r.get("raised") for r in stopped])
+            again = launch(size, lambda d=dropout, r=run, s=size: trained("sft", folder / f"again-{d}-{s}.safetensors", r, dropout=d))
+            assert not any("raised" in r for r in again), again
+    found["bytes"] = apart(folder / "again-0.1-2.safetensors", folder / "whole.safetensors")
+    found["numbers"] = {s: apart(folder / f"again-0.0-{s}.safetensors", folder / "sft-1.safetensors") for s in (1, 2, 4)}
+    return found
+
+
+def not_a_number(_: Path) -> list[dict[str, Any]]:
+    """One pair's reference is NaN: no process makes the update."""
+
+    def work() -> str:
+        made, items = trainer("dpo")
+        items[4] = replace(items[4], reference_chosen=math.nan)
+        before = whole_weights(made.model) or {}
+        try:
+            made.train(items, [], "dpo")
+        except NonFiniteError as error:
+            after = whole_weights(made.model) or {}
+            return f"{error} | {made.at.step} | {all(torch.equal(after[n], before[n]) for n in after) if made.at.step == 0 else '-'}"
+        return "went on"
+
+    return launch(2, work)
+
+
+def full_disk(folder: Path) -> list[dict[str, Any]]:
+    """The second process cannot write its part of the third checkpoint."""
+
+    def work() -> str:
+        made, items = trainer("sft", folder)
+        write, calls = pieces.write, [0]
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            calls[0] += 1
+            if calls[0] > 6 and not world.current().leads:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(*args, **kwargs)
+
+        checkpoint.pieces.write = failing  # type: ignore[attr-defined]
+        made.train(items, [], "sft")
+        return "went on"
+
+    folder.mkdir()
+    return [*launch(2, work), {"left": sorted(p.name for p in (folder / "checkpoints").iterdir())}]
+
+
+def one_is_killed(_: Path) -> list[dict[str, Any]]:
+    """The second process is gone in the middle: the first does not wait for it."""
+
+    def work() -> str:
+        made, items = trainer("sft")
+        log = made.log
+
+        def struck(line: dict[str, Any]) -> None:
+            if line["step"] == 2 and not world.current().leads:
+                os.kill(os.getpid(), signal.SIGKILL)
+            log(line)
+
+        made.log = struck
+        made.train(items, [], "sft")
+        return "went on"
+
+    return launch(2, work)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    for kind in ("sft", "dpo"):  # everything is imported before the first fork
+        trainer(kind)
+    with contextlib.redirect_stdout(sys.stderr):
+        found = {
+            "same_numbers": same_numbers(folder),
+            "going_on": going_on(folder),
+            "not_a_number": not_a_number(folder),
+            "full_disk": full_disk(folder / "full"),
+            "one_is_killed": one_is_killed(folder),
+        }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
