@@ -111,6 +111,7 @@ def dpo(args: argparse.Namespace) -> dict[str, Any]:
         "nominal_tokens": sum(2 * len(a.ids) + sum(map(len, a.branches)) for a in answers),
         "unique_tokens": sum(a.tokens for a in answers),
         "matmul_weights": matmul_weights(model),
+        "matmul_peak": matmul_peak(dtype),
         "peak_over_start_mb": (memory.peak - memory.start) / 2**20,
         "losses": losses,
     }
@@ -141,9 +142,17 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
         "train_seconds": sum(seconds),
         "tokens": tokens,
         "matmul_weights": matmul_weights(model),
+        "matmul_peak": matmul_peak(dtype),
         "peak_over_start_mb": (memory.peak - memory.start) / 2**20,
         "losses": losses,
     }
+
+
+def matmul_peak(dtype: Any) -> float:
+    """What a large matrix product reaches on this machine, in FLOP/s: what the model's use of it is measured against."""
+    from zephyr.train.precision import matmul_rate
+
+    return matmul_rate(dtype, "cpu", seconds=2.0)
 
 
 def matmul_weights(model: Any) -> int:
@@ -154,9 +163,9 @@ def matmul_weights(model: Any) -> int:
 
 def _remove(what: str, pairs: list[Any]) -> None:
     """The trainer without one idea, or without all of them."""
-    from zephyr.train import attention, loop
+    from zephyr.train import attention, parallel
     from zephyr.train.batches import Example
-    from zephyr.train.logprobs import output_softcap, sequence_sums, token_logprobs
+    from zephyr.train.logprobs import sequence_sums
 
     names = IDEAS if what == "all" else (what,)
     if "shared-prompt" in names:
@@ -168,15 +177,28 @@ def _remove(what: str, pairs: list[Any]) -> None:
     if "one-pass-head" in names:
 
         def head_loss(model: Any, hidden_ND: Any, stream: Any, items: Any, task: Any, scale: float) -> Any:
-            logprob_N = token_logprobs(hidden_ND, model.get_output_embeddings().weight, stream.target_N, output_softcap(model))
+            logprob_N = two_pass_logprobs(hidden_ND, model.get_output_embeddings().weight, stream.target_N)
             sums_S = sequence_sums(logprob_N, stream)
             return task.loss(sums_S, items) * scale, sums_S
 
-        loop.head_loss = head_loss
+        parallel.head_loss = head_loss
     if "segment-kernel" in names:
         attention._TreeAttention.apply = lambda q, k, v, segments, scale: attention.plain_attention(
             q, k, v, segments, scale, 0.0, None, None
         )
+
+
+def two_pass_logprobs(hidden_ND: Any, weight_VD: Any, target_N: Any) -> Any:
+    """The head as it is without the one pass: blocks whose logits are computed again on the way back."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def block(h_BD: Any, target_B: Any) -> Any:
+        logits_BV = (h_BD @ weight_VD.to(h_BD.dtype).T).float()
+        return torch.log_softmax(logits_BV, -1).gather(1, target_B[:, None])[:, 0]
+
+    parts = [checkpoint(block, h, t, use_reentrant=False) for h, t in zip(hidden_ND.split(512), target_N.split(512), strict=True)]
+    return torch.cat(parts)
 
 
 class _Apart:

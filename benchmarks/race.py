@@ -67,7 +67,10 @@ def main() -> None:
     found = {name: race(RACES[name], args, dtype, rounds) for name in args.only or RACES}
     for name, result in found.items():
         memory = f", memory {result['memory_ratio']:.2f} of TRL's" if result["memory_ratio"] else ""
-        print(f"{name}: {result['ratio']:.2f}x ({result['trl_seconds']:.1f} s against {result['zephyr_seconds']:.1f} s{memory})")
+        used = ", ".join(f"{side} {share:.0%}" for side, share in result["mfu"].items())
+        print(
+            f"{name}: {result['ratio']:.2f}x ({result['trl_seconds']:.1f} s against {result['zephyr_seconds']:.1f} s{memory}; MFU {used})"
+        )
     print(json.dumps({"machine": measure.machine(), "dtype": dtype, "rounds": rounds, "races": found}))
 
 
@@ -100,9 +103,17 @@ def race(one: Race, args: argparse.Namespace, dtype: str, rounds: int) -> dict[s
         "trl_seconds": statistics.median(r["train_seconds"] for r in results["trl"]),
         "memory_ratio": memory["zephyr"] / memory["trl"] if memory["trl"] > 0 else None,
         "memory_mb": memory,
-        "flops_per_second": 6 * ours["matmul_weights"] * tokens / statistics.median(r["train_seconds"] for r in results["zephyr"]),
+        "mfu": {side: _mfu(ours, tokens, runs) for side, runs in results.items()},
+        "matmul_peak_gflops": statistics.median(r["matmul_peak"] for r in results["zephyr"]) / 1e9,
+        "rounds": {side: [r["train_seconds"] for r in runs] for side, runs in results.items()},
         "tokens": tokens,
     }
+
+
+def _mfu(ours: dict[str, Any], tokens: int, runs: list[dict[str, Any]]) -> float:
+    """6 N T over what a matrix product reaches in the same process; T counts every answer's prompt, N what multiplies every token."""
+    done = statistics.median((r.get("tokens") or tokens) / r["train_seconds"] for r in runs)
+    return float(6 * ours["matmul_weights"] * done / ours["matmul_peak"])
 
 
 def _per_token(result: dict[str, Any]) -> float:
