@@ -29,8 +29,19 @@ def _generator() -> tuple[Any, Any]:
     return common, gen_data
 
 
+# for GPUs, with random weights and the generator's tokenizer of 32,000
+LARGE: dict[str, dict[str, int]] = {
+    "1b": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 8},
+    "mistral-7b": {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    },
+}  # fmt: skip
+
+
 def model_folder(name: str, work: Path) -> Path:
-    """`body` (48M weights in the products, the head 3% of them, as in a 7B), `small` (40M, the head 41%), `tiny`; or `smollm2`."""
+    """`body` (48M weights in the products, the head 3% of them, as in a 7B), `small` (40M, the head 41%), `tiny`; `smollm2`; or one of `LARGE`."""
+    if name in LARGE:
+        return _large(name, work)
     if name == "smollm2":
         from zephyr.models import load
         from zephyr.recipe import ModelConfig
@@ -41,8 +52,29 @@ def model_folder(name: str, work: Path) -> Path:
     return Path(folder)
 
 
+def _large(name: str, work: Path) -> Path:
+    """Random weights in bfloat16 in the shape of a large model (14 GB for Mistral-7B's)."""
+    import torch
+    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
+
+    folder = work / f"model-{name}"
+    if not (folder / "config.json").exists():
+        tokenizer = AutoTokenizer.from_pretrained(model_folder("small", work))
+        config = MistralConfig(
+            vocab_size=32000, max_position_embeddings=4096, sliding_window=None, tie_word_embeddings=False, **LARGE[name]
+        )
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.bfloat16)
+        MistralForCausalLM(config).save_pretrained(folder)
+        torch.set_default_dtype(torch.float32)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
 def pairs_file(kind: str, rows: int, work: Path) -> Path:
-    """Preference pairs as turns: `synthetic`, or `ultrafeedback` (the first rows whose scores differ)."""
+    """Preference pairs as turns: `synthetic`, or real ones, the first whose scores differ: `ultrafeedback`, up to 3,500 characters of
+    prompt and answer (about 1,000 tokens), or `ultrafeedback-short`, up to 1,500.
+    """
     path = work / f"pairs-{kind}-{rows}.jsonl"
     if path.exists():
         return path
@@ -55,11 +87,12 @@ def pairs_file(kind: str, rows: int, work: Path) -> Path:
                 {**{side: row["prompt"] + row[side] for side in ("chosen", "rejected")}, "score_chosen": 2.0, "score_rejected": 1.0}
             )
     else:
+        most = 1500 if kind == "ultrafeedback-short" else 3500
         with gzip.open(SHARED / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz", "rt", encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
                 texts = {side: row[side] if isinstance(row[side], str) else row[side][-1]["content"] for side in ("chosen", "rejected")}
-                fits = all(0 < len(text) + len(row["prompt"]) < 3500 for text in texts.values())  # about 1,000 tokens
+                fits = all(0 < len(text) + len(row["prompt"]) < most for text in texts.values())
                 if row["score_chosen"] > row["score_rejected"] and fits and texts["chosen"] != texts["rejected"] and len(made) < rows:
                     ask = [{"role": "user", "content": row["prompt"]}]
                     turns = {side: [*ask, {"role": "assistant", "content": text}] for side, text in texts.items()}

@@ -2,143 +2,177 @@
 
     python benchmarks/race.py                      every race, three rounds, medians
     python benchmarks/race.py --quick              every race, one round, the tiny model
-    python benchmarks/race.py --only dpo-body      one race
+    python benchmarks/race.py --only dpo-body      one of them (--list names them)
 
-The last line of stdout is one JSON object: machine, versions, and for each race the ratio (TRL's time over ours) and both medians.
+The last line of stdout is one JSON object: machine, versions, and for each race the ratio (TRL's over ours) and what it is made of.
 `--dtype auto` takes bfloat16 where a timed product says that it pays, for both sides (TRL under autocast, which keeps float32 weights as we
-do), else float32.
+do), else float32; `--pure-bf16` races against TRL without master weights, too. The first lines of stderr say how far it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import assets
 import measure
-
-HERE = Path(__file__).resolve().parent
-# large fresh allocations cost page faults: both sides keep what they have got
-ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+import processes
 
 
 @dataclass(frozen=True)
 class Race:
-    """What is run on both sides, and what is added on TRL's."""
+    """What is run on both sides: TRL in one or more ways, each of which makes a race of its own name."""
 
     what: str
     model: str
     rows: str
-    trl: tuple[str, ...] = ()
+    count: int
+    trl: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"": ()})
 
 
-RACES = {
-    "dpo-body": Race("dpo", "body", "synthetic"),
-    "dpo-body-grouped": Race("dpo", "body", "synthetic", ("--group",)),
-    "dpo-small": Race("dpo", "small", "synthetic"),
-    "dpo-small-grouped": Race("dpo", "small", "synthetic", ("--group",)),
-    "dpo-smollm2-ultrafeedback": Race("dpo", "smollm2", "ultrafeedback"),
-    "sft-body": Race("sft", "body", "dialogues"),
-    "sft-small": Race("sft", "small", "dialogues"),
+TWO_WAYS = {"": (), "-grouped": ("--group",)}
+STEPS = {
+    "dpo-body": Race("dpo", "body", "synthetic", 8, TWO_WAYS),
+    "dpo-small": Race("dpo", "small", "synthetic", 8, TWO_WAYS),
+    "dpo-smollm2-ultrafeedback": Race("dpo", "smollm2", "ultrafeedback", 8, TWO_WAYS),
+    "sft-body": Race("sft", "body", "dialogues", 40),
+    "sft-small": Race("sft", "small", "dialogues", 40),
 }
 
 
 def main() -> None:
     """Parse, race, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=list(RACES), action="append")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--pairs", type=int, default=12, help="three steps of four")
+    import data
+    import ideas_table
+    import job
+    import startup
+
+    every: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+        **{name: lambda args, one=one, name=name: steps(name, one, args) for name, one in STEPS.items()},
+        "ideas": ideas_table.table,
+        "whole-job": job.race,
+        "data": data.race,
+        "start-up": startup.race,
+    }
+    args = parsed(__doc__, list(every))
+    print(json.dumps(run({name: every[name] for name in args.only or every}, args)))
+
+
+def parsed(doc: str | None, names: list[str]) -> argparse.Namespace:
+    """The arguments, checked, with the number format settled."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the tiny model, one round: does it run?")
+    parser.add_argument("--only", choices=names, action="append")
+    parser.add_argument("--list", action="store_true", help="name the races")
+    parser.add_argument("--rounds", type=int, help="3, with --quick 1")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
-    parser.add_argument("--work", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--pure-bf16", action="store_true", help="TRL in bfloat16 without master weights, too (with bfloat16 alone)")
+    parser.add_argument("--job-pairs", type=int, default=16, help="of the whole job")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="where models, rows and outputs are made")
     args = parser.parse_args()
+    if args.list:
+        sys.exit("\n".join(names))
     if not assets.available():
         sys.exit(f"{assets.SHARED}: the generator of rows and models is not there; set ZEPHYR_SHARED to its folder")
-    dtype = _dtype(args.dtype)
-    rounds = args.rounds or (1 if args.quick else 3)
-    found = {name: race(RACES[name], args, dtype, rounds) for name in args.only or RACES}
-    for name, result in found.items():
-        memory = f", memory {result['memory_ratio']:.2f} of TRL's" if result["memory_ratio"] else ""
-        used = ", ".join(f"{side} {share:.0%}" for side, share in result["mfu"].items())
-        print(
-            f"{name}: {result['ratio']:.2f}x ({result['trl_seconds']:.1f} s against {result['zephyr_seconds']:.1f} s{memory}; MFU {used})"
-        )
-    print(json.dumps({"machine": measure.machine(), "dtype": dtype, "rounds": rounds, "races": found}))
+    args.dtype = _dtype(args.dtype, args.device)
+    if args.pure_bf16 and args.dtype != "bfloat16":
+        sys.exit("--pure-bf16: the race is in float32 on this machine")
+    args.rounds = args.rounds or (1 if args.quick else 3)
+    return args
 
 
-def race(one: Race, args: argparse.Namespace, dtype: str, rounds: int) -> dict[str, Any]:
+def run(races: dict[str, Callable[[argparse.Namespace], dict[str, Any]]], args: argparse.Namespace) -> dict[str, Any]:
+    """One after the other; what each says goes to stderr, what it found is returned."""
+    found: dict[str, Any] = {}
+    for name, one in races.items():
+        began = time.perf_counter()
+        found |= (new := one(args))
+        for line, result in new.items():
+            say(f"{line}: {described(result)}")
+        say(f"({name} took {time.perf_counter() - began:.0f} s)")
+    return {"machine": measure.machine(args.device), "dtype": args.dtype, "rounds": args.rounds, "races": found}
+
+
+def described(result: dict[str, Any]) -> str:
+    """The result for people."""
+    parts = [f"{result['ratio']:.2f}x TRL" if result.get("ratio") else ""]
+    if "zephyr_seconds" in result and "trl_seconds" in result:
+        parts.append(f"{result['trl_seconds']:.2f} s against {result['zephyr_seconds']:.2f} s")
+    if result.get("memory_ratio"):
+        parts.append(f"memory {result['memory_ratio']:.2f} of TRL's")
+    if "mfu" in result:
+        parts.append(f"MFU {result['mfu']['zephyr']:.1%}, TRL {result['mfu']['trl']:.1%}")
+    return ", ".join(p for p in parts if p) + (f" {result['text']}" if "text" in result else "")
+
+
+def say(text: str) -> None:
+    """To the reader, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def steps(name: str, one: Race, args: argparse.Namespace) -> dict[str, Any]:
     """Both sides in turn; the median of each side's sum of steps."""
     model = assets.model_folder("tiny" if args.quick else one.model, args.work)
-    rows = (
-        ("--dialogues", str(assets.dialogues_file(40, args.work)))
-        if one.what == "sft"
-        else ("--pairs", str(assets.pairs_file(one.rows, args.pairs, args.work)))
-    )
-    common = (one.what, "--model", str(model), *rows)
-    theirs = "autocast" if dtype == "bfloat16" else dtype
-    results: dict[str, list[dict[str, Any]]] = {"zephyr": [], "trl": []}
-    for number in range(rounds):
-        for side, script, more in (("zephyr", "ours.py", ("--dtype", dtype)), ("trl", "trl_side.py", ("--dtype", theirs, *one.trl))):
-            results[side].append(_run(script, *common, *more))
-            print(
-                f"  {one.what} {one.model} round {number + 1}: {side} {results[side][-1]['train_seconds']:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    seconds = {side: statistics.median(_per_token(r) for r in runs) for side, runs in results.items()}
-    memory = {side: statistics.median(r["peak_over_start_mb"] for r in runs) for side, runs in results.items()}
-    ours = results["zephyr"][0]
-    tokens = ours.get("nominal_tokens", ours.get("tokens"))
+    common = [one.what, "--model", str(model), "--device", args.device, *rows_of(one, model, args)]
+    theirs = {"": "autocast" if args.dtype == "bfloat16" else args.dtype} | ({"-pure-bf16": "bfloat16"} if args.pure_bf16 else {})
+    peers = {way + kind: (*more, "--dtype", dtype) for way, more in one.trl.items() for kind, dtype in theirs.items()}
+    ours: list[dict[str, Any]] = []
+    trl: dict[str, list[dict[str, Any]]] = {peer: [] for peer in peers}
+    for number in range(args.rounds):
+        ours.append(processes.result("ours.py", *common, "--dtype", args.dtype))
+        for peer, more in peers.items():
+            trl[peer].append(processes.result("trl_side.py", *common, *more))
+        times = ", ".join(f"TRL{peer} {runs[-1]['train_seconds']:.1f}" for peer, runs in trl.items())
+        say(f"  {name} round {number + 1}: ours {ours[-1]['train_seconds']:.1f} s, {times}")
+    return {name + peer: compared(ours, runs) for peer, runs in trl.items()}
+
+
+def rows_of(one: Race, model: Path, args: argparse.Namespace) -> list[str]:
+    """The files that a race is about; the reference's log-probabilities of the pairs are made once."""
+    if one.what == "sft":
+        return ["--dialogues", str(assets.dialogues_file(one.count, args.work))]
+    pairs = assets.pairs_file(one.rows, one.count, args.work)
+    references = args.work / f"references-{model.name}-{args.dtype}-{pairs.stem}.json"
+    files = ["--pairs", str(pairs), "--references", str(references)]
+    if not references.exists():
+        processes.result("ours.py", "reference", "--model", str(model), "--device", args.device, "--dtype", args.dtype, *files)
+    return files
+
+
+def compared(ours: list[dict[str, Any]], trl: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians of both sides and their ratio: by the token, since packing fills sequences differently; pairs are the same on both sides."""
+    sides = {"zephyr": ours, "trl": trl}
+    tokens = {side: runs[0]["tokens"] for side, runs in sides.items()}
+    assert abs(tokens["zephyr"] / tokens["trl"] - 1) < 0.25, f"not the same work: {tokens}"
+    seconds = {side: statistics.median(r["train_seconds"] for r in runs) for side, runs in sides.items()}
+    memory = {side: statistics.median(r["peak_over_start_mb"] for r in runs) for side, runs in sides.items()}
+    peak = max(r["matmul_peak"] for r in ours + trl)  # of one machine, measured in every run: the best is what it can do
     return {
-        "ratio": seconds["trl"] / seconds["zephyr"],
-        "zephyr_seconds": statistics.median(r["train_seconds"] for r in results["zephyr"]),
-        "trl_seconds": statistics.median(r["train_seconds"] for r in results["trl"]),
+        "ratio": (seconds["trl"] / tokens["trl"]) / (seconds["zephyr"] / tokens["zephyr"]),
+        "zephyr_seconds": seconds["zephyr"],
+        "trl_seconds": seconds["trl"],
+        "rounds": {side: [round(r["train_seconds"], 2) for r in runs] for side, runs in sides.items()},
+        "tokens": tokens,
+        "tokens_per_second": {side: tokens[side] / seconds[side] for side in sides},
         "memory_ratio": memory["zephyr"] / memory["trl"] if memory["trl"] > 0 else None,
         "memory_mb": memory,
-        "mfu": {side: _mfu(ours, tokens, runs) for side, runs in results.items()},
-        "matmul_peak_gflops": statistics.median(r["matmul_peak"] for r in results["zephyr"]) / 1e9,
-        "rounds": {side: [r["train_seconds"] for r in runs] for side, runs in results.items()},
-        "tokens": tokens,
+        "matmul_peak_gflops": peak / 1e9,
+        "mfu": {side: 6 * ours[0]["matmul_weights"] * tokens[side] / seconds[side] / peak for side in sides},
     }
 
 
-def _mfu(ours: dict[str, Any], tokens: int, runs: list[dict[str, Any]]) -> float:
-    """6 N T over what a matrix product reaches in the same process; T counts every answer's prompt, N what multiplies every token."""
-    done = statistics.median((r.get("tokens") or tokens) / r["train_seconds"] for r in runs)
-    return float(6 * ours["matmul_weights"] * done / ours["matmul_peak"])
-
-
-def _per_token(result: dict[str, Any]) -> float:
-    """Packing fills sequences differently, so supervised steps are compared by the token; pairs are the same on both sides."""
-    return float(result["train_seconds"]) / (result.get("tokens") or 1)
-
-
-def _run(script: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(HERE / script), *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **ALLOCATOR, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        sys.exit(f"{script} {' '.join(arguments)}: failed\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
-    return result
-
-
-def _dtype(wanted: str) -> str:
+def _dtype(wanted: str, device: str) -> str:
     from zephyr.train.precision import resolve_dtype
 
-    return str(resolve_dtype(wanted, "cpu")).removeprefix("torch.")
+    return str(resolve_dtype(wanted, device)).removeprefix("torch.")
 
 
 if __name__ == "__main__":

@@ -1,38 +1,35 @@
 """TRL's side of the races, at its best settings. Each prints one line `RESULT {...}`.
 
-    python benchmarks/trl_side.py dpo --model DIR --pairs pairs.jsonl --dtype float32 [--group]
+    python benchmarks/trl_side.py dpo --model DIR --pairs pairs.jsonl --references refs.json [--group]
+    python benchmarks/trl_side.py dpo-job --model DIR --pairs pairs.jsonl --out DIR --group      references, training, the saved model
     python benchmarks/trl_side.py sft --model DIR --dialogues dialogues.jsonl --steps 3
 
-Best settings: no gradient checkpointing, fused AdamW, SDPA, reference log-probabilities computed once, and with `--group` batches of
-like length. `--dtype autocast` is bfloat16 products over float32 weights, the peer of equal quality; `bfloat16` has no master weights.
+Best settings: no gradient checkpointing (unless `--checkpointing` asks for it, where memory is short), fused AdamW, SDPA (on GPUs
+flash attention where it is installed), reference log-probabilities computed once, and with `--group` batches of like length.
+`--dtype autocast` is bfloat16 products over float32 weights, the peer of equal quality; `bfloat16` has no master weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+import arguments
 import measure
 
 
 def main() -> None:
     """Parse and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["dpo", "sft"])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--pairs")
-    parser.add_argument("--dialogues")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "autocast", "bfloat16"])
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--max-length", type=int, default=2048)
+    parser = arguments.parser(__doc__, ["dpo", "dpo-job", "sft"], ["float32", "autocast", "bfloat16"])
     parser.add_argument("--group", action="store_true")
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    measure.emit(dpo(args) if args.what == "dpo" else sft(args))
+    measure.emit({"dpo": dpo, "dpo-job": dpo_job, "sft": sft}[args.what](args))
 
 
 def _model(args: argparse.Namespace) -> tuple[Any, Any]:
@@ -40,7 +37,8 @@ def _model(args: argparse.Namespace) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation="sdpa")
+    flash = args.device == "cuda" and args.dtype != "float32" and importlib.util.find_spec("flash_attn")
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation="flash_attention_2" if flash else "sdpa")
     return model, AutoTokenizer.from_pretrained(args.model)
 
 
@@ -48,14 +46,14 @@ def _common(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "output_dir": tempfile.mkdtemp(),
         "bf16": args.dtype == "autocast",
-        "use_cpu": True,
-        "gradient_checkpointing": False,
+        "use_cpu": args.device == "cpu",
+        "gradient_checkpointing": args.checkpointing,
         "optim": "adamw_torch_fused",
         "report_to": "none",
         "save_strategy": "no",
         "logging_steps": 1,
         "disable_tqdm": True,
-        "dataloader_pin_memory": False,
+        "dataloader_pin_memory": args.device == "cuda",
     }
 
 
@@ -63,39 +61,61 @@ def _rows(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-def _timer() -> Any:
+def _timer(device: str) -> Any:
     from transformers import TrainerCallback
 
     class Timer(TrainerCallback):
-        """Seconds and loss of each step."""
+        """Seconds of each step."""
 
         def __init__(self) -> None:
             self.steps: list[float] = []
-            self.losses: list[float] = []
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
+            self.began = measure.clock(device)
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.steps.append(time.perf_counter() - self.began)
-
-        def on_log(self, *_: Any, logs: dict[str, Any] | None = None, **__: Any) -> None:
-            if logs and "loss" in logs:
-                self.losses.append(float(logs["loss"]))
+            self.steps.append(measure.clock(device) - self.began)
 
     return Timer()
 
 
-def dpo(args: argparse.Namespace) -> dict[str, Any]:
-    """Reference log-probabilities in the constructor, then one epoch."""
+def _measured(args: argparse.Namespace, trainer: Any, timer: Any) -> dict[str, Any]:
+    matmul_peak = measure.matmul_peak("float32" if args.dtype == "float32" else "bfloat16", args.device)
+    with measure.Peak(args.device) as memory:
+        trainer.train()
+    return {
+        "side": "trl",
+        "steps": timer.steps,
+        "train_seconds": sum(timer.steps),
+        "losses": [line["loss"] for line in trainer.state.log_history if "loss" in line],
+        "peak_over_start_mb": memory.over_start_mb,
+        "matmul_weights": measure.matmul_weights(trainer.model),
+        "matmul_peak": matmul_peak,
+    }
+
+
+def _dpo_trainer(args: argparse.Namespace, **more: Any) -> Any:
     import datasets
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     datasets.disable_caching()  # what an earlier run has computed would hide its cost
-    rows = _rows(args.pairs)
+    known = json.loads(Path(args.references).read_text(encoding="utf-8")) if args.references else None
+
+    class WithReferences(DPOTrainer):  # type: ignore[misc]
+        """Given what our side is given, where there is something; what they cost is part of the whole job."""
+
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            if known is None:
+                return super()._precompute_ref_logps(dataset, name, batch_size)
+            chosen, rejected = (list(side) for side in zip(*known, strict=True))
+            return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
+
     data = Dataset.from_list(
-        [{"prompt": r["chosen"][:-1], "chosen": r["chosen"][-1:], "rejected": r["rejected"][-1:], "length": _length(r)} for r in rows]
+        [
+            {"prompt": r["chosen"][:-1], "chosen": r["chosen"][-1:], "rejected": r["rejected"][-1:], "length": _length(r)}
+            for r in _rows(args.pairs)
+        ]
     )
     if not args.group:
         data = data.remove_columns("length")
@@ -105,25 +125,28 @@ def dpo(args: argparse.Namespace) -> dict[str, Any]:
         precompute_ref_log_probs=True, train_sampling_strategy="group_by_length" if args.group else "random",
         length_column_name="length", remove_unused_columns=not args.group, **_common(args),
     )  # fmt: skip
-    timer = _timer()
-    began = time.perf_counter()
-    trainer = DPOTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[timer])
-    reference_seconds = time.perf_counter() - began
-    with measure.Peak() as memory:
-        trainer.train()
-    return {
-        "side": "trl",
-        "pairs": len(rows),
-        "steps": timer.steps,
-        "train_seconds": sum(timer.steps),
-        "reference_seconds": reference_seconds,
-        "peak_over_start_mb": (memory.peak - memory.start) / 2**20,
-        "losses": timer.losses,
-    }
+    return WithReferences(model=model, args=config, train_dataset=data, processing_class=tokenizer, **more)
 
 
 def _length(row: dict[str, Any]) -> int:
     return sum(len(m["content"]) for m in row["chosen"][:-1]) + max(len(row[side][-1]["content"]) for side in ("chosen", "rejected"))
+
+
+def dpo(args: argparse.Namespace) -> dict[str, Any]:
+    """The steps of one epoch."""
+    timer = _timer(args.device)
+    trainer = _dpo_trainer(args, callbacks=[timer])
+    columns = [trainer.train_dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+    tokens = sum(2 * len(p) + len(c) + len(r) for p, c, r in zip(*columns, strict=True))
+    return {**_measured(args, trainer, timer), "tokens": tokens}
+
+
+def dpo_job(args: argparse.Namespace) -> dict[str, Any]:
+    """References, one epoch and the model saved."""
+    trainer = _dpo_trainer(args)
+    trainer.train()
+    trainer.save_model(str(args.out))
+    return {"steps": trainer.state.global_step}
 
 
 def sft(args: argparse.Namespace) -> dict[str, Any]:
@@ -139,7 +162,7 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
         per_device_train_batch_size=1, max_steps=args.steps, learning_rate=2e-5, max_length=args.max_length, packing=True,
         packing_strategy="bfd", **_common(args),
     )  # fmt: skip
-    timer = _timer()
+    timer = _timer(args.device)
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[timer])
     tokens: list[int] = []
     step = trainer.training_step
@@ -149,16 +172,7 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
         return step(model, inputs, *more)
 
     trainer.training_step = counted
-    with measure.Peak() as memory:
-        trainer.train()
-    return {
-        "side": "trl",
-        "steps": timer.steps,
-        "train_seconds": sum(timer.steps),
-        "tokens": sum(tokens),
-        "peak_over_start_mb": (memory.peak - memory.start) / 2**20,
-        "losses": timer.losses,
-    }
+    return {**_measured(args, trainer, timer), "tokens": sum(tokens)}
 
 
 if __name__ == "__main__":

@@ -403,3 +403,25 @@ def test_seeded_unit_is_below_one_whatever_the_hash(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(records.hashlib, "sha256", lambda _: Ones())
     assert seeded_unit(0) < 1
+
+
+def public_row(**ratings: Any) -> dict[str, Any]:
+    """An answer as UltraFeedback was first published."""
+    annotations = {name: {"Rating": "4", "Rationale": "good"} for name in ASPECTS}
+    annotations["truthfulness"] = {"Type": ["1"], "Rationale": "of the type", "Rating": "5", "Rationale For Rating": "true"}
+    return {"annotations": {**annotations, **{name: {"Rating": r, "Rationale": ""} for name, r in ratings.items()}}, "overall_score": 7.5}
+
+
+def test_ratings_as_ultrafeedback_was_published() -> None:
+    rating = parse_rating(public_row(honesty="N/A"), complete=False)
+    assert rating.aspects == {"instruction_following": 4, "truthfulness": 5, "helpfulness": 4}
+    assert rating.rationales["truthfulness"] == "true" and rating.overall_score == 7.5
+    for wrong in ("6", "0", "4.0", " 4", "four", 4, True):
+        with pytest.raises(DataError, match="not one of the texts '1' to '5' or 'N/A'"):
+            parse_rating(public_row(honesty=wrong), complete=False)
+
+
+@pytest.mark.parametrize("score", [0, 0.99, 10.5, 85])
+def test_an_overall_score_of_others_is_from_1_to_10_too(score: float) -> None:
+    with pytest.raises(DataError, match="outside 1 to 10"):
+        parse_rating({"overall_score": score}, complete=False)

@@ -202,7 +202,7 @@ def test_a_hub_name_without_a_network_is_one_clear_line() -> None:
 
 
 def test_a_hub_error_without_a_message_is_still_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ConnectionError
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
@@ -210,10 +210,84 @@ def test_a_hub_error_without_a_message_is_still_one_line(monkeypatch: pytest.Mon
 
 
 def test_one_split_of_a_hub_name_is_that_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "load_dataset", lambda _: {"train_sft": ROWS[:2], "test_sft": ROWS[2:]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train_sft": ROWS[:2], "test_sft": ROWS[2:]})
     assert [(split, row) for _, split, row in read("owner/data", split="train")] == [("train", row) for row in ROWS[:2]]
     assert [(split, row) for _, split, row in read("owner/data", split="test")] == [("test", ROWS[2])]
     assert Counter(split for _, split, _ in read("owner/data")) == {"train": 2, "test": 1}
+
+
+def test_of_several_splits_for_one_purpose_one_has_to_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UltraChat has train_sft for supervised fine-tuning, and train_gen for what comes after it."""
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*args: Any, revision: str | None) -> dict[str, Any]:
+        asked.append((*args, revision))
+        return {"train_sft": ROWS[:1], "train_gen": ROWS[1:2], "test_sft": ROWS[2:]}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for kwargs in ({}, {"split": "train"}):
+        message = refused("owner/data", **kwargs)
+        assert message.startswith("owner/data: has 2 splits that would be train rows, train_gen, train_sft; choose one: {path: owner/data,")
+    assert read("owner/data", split="test")[0][2] == ROWS[2]
+    assert [(split, row) for _, split, row in read("owner/data", source_split="train_gen")] == [("train", ROWS[1])]
+    assert [(split, row) for _, split, row in read("owner/data", source_split="train_gen", split="test")] == [("test", ROWS[1])]
+    assert refused("owner/data", source_split="gen") == "owner/data: no split 'gen'; it has test_sft, train_gen, train_sft"
+    read("owner/data", source_split="test_sft", subset="all", revision="v1")
+    assert asked[0] == ("owner/data", None, None) and asked[-1] == ("owner/data", "all", "v1")
+
+
+def test_a_data_set_of_nothing_but_train_names_no_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub calls everything `train` where nobody has split it; the recipe's share goes to the test."""
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": ROWS})
+    assert {split for _, split, _ in read("owner/data")} == {None}
+    assert {split for _, split, _ in read("owner/data", split="train")} == {"train"}
+    assert "has no test rows; its splits are train" in refused("owner/data", split="test")
+
+
+def test_a_revision_is_part_of_what_a_hub_name_is() -> None:
+    digests = {sources.digest(DataSource(path="owner/data", revision=r)) for r in (None, "a", "b")}
+    assert len(digests) == 3
+    assert DataSource(path="x").chosen() == [None, {}], "what a key was made of before there was more to choose"
+    assert DataSource(path="x", weight=0.5).chosen() == [None, {}, {"weight": 0.5}]
+
+
+def test_what_is_here_has_no_revision(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(lines(ROWS))
+    with pytest.raises(UsageError, match="is here, not on the hub, and has no revision; take `revision` out"):
+        sources.digest(DataSource(path=str(tmp_path / "x.jsonl"), revision="main"))
+
+
+# --- splits in names -----------------------------------------------------------------------------------------
+
+FOLDERS = {
+    "a clone from the hub": (
+        "data/train_sft-00000-of-00002.jsonl",
+        "data/train_sft-00001-of-00002.jsonl",
+        "data/test_sft-00000-of-00001.jsonl",
+    ),
+    "two files": ("train-0.jsonl", "train-1.jsonl", "test.jsonl"),
+    "folders": ("train/0.jsonl", "train/1.jsonl", "validation/0.jsonl"),
+    "another spelling": ("Train-00000-of-00002-0a1b2c.jsonl", "Train-00001-of-00002-0a1b2c.jsonl", "dev.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_files_in_a_folder_are_of_the_split_they_are_named_after(name: str, tmp_path: Path) -> None:
+    for file, row in zip(FOLDERS[name], ROWS, strict=True):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(lines([row]))
+    assert Counter((split, row["prompt"]) for _, split, row in read(tmp_path)) == Counter(
+        zip(("train", "train", "test"), (row["prompt"] for row in ROWS), strict=True)
+    )
+    assert [row for _, _, row in read(tmp_path, split="test")] == ROWS[2:]
+    assert [row for _, _, row in read(tmp_path, split="train")] == ROWS[:2], "no test row is made a train row"
+
+
+def test_files_that_are_named_after_nothing_have_no_split(tmp_path: Path) -> None:
+    for i, name in enumerate(("training_notes.jsonl", "latest.jsonl", "developers.jsonl")):
+        (tmp_path / name).write_text(lines(ROWS[i : i + 1]))
+    assert {split for _, split, _ in read(tmp_path)} == {None}
+    assert {split for _, split, _ in read(tmp_path, split="test")} == {"test"}
 
 
 # --- columns -------------------------------------------------------------------------------------------------
@@ -307,6 +381,72 @@ def test_a_prompt_in_train_and_test_is_refused(tmp_path: Path) -> None:
         collect(([pair("a")], "train"), ([pair("b")], "test"))
     got = collect(([pair(x) for x in "abcdefgh"], None))  # by hash, all pairs of a prompt go together
     assert sorted(len(items) for items in got.by_split.values()) == [0, 8]
+
+
+def test_a_test_prompt_in_the_words_of_a_train_prompt_is_refused(tmp_path: Path) -> None:
+    """Under another id, with other spaces and capitals; where the split was drawn, it is dropped and counted."""
+    train = [{"prompt": f"What is {i}?", "prompt_id": f"a{i}"} for i in range(40)]
+    again = [{"prompt": f"what  is {i}? ", "prompt_id": f"b{i}"} for i in range(40)]
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for file, rows in zip(files, (train, again[:3]), strict=True):
+        file.write_text(lines(rows))
+    given = [DataSource(path=str(files[0]), split="train"), DataSource(path=str(files[1]), split="test")]
+    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out, pytest.raises(DataError) as caught:
+        sources.collect(given, parse_prompt, out, invalid="drop", test_fraction=0.3)
+    assert str(caught.value).startswith(
+        f"3 test prompts are in train too, under other ids (first: {files[1]}:1, the same words as {files[0]}:1)"
+    )
+    files[1].write_text(lines(again))
+    with draft(tmp_path / "b", stage="s", key="k", config={}, parents={}) as out:
+        found = sources.collect([DataSource(path=str(f)) for f in files], parse_prompt, out, invalid="error", test_fraction=0.3)
+    words = [{item.record.prompt.strip().lower().replace("  ", " ") for item in found[split]} for split in ("train", "test")]
+    assert words[0] and words[1] and not words[0] & words[1]
+    dropped = out.manifest.dropped["test row with the words of a train prompt"]
+    assert dropped > 0 and len(found["train"]) + len(found["test"]) + dropped == 80
+
+
+def test_a_weight_takes_a_nested_share_of_the_train_rows_and_all_test_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(lines([{"prompt": f"p{i}"} for i in range(400)]))
+    (folder / "test.jsonl").write_text(lines([{"prompt": f"t{i}"} for i in range(50)]))
+    taken: list[set[str]] = []
+    for number, weight in enumerate((0.1, 0.5, 1.0)):
+        with draft(tmp_path / str(number), stage="s", key="k", config={}, parents={}) as out:
+            found = sources.collect([DataSource(path=str(folder), weight=weight)], parse_prompt, out, invalid="error", test_fraction=0.1)
+        taken.append({item.record.prompt for item in found["train"]})
+        assert len(found["test"]) == 50
+        left = 400 - len(taken[-1])
+        assert bool(left) == any(
+            f"{left} train rows were left out, for its weight in the mixture is {weight:g}." in n for n in out.manifest.notes
+        )
+    assert taken[0] < taken[1] < taken[2] and 20 < len(taken[0]) < 65 and 160 < len(taken[1]) < 240
+
+
+def test_lines_that_are_no_rows_can_be_set_aside(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"question": "a"}\n{"question": \n[1]\n{"other": 1}\n{"question": "b", "question": "c"}\n{"question": "d"}\n')
+    source = DataSource(path=str(file), columns={"prompt": "question"}, split="train")
+    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out:
+        found = sources.collect([source], parse_prompt, out, invalid="drop", test_fraction=0)
+    assert [item.record.prompt for item in found["train"]] == ["a", "d"]
+    reasons = out.manifest.dropped
+    assert sum(reasons.values()) == 4 and sum("not valid JSON" in reason for reason in reasons) >= 1
+    assert any("no column 'question'" in reason for reason in reasons)
+    with (
+        draft(tmp_path / "b", stage="s", key="k", config={}, parents={}) as out,
+        pytest.raises(DataError, match=r"x\.jsonl:2: not valid JSON"),
+    ):
+        sources.collect([source], parse_prompt, out, invalid="error", test_fraction=0)
+    assert refused(file).startswith(f"{file}:2: not valid JSON")
+
+
+def test_nothing_usable_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"prompt": ""}\n' * 3 + "{}\n")
+    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out, pytest.raises(DataError) as caught:
+        sources.collect([DataSource(path=str(file))], parse_prompt, out, invalid="drop", test_fraction=0)
+    assert str(caught.value).startswith(f"no usable rows in {file}; dropped were 3 (invalid: `prompt` is empty), 1 (invalid: ")
 
 
 def test_no_rows_at_all_are_an_error(tmp_path: Path) -> None:

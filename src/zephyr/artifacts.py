@@ -234,6 +234,14 @@ class Draft:
             # a row that is wrong may hold anything, a lone surrogate or NaN among it: ASCII-escaped, it can be written
             file.write(json.dumps({"reason": reason, "where": where, "row": row}, default=repr) + "\n")
 
+    def why_dropped(self) -> str:
+        """What was dropped and why, for the end of an error: an artifact that fails takes its dropped rows along."""
+        if not self._dropped:
+            return ""
+        found = self._dropped.most_common(5)
+        more = f", and for {len(self._dropped) - 5} other reasons" if len(self._dropped) > 5 else ""
+        return "; dropped were " + ", ".join(f"{n} ({reason})" for reason, n in found) + more
+
     @property
     def checkpoints(self) -> Path:
         """Where a stage keeps what it goes on from when it is cut and run again; it is removed once the artifact is there."""
@@ -283,7 +291,7 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one, never a piece."""
-    aside = path.with_name(f".{path.name}.partial")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")  # two processes may write one name, the last wins
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -362,7 +370,7 @@ def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:
         try:
             read = json.loads(cache.read_text(encoding="utf-8"))
             known = {at: entry for at, entry in read.items() if isinstance(entry, list) and len(entry) == 3}
-        except (ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError):
             known = {}  # a cache: whatever is wrong with it, hashing again is right
     names: dict[str, str] = {}
     fresh = False
@@ -375,6 +383,7 @@ def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:
         # files of one name in several folders: all of them count, in the order given
         names[path.name] = names.get(path.name, "") + str(entry[2])
     if fresh and cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_text(cache, json.dumps(known, indent=0, sort_keys=True))
+        with contextlib.suppress(OSError):  # remembering is a convenience: no run fails over it
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_text(cache, json.dumps(known, indent=0, sort_keys=True))
     return sha256_text(canonical(names))

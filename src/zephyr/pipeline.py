@@ -99,7 +99,7 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
             made = _upstream(run_dir, wanted.stage, stage, verify=verify)
             data[name], digests = [DataSource(path=str(made.path))], [[_digest(made, whole=wanted.whole), None, {}]]
         else:
-            data[name], digests = wanted, [[sources.digest(s, cache, verify=verify), s.split, s.columns] for s in wanted]
+            data[name], digests = wanted, [[sources.digest(s, cache, verify=verify), *s.chosen()] for s in wanted]
         parents[name] = {"path": ", ".join(s.path for s in data[name]), "digest": artifacts.sha256_text(artifacts.canonical(digests))}
     for name, model in needs.models.items():
         if isinstance(model, From):

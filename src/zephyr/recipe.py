@@ -44,9 +44,23 @@ class DataSource(Section):
     """Where rows come from: a file (JSONL, Parquet, .gz), a folder, a hub name, or `builtin:NAME`."""
 
     path: Name
+    # what its rows are for; of a source that has both, these rows alone are taken
     split: Literal["train", "test"] | None = None
+    # which of its own splits, where it has several for one purpose: `train_sft` and `train_gen`
+    source_split: Name | None = None
+    # on the hub: which of the data sets under that name, and at which commit, tag or branch
+    subset: Name | None = None
+    revision: Name | None = None
     # ours -> theirs, for data whose columns are named differently
     columns: dict[str, str] = {}
+    # in a mixture: the share of its train rows that is used, chosen by hash, so that a larger share only adds to a smaller
+    weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def chosen(self) -> list[Any]:
+        """What of the source is used and how, beside its content: part of the key of whatever reads it."""
+        later = {"source_split": None, "subset": None, "weight": 1.0}  # fields that came later: unset, they change no key
+        set_ = {name: getattr(self, name) for name, default in later.items() if getattr(self, name) != default}
+        return [self.split, self.columns, *([set_] if set_ else [])]
 
 
 def _as_source(value: object) -> object:

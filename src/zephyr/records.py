@@ -315,22 +315,32 @@ def parse_rating(value: Mapping[str, Any], *, complete: bool = True) -> Rating:
             continue
         if not isinstance(item, Mapping):
             raise DataError(f"`annotations.{name}` is {_kind(item)}, not an object")
-        rating = item.get("rating")
+        rating, rationale = _public_aspect(item, name) if "Rating" in item else (item.get("rating"), _text(item, "rationale", default=""))
         if rating is None and not complete:
             continue
         if isinstance(rating, bool) or not isinstance(rating, int):
             raise DataError(f"`annotations.{name}.rating` is {rating!r}, not a whole number from 1 to 5")
         if not 1 <= rating <= 5:
             raise DataError(f"`annotations.{name}.rating` is {rating}, outside 1 to 5")
-        aspects[name] = rating
-        rationales[name] = _text(item, "rationale", default="")
+        aspects[name], rationales[name] = rating, rationale
     overall = value.get("overall_score")
     score = None if overall is None and not complete else _number(overall, "overall_score")
-    if complete and score is not None and not 1 <= score <= 10:
+    if score is not None and not 1 <= score <= 10:
         raise DataError(f"`overall_score` is {overall}, outside 1 to 10")
     if not aspects and score is None:
         raise DataError("the answer has neither aspect ratings nor an overall score")
     return Rating(aspects=aspects, rationales=rationales, overall_score=score, critique=_text(value, "critique", default=""))
+
+
+def _public_aspect(item: Mapping[str, Any], name: str) -> tuple[int | None, str]:
+    """An aspect as UltraFeedback was published: `Rating` a text, `"1"` to `"5"` or `"N/A"`, and the rationale under one of two names."""
+    given = item["Rating"]
+    rationale = _text(item, "Rationale For Rating", default="") or _text(item, "Rationale", default="")
+    if given == "N/A" or given is None:
+        return None, rationale
+    if not isinstance(given, str) or given not in ("1", "2", "3", "4", "5"):
+        raise DataError(f"`annotations.{name}.Rating` is {given!r}, not one of the texts '1' to '5' or 'N/A'")
+    return int(given), rationale
 
 
 def parse_rated_prompt(row: Mapping[str, Any], *, rated: bool = True) -> RatedPrompt:
@@ -403,6 +413,23 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
         source=_text(row, "source", default=""),
         category=_text(row, "category", default=""),
     )
+
+
+def parse_feedback(row: Mapping[str, Any]) -> RatedPrompt | Preference:
+    """A row of `chosen` and `rejected` is a pair; one with `completions` is a prompt whose rated answers are yet to be compared."""
+    return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
+
+
+def feedback_id(record: RatedPrompt | Preference) -> str:
+    """What makes it one record: the prompt, or the pair, of which a prompt may have several."""
+    return record.pair_id if isinstance(record, Preference) else record.prompt_id
+
+
+def score_of(rating: Rating | None, score: str) -> float | None:
+    """What ranks an answer: the mean of its aspects or its overall score; None where it has none."""
+    if rating is None:
+        return None
+    return rating.mean if score == "mean" else rating.overall_score
 
 
 def _joined(row: Mapping[str, Any], given: list[Any] | tuple[Any, ...]) -> Row:

@@ -17,11 +17,11 @@ from zephyr.records import (
     Message,
     Preference,
     RatedPrompt,
-    Rating,
+    feedback_id,
     parse_dialogue,
-    parse_preference,
-    parse_rated_prompt,
+    parse_feedback,
     prompt_id_of,
+    score_of,
     seeded_unit,
 )
 from zephyr.sources import Identified, Located
@@ -72,7 +72,7 @@ def groups_of(data: Sequence[DataSource], score: str, out: Draft) -> Given[Group
     """
     if not data:
         return Given([], ())
-    found = sources.collect(_whole(data), _parse, out, invalid="error", test_fraction=0.0, identity=_identity)
+    found = sources.collect(_whole(data), parse_feedback, out, invalid="error", test_fraction=0.0, identity=feedback_id)
     groups = [_of_pair(r) if isinstance(r := item.record, Preference) else _of_answers(r, score, out) for item in found["test"]]
     return Given([group for group in groups if _is_comparable(group, out)], _prompts_of(found["train"]))
 
@@ -92,14 +92,6 @@ def _prompts_of(items: Iterable[Located[Any]]) -> set[str]:
     return {name for item in items for name in (item.record.prompt_id, prompt_id_of(item.record.prompt))}
 
 
-def _parse(row: Mapping[str, Any]) -> RatedPrompt | Preference:
-    return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
-
-
-def _identity(record: RatedPrompt | Preference) -> object:
-    return record.pair_id if isinstance(record, Preference) else record.prompt_id
-
-
 def _of_pair(pair: Preference) -> Group:
     answers = ((pair.chosen[-1]["content"], 1.0), (pair.rejected[-1]["content"], 0.0))
     return Group(pair.prompt_id, pair.prompt, pair.category, pair.chosen[:-1], answers)
@@ -108,7 +100,7 @@ def _of_pair(pair: Preference) -> Group:
 def _of_answers(prompt: RatedPrompt, score: str, out: Draft) -> Group:
     answers = []
     for i, c in enumerate(prompt.completions):
-        value = _score(c.rating, score)
+        value = score_of(c.rating, score)
         if not c.response.strip():
             out.drop("the answer is empty", _place(prompt, i), c.row())
         elif value is None:
@@ -116,12 +108,6 @@ def _of_answers(prompt: RatedPrompt, score: str, out: Draft) -> Group:
         else:
             answers.append((c.response, value))
     return Group(prompt.prompt_id, prompt.prompt, prompt.category, ({"role": "user", "content": prompt.prompt},), tuple(answers))
-
-
-def _score(rating: Rating | None, score: str) -> float | None:
-    if rating is None:
-        return None
-    return rating.mean if score == "mean" else rating.overall_score
 
 
 def _is_comparable(group: Group, out: Draft) -> bool:

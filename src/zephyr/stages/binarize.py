@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.recipe import BinarizeConfig, Invalid, Recipe, Section, Share
-from zephyr.records import Completion, Message, Preference, RatedPrompt, parse_preference, parse_rated_prompt, seeded_unit
+from zephyr.records import Completion, Message, Preference, RatedPrompt, feedback_id, parse_feedback, score_of, seeded_unit
 from zephyr.sources import Located
 from zephyr.stages import From, Inputs, Needs
 
@@ -42,19 +39,10 @@ def needs(recipe: Recipe) -> Needs:
     return Needs(data={"ratings": _section(recipe).data or From("rate")})
 
 
-def parse(row: Mapping[str, Any]) -> RatedPrompt | Preference:
-    """A row with `completions` is to be binarized; one with `chosen` and `rejected` is a pair already."""
-    return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
-
-
-def _identity(record: RatedPrompt | Preference) -> object:
-    return record.pair_id if isinstance(record, Preference) else record.prompt_id  # one prompt may have several pairs
-
-
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Make one pair a prompt, or check ready-made pairs; a tie is no preference and is left out."""
     by_split = sources.collect(
-        inputs.data["ratings"], parse, out, invalid=config.invalid, test_fraction=config.test_fraction, identity=_identity
+        inputs.data["ratings"], parse_feedback, out, invalid=config.invalid, test_fraction=config.test_fraction, identity=feedback_id
     )
     pairs: list[Preference] = []
     for split, items in by_split.items():
@@ -62,7 +50,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         out.write_rows(split, [pair.row() for pair in kept], schemas.preferences())
         pairs += kept
     if not pairs:
-        raise DataError("no pair is left: every prompt's answers tie, or too few of them are rated")
+        raise DataError(f"no pair is left{out.why_dropped()}")
     gaps = [p.score_chosen - p.score_rejected for p in pairs if p.score_chosen is not None and p.score_rejected is not None]
     out.manifest.results = {
         "chosen_longer": sum(len(p.chosen[-1]["content"]) > len(p.rejected[-1]["content"]) for p in pairs) / len(pairs),
@@ -90,7 +78,7 @@ def binarize(record: RatedPrompt, where: str, config: Config, out: Draft) -> Pre
     Chosen is the answer with the highest score; among several, one by the seeded hash of prompt and model. Rejected
     is drawn among the answers that score strictly less and say something else: random by hash, or the lowest.
     """
-    scored = [(score, c) for c in record.completions if (score := score_of(c, config.score)) is not None and c.response.strip()]
+    scored = [(score, c) for c in record.completions if (score := score_of(c.rating, config.score)) is not None and c.response.strip()]
     if len(scored) < 2:
         out.drop("fewer than two rated answers", where, record.row())
         return None
@@ -121,11 +109,3 @@ def binarize(record: RatedPrompt, where: str, config: Config, out: Draft) -> Pre
         source=record.source,
         category=record.category,
     )
-
-
-def score_of(completion: Completion, score: str) -> float | None:
-    """What ranks an answer: the mean of its aspects or its overall score; None where it has none."""
-    rating = completion.rating
-    if rating is None:
-        return None
-    return rating.mean if score == "mean" else rating.overall_score

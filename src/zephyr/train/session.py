@@ -40,7 +40,7 @@ def fit(
 ) -> None:
     """Train `model` on `train` and write it, its log and its results into `out`."""
     if not train:
-        raise DataError(f"{label}: no rows to train on are left (see dropped/ for why)")
+        raise DataError(f"{label}: no rows to train on are left{out.why_dropped()}")
     torch.manual_seed(seed + world.current().rank)
     reset_peak_memory()
     checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)

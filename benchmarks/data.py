@@ -1,0 +1,121 @@
+"""Preparing dialogues for packed supervised training: template, mask, tokens, packs, from the file of rows on.
+
+    python benchmarks/race.py --only data
+    python benchmarks/data.py ours --model DIR --dialogues dialogues.jsonl [--profile]
+    python benchmarks/data.py trl --model DIR --dialogues dialogues.jsonl --processes 2
+
+Memory is what the process and its children hold at the most, what they share counted once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import assets
+import measure
+import processes
+import race as races
+
+ROWS = (2000, 8000)
+LENGTH = 2048
+
+
+def main() -> None:
+    """Parse and run one side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", choices=["ours", "trl"])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--dialogues", required=True)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--profile", action="store_true", help="print where our time goes")
+    args = parser.parse_args()
+    measure.emit(ours(args) if args.side == "ours" else trl(args))
+
+
+def race(args: argparse.Namespace) -> dict[str, Any]:
+    """Ours in one process, TRL's in one and in two, on fewer and on more rows."""
+    model = assets.model_folder("tiny" if args.quick else "small", args.work)
+    sides = {"ours": ("ours",), "trl-1": ("trl", "--processes", "1"), "trl-2": ("trl", "--processes", "2")}
+    sizes = (100, 200) if args.quick else ROWS
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {(side, rows): [] for rows in sizes for side in sides}
+    for number in range(args.rounds):
+        for (side, rows), done in runs.items():
+            file = assets.dialogues_file(rows, args.work)
+            done.append(processes.result("data.py", *sides[side], "--model", str(model), "--dialogues", str(file), allocator=False))
+        races.say(f"  data round {number + 1}: " + ", ".join(f"{s} {n}: {d[-1]['seconds']:.1f} s" for (s, n), d in runs.items()))
+    rate = {key: key[1] / statistics.median(r["seconds"] for r in done) for key, done in runs.items()}
+    memory = {key: statistics.median(r["peak_mb"] for r in done) for key, done in runs.items()}
+    return {
+        f"data-{rows}": {
+            "ratio": rate["ours", rows] / rate["trl-2", rows],
+            "ratio_to_one_process": rate["ours", rows] / rate["trl-1", rows],
+            "rows_per_second": {side: rate[side, rows] for side in sides},
+            "memory_mb": {side: memory[side, rows] for side in sides},
+            "text": ", ".join(f"{side} {rate[side, rows]:.0f} rows/s {memory[side, rows]:.0f} MB" for side in sides),
+        }
+        for rows in sizes
+    }
+
+
+def ours(args: argparse.Namespace) -> dict[str, Any]:
+    """Collected and encoded as `zephyr sft` does it."""
+    from zephyr import sources
+    from zephyr.artifacts import Draft, Manifest
+    from zephyr.models import load
+    from zephyr.recipe import DataSource, SFTConfig
+    from zephyr.records import parse_dialogue
+    from zephyr.train import encode
+
+    chat = load.load_chat(load.ModelRef(args.model, ""), "tokenizer")
+    folder = Path(tempfile.mkdtemp())
+    out = Draft(folder, folder, Manifest("bench", "", {}, {}))
+    config = SFTConfig(max_length=LENGTH)
+    profiler = cProfile.Profile()
+    with measure.Peak(children=True) as memory:
+        began = time.perf_counter()
+        if args.profile:
+            profiler.enable()
+        rows = sources.collect([DataSource(path=args.dialogues)], parse_dialogue, out, invalid="error", test_fraction=0.0)
+        packs = encode.dialogues(rows["train"], chat, config, out, "train")
+        profiler.disable()
+        seconds = time.perf_counter() - began
+    if args.profile:
+        pstats.Stats(profiler, stream=sys.stderr).sort_stats("cumulative").print_stats(30)
+    return _result(seconds, memory, len(packs))
+
+
+def trl(args: argparse.Namespace) -> dict[str, Any]:
+    """What the constructor of its trainer does, on the tokens of the assistant as ours."""
+    import datasets
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    datasets.disable_caching()
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(args.model), AutoTokenizer.from_pretrained(args.model)
+    config = SFTConfig(
+        output_dir=tempfile.mkdtemp(), max_length=LENGTH, packing=True, use_cpu=True, bf16=False, report_to="none",
+        dataset_num_proc=args.processes if args.processes > 1 else None, assistant_only_loss=True, disable_tqdm=True,
+    )  # fmt: skip
+    with measure.Peak(children=True) as memory:
+        began = time.perf_counter()
+        rows = Dataset.from_json(args.dialogues, cache_dir=tempfile.mkdtemp())
+        trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+        seconds = time.perf_counter() - began
+    return _result(seconds, memory, len(trainer.train_dataset))
+
+
+def _result(seconds: float, memory: measure.Peak, packs: int) -> dict[str, Any]:
+    return {"seconds": seconds, "packs": packs, "peak_mb": memory.peak / 2**20, "peak_over_start_mb": memory.over_start_mb}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The races on a GPU, at the shape of a 1B model and of Mistral-7B with random weights.
+
+    python benchmarks/gpu.py                       on a GPU: bfloat16 products over float32 weights, three rounds
+    python benchmarks/gpu.py --quick --device cpu  the tiny model on the CPU: does the script run?
+
+At the shape of Mistral-7B both sides have float32 weights, gradients and Adam (116 GB), so TRL recomputes activations there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import race
+from race import Race
+
+CHECKPOINTED = {"": ("--checkpointing",), "-grouped": ("--checkpointing", "--group")}
+STEPS = {
+    "dpo-1b": Race("dpo", "1b", "synthetic", 64, race.TWO_WAYS),
+    "sft-1b": Race("sft", "1b", "dialogues", 120),
+    "dpo-mistral-7b": Race("dpo", "mistral-7b", "synthetic", 16, CHECKPOINTED),
+    "sft-mistral-7b": Race("sft", "mistral-7b", "dialogues", 40, {"": ("--checkpointing",)}),
+}
+
+
+def main() -> None:
+    """Parse, race, print: the last line is one JSON object."""
+    if "--device" not in sys.argv:
+        sys.argv += ["--device", "cuda"]
+    args = race.parsed(__doc__, list(STEPS))
+    chosen = {name: STEPS[name] for name in args.only or STEPS}
+    print(json.dumps(race.run({name: lambda a, one=one, name=name: race.steps(name, one, a) for name, one in chosen.items()}, args)))
+
+
+if __name__ == "__main__":
+    main()

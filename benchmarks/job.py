@@ -1,0 +1,79 @@
+"""The whole job: from the command line to the saved model, references included, on real pairs.
+
+    python benchmarks/race.py --only whole-job --job-pairs 60
+
+Ours is `zephyr run` on a recipe (binarize, reference, dpo); TRL's is a script that computes its references, trains and saves. Wall time
+of the whole process and the most memory it held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import assets
+import processes
+import race as races
+
+RECIPE = """name: bench
+seed: 0
+model: {{path: {model}, chat_template: tokenizer}}
+train: {{dtype: {dtype}, micro_batch_tokens: 4096}}
+binarize: {{data: [{pairs}], test_fraction: 0.0}}
+dpo: {{batch_size: 4, epochs: 1, max_length: 1024, max_prompt_length: 512}}
+"""
+
+
+def race(args: argparse.Namespace) -> dict[str, Any]:
+    """Both sides in turn, from a fresh folder each time."""
+    model = assets.model_folder("tiny" if args.quick else "smollm2", args.work).resolve()
+    pairs = assets.pairs_file("ultrafeedback-short", 8 if args.quick else args.job_pairs, args.work).resolve()
+    work = args.work / "job"
+    runs: dict[str, list[processes.Ended]] = {"zephyr": [], "trl": []}
+    for number in range(args.rounds):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        for side, command in (("zephyr", _ours(work, model, pairs, args.dtype)), ("trl", _theirs(work, model, pairs, args.dtype))):
+            runs[side].append(processes.run(command))
+        _check(work, len(pairs.read_text(encoding="utf-8").splitlines()))
+        races.say(
+            f"  whole job round {number + 1}: " + ", ".join(f"{s} {r[-1].seconds:.1f} s {r[-1].peak_mb:.0f} MB" for s, r in runs.items())
+        )
+    seconds = {side: statistics.median(r.seconds for r in ended) for side, ended in runs.items()}
+    memory = {side: statistics.median(r.peak_mb for r in ended) for side, ended in runs.items()}
+    return {
+        "whole-job": {
+            "ratio": seconds["trl"] / seconds["zephyr"],
+            "zephyr_seconds": seconds["zephyr"],
+            "trl_seconds": seconds["trl"],
+            "memory_ratio": memory["zephyr"] / memory["trl"],
+            "memory_mb": memory,
+            "pairs": len(pairs.read_text(encoding="utf-8").splitlines()),
+        }
+    }
+
+
+def _ours(work: Path, model: Path, pairs: Path, dtype: str) -> list[str]:
+    recipe = work / "recipe.yaml"
+    recipe.write_text(RECIPE.format(model=model, pairs=pairs, dtype=dtype), encoding="utf-8")
+    return [sys.executable, "-m", "zephyr", "run", str(recipe), "--out", str(work / "zephyr"), "--until", "dpo"]
+
+
+def _theirs(work: Path, model: Path, pairs: Path, dtype: str) -> list[str]:
+    theirs = "autocast" if dtype == "bfloat16" else dtype
+    more = ["--pairs", str(pairs), "--out", str(work / "trl"), "--dtype", theirs, "--max-length", "1024", "--group"]
+    return [sys.executable, str(processes.HERE / "trl_side.py"), "dpo-job", "--model", str(model), *more]
+
+
+def _check(work: Path, pairs: int) -> None:
+    """Both have saved a model, and ours has learnt from every pair."""
+    assert list((work / "trl").glob("*.safetensors"))
+    (manifest,) = work.glob("zephyr/*dpo/manifest.json")
+    assert list(manifest.parent.glob("model/*.safetensors"))
+    rows = json.loads(manifest.read_text(encoding="utf-8"))["rows_out"]
+    assert rows["train"] == pairs, f"{rows} of {pairs} pairs"
