@@ -100,6 +100,17 @@ class TrainConfig(Section):
     keep_checkpoints: Count = Field(default=2, exclude=True)
 
 
+class LoRAConfig(Section):
+    """Small matrices learn beside the frozen ones of the model, and are added to them at the end."""
+
+    rank: Count = 16
+    # the adapter counts alpha / rank
+    alpha: Positive = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    # names of modules as they end; all-linear: every linear layer but the head
+    target_modules: list[Name] = Field(default=["all-linear"], min_length=1)
+
+
 class OptimizerConfig(Section):
     """AdamW and its schedule."""
 
@@ -114,6 +125,16 @@ class OptimizerConfig(Section):
     adam_epsilon: Positive = 1e-8
     # optimizer steps between two looks at the test split; the first and the last step are always looked at
     evaluate_every: Count = 10
+    # train an adapter instead of all weights
+    lora: LoRAConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not used is no part of what a stage was made from."""
+        return {name: value for name, value in handler(self).items() if self._is_read(name)}
+
+    def _is_read(self, name: str) -> bool:
+        return name != "lora" or self.lora is not None
 
 
 class CurateConfig(Section):
@@ -148,6 +169,20 @@ class TeacherConfig(Section):
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count = 1024
+    # of a local one: `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
+    chat_template: Name | None = None
+
+    @field_validator("chat_template")
+    @classmethod
+    def _of_one_that_thinks(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("kind") == "replay":
+            raise ValueError("a recording is not asked in a chat template; take it out")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A template that is not set is no part of what a stage was made from: there was no such setting once."""
+        return {name: value for name, value in handler(self).items() if name != "chat_template" or value is not None}
 
     def recordings(self) -> list[DataSource]:
         """The file a replaying teacher reads; [] for one that thinks."""
@@ -222,10 +257,8 @@ class DPOConfig(OptimizerConfig):
             raise ValueError(f"objective {objective} does not read it; take it out, or set objective: {reader}")
         return value
 
-    @model_serializer(mode="wrap")
-    def _what_is_read(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What no objective of this run reads is no part of what a stage was made from."""
-        return {name: value for name, value in handler(self).items() if READ_BY.get(name, self.objective) == self.objective}
+    def _is_read(self, name: str) -> bool:
+        return super()._is_read(name) and READ_BY.get(name, self.objective) == self.objective
 
 
 class EvaluateConfig(Section):

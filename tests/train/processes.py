@@ -32,11 +32,12 @@ from zephyr import world
 from zephyr.errors import NonFiniteError
 from zephyr.guards import sigterm_interrupts
 from zephyr.objectives import dpo
-from zephyr.recipe import DPOConfig, SFTConfig
+from zephyr.recipe import DPOConfig, LoRAConfig, SFTConfig
 from zephyr.train import checkpoint, pieces
 from zephyr.train.batches import Example, branching
 from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
+from zephyr.train.lora import adapt
 from zephyr.train.parallel import whole_weights
 from zephyr.train.tasks import SFT, Dialogues, Pair, Preferences
 
@@ -99,7 +100,11 @@ def trainer(kind: str, folder: Path | None = None, *, dropout: float = 0.0, toke
     checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, keep=9) if folder else None
     settings = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evaluate_every": 2}
     lines: list[dict[str, Any]] = []
-    if kind == "sft":
+    if kind == "lora":
+        torch.manual_seed(0)
+        adapt(model, LoRAConfig(rank=4, dropout=0))
+        settings["learning_rate"] = 1e-2
+    if kind != "dpo":
         return Trainer(model, SFT(), SFTConfig(**settings), torch.float32, tokens, 0, lines.append, checkpoints), list(dialogues())
     task = Preferences(partial(dpo, beta=0.1), 0.1)
     return Trainer(model, task, DPOConfig(**settings), torch.float32, tokens, 0, lines.append, checkpoints), list(pairs())
@@ -118,7 +123,7 @@ def trained(kind: str, out: Path, folder: Path | None = None, *, stop_at: int | 
 
         made.checkpoints.due = struck  # type: ignore[method-assign]
     last = made.train(items, items[:3], kind)
-    weights = whole_weights(made.model) or {name: p.detach() for name, p in made.model.named_parameters()}
+    weights = whole_weights(made.model)
     if world.current().leads:
         save_file({name: w.contiguous() for name, w in weights.items()}, out)
     return last
@@ -133,8 +138,8 @@ def apart(a: Path, b: Path) -> float:
 
 def same_numbers(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for kind in ("sft", "dpo"):
-        for size in (1, 2, 4):
+    for kind, sizes in (("sft", (1, 2, 4)), ("dpo", (1, 2, 4)), ("lora", (1, 2))):
+        for size in sizes:
             results = launch(size, lambda k=kind, s=size: trained(k, folder / f"{k}-{s}.safetensors"))
             assert not any("raised" in r for r in results), results
             assert all(r["value"] == results[0]["value"] for r in results), "all processes know the same means"
@@ -168,11 +173,11 @@ def not_a_number(_: Path) -> list[dict[str, Any]]:
     def work() -> str:
         made, items = trainer("dpo")
         items[4] = replace(items[4], reference_chosen=math.nan)
-        before = whole_weights(made.model) or {}
+        before = whole_weights(made.model)
         try:
             made.train(items, [], "dpo")
         except NonFiniteError as error:
-            after = whole_weights(made.model) or {}
+            after = whole_weights(made.model)
             return f"{error} | {made.at.step} | {all(torch.equal(after[n], before[n]) for n in after) if made.at.step == 0 else '-'}"
         return "went on"
 
@@ -222,7 +227,7 @@ def one_is_killed(_: Path) -> list[dict[str, Any]]:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    for kind in ("sft", "dpo"):  # everything is imported before the first fork
+    for kind in ("sft", "dpo", "lora"):  # everything is imported before the first fork
         trainer(kind)
     with contextlib.redirect_stdout(sys.stderr):
         found = {

@@ -31,8 +31,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize(("kind", "size"), [("sft", 2), ("sft", 4), ("dpo", 2), ("dpo", 4), ("lora", 2)])
 def test_several_processes_compute_what_one_computes(kind: str, size: int, found: Any) -> None:
     one, many = (found["same_numbers"][f"{kind}-{n}"] for n in (1, size))
     assert many["loss"] == pytest.approx(one["loss"], rel=1e-6)

@@ -74,7 +74,8 @@ def segment_attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     longest = max((t[0] + max(t[1:], default=0) for t in segments), default=0)
     window = sliding_window if sliding_window is not None and longest > sliding_window else None
-    if query.device.type == "cpu" and window is None and softcap is None and not dropout:
+    plain = window is None and softcap is None and not dropout and value.shape[3] == query.shape[3]  # latent attention differs there
+    if query.device.type == "cpu" and plain:
         result: Tensor = _TreeAttention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]
         return result, None
     return plain_attention(query, key, value, segments, scale, dropout, window, softcap), None

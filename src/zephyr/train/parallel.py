@@ -74,16 +74,15 @@ def clip_gradients(model: nn.Module, limit: float) -> float:
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def whole_weights(model: nn.Module) -> dict[str, Tensor] | None:
-    """Every weight in one piece, on the CPU of the leader; None where nothing is sharded. All processes must ask together."""
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight and saved buffer in one piece, by name, in the leader; the others get none. All processes must ask together."""
     from torch.distributed.tensor import DTensor
 
-    if not any(isinstance(p, DTensor) for p in model.parameters()):
-        return None
-    leads, weights = world.current().leads, {}
-    for name, parameter in model.named_parameters():
-        here: Any = parameter.detach()
-        whole = here.full_tensor() if isinstance(parameter, DTensor) else here
-        if leads:
-            weights[name] = whole.cpu()
-    return weights
+    saved = model.state_dict().keys()
+    tensors: dict[str, Any] = {**dict(model.named_parameters()), **{name: b for name, b in model.named_buffers() if name in saved}}
+    whole = {}
+    for name, tensor in tensors.items():
+        one = tensor.detach().full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.detach()
+        if world.current().leads:
+            whole[name] = one
+    return whole

@@ -18,6 +18,7 @@ from zephyr.models.load import count_parameters, save_model
 from zephyr.progress import say
 from zephyr.recipe import OptimizerConfig, TrainConfig
 from zephyr.text.chat import ChatFormat
+from zephyr.train import lora
 from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
 from zephyr.train.parallel import whole_weights
@@ -41,8 +42,12 @@ def fit(
     """Train `model` on `train` and write it, its log and its results into `out`."""
     if not train:
         raise DataError(f"{label}: no rows to train on are left{out.why_dropped()}")
-    torch.manual_seed(seed + world.current().rank)
     reset_peak_memory()
+    parameters = count_parameters(model)
+    torch.manual_seed(seed)
+    if config.lora:
+        lora.adapt(model, config.lora)
+    torch.manual_seed(seed + world.current().rank)  # each process drops out others
     checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
     dtype = world.share(_dtype(train_config.dtype, str(model.device), checkpoints))
     checkpoints.made_with = {"dtype": str(dtype).removeprefix("torch.")}
@@ -51,16 +56,18 @@ def fit(
     out.earlier_seconds = checkpoints.resumed.seconds
     if checkpoints.resumed.step:
         out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     weights = whole_weights(model)
     if world.current().leads:
-        save_model(model, chat, out.model_dir, weights)
+        save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
     out.manifest.tokens += trainer.at.tokens
     out.manifest.rows_out = {"train": len(train), "test": len(test)}
     out.manifest.results |= {
         "steps": -(-len(train) // config.batch_size) * config.epochs,
         "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
         "dtype": str(dtype).removeprefix("torch."),
-        "parameters": count_parameters(model),
+        "parameters": parameters,
+        "trained_parameters": trained,
         "final_test": final,
         "peak_memory_bytes": peak_memory_bytes(),
     }

@@ -1,0 +1,134 @@
+"""Adapters: nothing at first, what they learn is what the exported folder computes, and without them the model is the reference."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("peft", reason="adapters need peft, which is not installed")
+
+from test_loop import dialogues, pairs
+
+import small
+import tiny
+import zephyr
+from zephyr.errors import ModelError
+from zephyr.objectives import dpo
+from zephyr.recipe import DPOConfig, LoRAConfig, SFTConfig
+from zephyr.train.batches import flatten
+from zephyr.train.checkpoint import Checkpoints, weights_of
+from zephyr.train.logprobs import sequence_sums, stream_logprobs
+from zephyr.train.loop import Trainer
+from zephyr.train.lora import adapt, merged, switched_off
+from zephyr.train.parallel import whole_weights
+from zephyr.train.tasks import SFT, Preferences
+
+
+def adapted(arch: str = "llama", **settings: Any) -> Any:
+    model = tiny.tiny_model(arch)
+    torch.manual_seed(1)
+    adapt(model, LoRAConfig(**{"rank": 4, "alpha": 8.0, "dropout": 0.0, **settings}))
+    return model
+
+
+def sums(model: Any, items: Any) -> torch.Tensor:
+    stream = flatten([e for item in items for e in item.examples])
+    return sequence_sums(stream_logprobs(model, stream), stream)
+
+
+def trained(model: Any, task: Any, items: Any, folder: Path | None = None, epochs: int = 2) -> Trainer[Any]:
+    kind = DPOConfig if isinstance(task, Preferences) else SFTConfig
+    config = kind(batch_size=3, learning_rate=3e-2, schedule="constant", epochs=epochs)
+    checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0) if folder else None
+    training = Trainer(model, task, config, torch.float32, 200, 0, lambda _: None, checkpoints)
+    training.train(items, items[:1], "lora")
+    return training
+
+
+@pytest.mark.parametrize("arch", ["llama", "gemma2", "qwen3"])
+def test_an_adapter_is_nothing_at_first_and_can_be_switched_off_later(arch: str) -> None:
+    plain, items = tiny.tiny_model(arch), pairs(tiny.tiny_model(arch))
+    model = adapted(arch)
+    assert torch.equal(sums(model, items), sums(plain, items))
+    trained(model, Preferences(partial(dpo, beta=0.1), 0.1), items)
+    assert (sums(model, items) - sums(plain, items)).abs().min() > 1e-3, "it has learnt"
+    with switched_off(model):
+        assert torch.equal(sums(model, items), sums(plain, items)), "which is the reference, to the bit"
+    assert (sums(model, items) - sums(plain, items)).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("arch", ["llama", "gemma2"])
+def test_merged_it_computes_what_it_has_learnt(arch: str) -> None:
+    model, items = adapted(arch), dialogues()
+    trained(model, SFT(), items)
+    plain = tiny.tiny_model(arch)
+    weights = merged(model, whole_weights(model))
+    assert weights.keys() == {name for name, _ in plain.named_parameters()}
+    plain.load_state_dict(weights, strict=False)
+    torch.testing.assert_close(sums(plain, items), sums(model, items), rtol=1e-5, atol=1e-4)
+
+
+def test_merged_is_what_peft_merges() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    theirs = get_peft_model(tiny.tiny_model(), config)
+    inner = theirs.get_base_model()
+    ours = merged(inner, {name: w.clone() for name, w in whole_weights(inner).items()})
+    for name, weight in theirs.merge_and_unload().named_parameters():
+        torch.testing.assert_close(ours[name], weight.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_a_checkpoint_holds_the_adapter_alone_and_going_on_gives_the_same_bytes(tmp_path: Path) -> None:
+    config = SFTConfig(batch_size=3, learning_rate=3e-2, epochs=2)
+
+    def run(folder: Path, stop_at: int | None = None) -> Trainer[Any]:
+        def log(line: dict[str, Any]) -> None:
+            if line["kind"] == "train" and line["step"] == stop_at:
+                raise KeyboardInterrupt
+
+        checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0)
+        training = Trainer(adapted(dropout=0.1), SFT(), config, torch.float32, 200, 0, log, checkpoints)
+        torch.manual_seed(0)
+        training.train(dialogues(), dialogues()[:1], "lora")
+        return training
+
+    whole = run(tmp_path / "whole")
+    assert {name.split(".")[-3] for name in weights_of(whole.model)} == {"lora_A", "lora_B"}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop_at=3)
+    again = run(tmp_path / "cut")
+    assert again.at.step == whole.at.step and again.checkpoints is not None and again.checkpoints.resumed.step == 3
+    ours, theirs = weights_of(again.model), weights_of(whole.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_modules_that_are_not_there_are_said() -> None:
+    with pytest.raises(ModelError, match=r"lora\.target_modules: Target modules .*'nope'"):
+        adapted(target_modules=["nope"])
+
+
+def test_without_an_adapter_no_key_changes() -> None:
+    assert "lora" not in SFTConfig().model_dump() and "lora" not in DPOConfig().model_dump()
+    assert SFTConfig(lora=LoRAConfig()).model_dump()["lora"]["rank"] == 16
+
+
+def test_a_recipe_with_adapters_gives_plain_model_folders(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    recipe = small.recipe(tmp_path / "data", small.model_folder(tmp_path / "model"))
+    recipe["sft"]["lora"] = {"rank": 4, "dropout": 0.1}
+    recipe["dpo"]["lora"] = {"rank": 2, "target_modules": ["q_proj", "v_proj"]}
+    path = small.write_recipe(tmp_path / "r.yaml", recipe)
+    result = zephyr.run(path, out=tmp_path / "out", until="dpo")
+    for stage in ("sft", "dpo"):
+        folder = Path(result["artifacts"][stage]["path"])
+        model, info = AutoModelForCausalLM.from_pretrained(folder / "model", output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"]
+        results = json.loads((folder / "manifest.json").read_text())["results"]
+        assert results["parameters"] == sum(p.numel() for p in model.parameters()) > 5 * results["trained_parameters"]
