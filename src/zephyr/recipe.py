@@ -98,6 +98,10 @@ class TrainConfig(Section):
     # a checkpoint at least this often, from which the same command goes on; and how many of the last are kept
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
     keep_checkpoints: Count = Field(default=2, exclude=True)
+    # compute what is inside the layers again on the way back: much less memory, a third more time, the same numbers
+    activation_checkpointing: bool = Field(default=False, exclude=True)
+    # where to show the log while it runs, besides metrics.jsonl
+    log_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default=[], exclude=True)
 
 
 class LoRAConfig(Section):
@@ -105,7 +109,7 @@ class LoRAConfig(Section):
 
     rank: Count = 16
     # the adapter counts alpha / rank
-    alpha: Positive = 16.0
+    alpha: Count = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     # names of modules as they end; all-linear: every linear layer but the head
     target_modules: list[Name] = Field(default=["all-linear"], min_length=1)

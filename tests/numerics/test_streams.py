@@ -20,6 +20,7 @@ from zephyr.train.attention import _TreeAttention, plain_attention, segment_atte
 from zephyr.train.batches import Example, branching, flatten
 from zephyr.train.head import head_loss
 from zephyr.train.logprobs import sequence_sums, stream_hidden, stream_logprobs
+from zephyr.train.parallel import recompute_activations
 from zephyr.train.tasks import Dialogues
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -292,12 +293,25 @@ def test_bfloat16_stays_near_float32() -> None:
     assert 1e-5 < worst(rough, exact) < BFLOAT16_GRADIENT
 
 
-def test_gradient_checkpointing_changes_nothing() -> None:
-    model, examples = tiny.tiny_model("gemma2"), examples_of(7)
-    want = gradients(model, examples)
-    model.activation_checkpointing_enable({"use_reentrant": False})
-    model.train()
-    assert worst(gradients(model, examples), want) == 0
+@pytest.mark.parametrize("arch", ["llama", "gemma2"])
+def test_recomputing_activations_changes_nothing_but_memory(arch: str) -> None:
+    def kept(model: Any) -> tuple[int, dict[str, Tensor]]:
+        held: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            found = gradients(model, examples_of(7))
+        return sum(held.values()), found
+
+    model = tiny.tiny_model(arch, num_hidden_layers=4)
+    before, want = kept(model)
+    recompute_activations(model)
+    after, found = kept(model)
+    assert worst(found, want) == 0
+    assert after < before
 
 
 # --- what the attention refuses -------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from zephyr.train.tasks import SFT, Preferences
 def adapted(arch: str = "llama", **settings: Any) -> Any:
     model = tiny.tiny_model(arch)
     torch.manual_seed(1)
-    adapt(model, LoRAConfig(**{"rank": 4, "alpha": 8.0, "dropout": 0.0, **settings}))
+    adapt(model, LoRAConfig(**{"rank": 4, "alpha": 8, "dropout": 0.0, **settings}))
     return model
 
 

@@ -12,11 +12,12 @@ that all of them see.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch import Tensor
 from zephyr import world
 from zephyr.artifacts import canonical, sha256_file, sha256_text, sync, write_text
 from zephyr.errors import UsageError
+from zephyr.guards import interruption, uncut
 from zephyr.progress import say
 from zephyr.train import pieces
 from zephyr.train.pieces import Pieces
@@ -156,6 +158,41 @@ class Checkpoints:
         for path in paths[self.keep :]:
             if path != best or losses[path] == math.inf:
                 shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def stoppable(
+    checkpoints: Checkpoints | None, at: Position, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[Callable[[], None]]:
+    """While the body trains, Ctrl-C and SIGTERM save the last whole update (`at`), and what is due is saved.
+
+    One process is interrupted at once; of several, all between the same two updates.
+
+    Yields:
+        what to call between two updates.
+    """
+
+    def save() -> None:
+        if checkpoints and at.step:
+            with uncut():
+                checkpoints.save(at, model, optimizer)
+
+    def stop_or_save() -> None:
+        heard = world.gather((list(arrived), checkpoints is not None and checkpoints.due()))
+        if signals := [number for numbers, _ in heard for number in numbers]:
+            raise interruption(signals[0])
+        if heard[0][1]:  # the leader's clock decides
+            save()
+
+    arrived: list[int] = []
+    with contextlib.ExitStack() as stack:
+        if world.current().size > 1:
+            arrived = stack.enter_context(uncut())
+        try:
+            yield stop_or_save
+        except KeyboardInterrupt:
+            save()
+            raise
 
 
 def _test_loss(path: Path) -> float:

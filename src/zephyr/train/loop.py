@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import torch
 
-from zephyr import world
 from zephyr.errors import NonFiniteError
-from zephyr.guards import interruption, uncut
+from zephyr.guards import uncut
 from zephyr.progress import bar, say
 from zephyr.recipe import OptimizerConfig
 from zephyr.train import parallel
 from zephyr.train.batches import shuffled
-from zephyr.train.checkpoint import Checkpoints, Position
+from zephyr.train.checkpoint import Checkpoints, Position, stoppable
+from zephyr.train.meter import Meter
 from zephyr.train.optim import adamw, learning_rate
 from zephyr.train.passes import through
 from zephyr.train.tasks import ItemT, Stats, Task, described, names_of, tokens_of
@@ -39,6 +38,7 @@ class Trainer(Generic[ItemT]):
         seed: decides the order of the items, with the epoch and their ids.
         log: takes a line a step.
         checkpoints: where to go on from, and where to save.
+        meter: tells how fast it goes.
     """
 
     model: Any
@@ -49,6 +49,7 @@ class Trainer(Generic[ItemT]):
     seed: int
     log: Log
     checkpoints: Checkpoints | None = None
+    meter: Meter | None = None
     at: Position = field(default_factory=Position, init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +69,10 @@ class Trainer(Generic[ItemT]):
         started = time.perf_counter() - self.at.seconds
         self._training_mode()
         work = sum(map(tokens_of, items)) * self.config.epochs
-        with bar(label, work, "tokens", done=self.at.tokens) as progress, self._stoppable(optimizer) as stop_or_save:
+        with (
+            bar(label, work, "tokens", done=self.at.tokens) as progress,
+            stoppable(self.checkpoints, self.at, self.model, optimizer) as stop_or_save,
+        ):
             order: tuple[int, list[int]] = (-1, [])
             while True:
                 if self.at.test_step < self.at.step and (self.at.step % self.config.evaluate_every == 0 or self.at.step == steps):
@@ -98,39 +102,14 @@ class Trainer(Generic[ItemT]):
                     self.at.seconds = time.perf_counter() - started
                     line = {"kind": "train", "step": self.at.step, "epoch": self.at.step / per_epoch, **stats, "learning_rate": rate}
                     self.log({**line, "grad_norm": norm, "tokens": self.at.tokens, "seconds": round(self.at.seconds, 3)})
-                progress.advance(sum(map(tokens_of, batch)), described(stats))
+                speed = f", {self.meter.text(self.at.tokens, self.at.seconds)}" if self.meter else ""
+                progress.advance(sum(map(tokens_of, batch)), described(stats) + speed)
         self.learner.eval()
         return self.at.test
 
     def _training_mode(self) -> None:
         """With dropout, where a model has it; not for preferences, whose reference was computed without."""
         self.learner.train(self.task.by_token)
-
-    @contextlib.contextmanager
-    def _stoppable(self, optimizer: torch.optim.Optimizer) -> Iterator[Callable[[], None]]:
-        """Ctrl-C or SIGTERM saves the last whole update: at once, or between two updates where processes have to agree on it."""
-
-        def save() -> None:
-            if self.checkpoints and self.at.step:
-                with uncut():
-                    self.checkpoints.save(self.at, self.model, optimizer)
-
-        def stop_or_save() -> None:
-            heard = world.gather((list(arrived), self.checkpoints is not None and self.checkpoints.due()))
-            if signals := [number for numbers, _ in heard for number in numbers]:
-                raise interruption(signals[0])
-            if heard[0][1]:  # the leader's clock decides
-                save()
-
-        arrived: list[int] = []
-        with contextlib.ExitStack() as stack:
-            if world.current().size > 1:
-                arrived = stack.enter_context(uncut())
-            try:
-                yield stop_or_save
-            except KeyboardInterrupt:
-                save()
-                raise
 
     def accumulate(self, batch: Sequence[ItemT]) -> Stats:
         """Add the gradients of the mean loss over a batch; returns the means."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,18 @@ def decoder_layers(model: Any) -> list[nn.Module]:
     return max(lists, key=lambda stack: sum(p.numel() for layer in stack for p in layer.parameters()), default=[])
 
 
+def recompute_activations(model: Any) -> None:
+    """Keep of each layer only what goes into it, and compute the rest again on the way back: less memory, a third more time.
+
+    The numbers stay the same to the bit. Layers are told to, not the model: transformers' own switch does nothing in evaluation
+    mode, in which preferences are learnt.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    for layer in decoder_layers(model):
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+
+
 def clip_gradients(model: nn.Module, limit: float) -> float:
     """Scale the gradient to a norm of at most `limit`; returns the norm it had, which is the same in all processes."""
     from torch.distributed.tensor import DTensor
@@ -82,7 +95,8 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     tensors: dict[str, Any] = {**dict(model.named_parameters()), **{name: b for name, b in model.named_buffers() if name in saved}}
     whole = {}
     for name, tensor in tensors.items():
-        one = tensor.detach().full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.detach()
+        here: Any = tensor.detach()
+        one = here.full_tensor().cpu() if isinstance(tensor, DTensor) else here
         if world.current().leads:
             whole[name] = one
     return whole

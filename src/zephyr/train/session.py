@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +14,10 @@ from zephyr.models.load import count_parameters, save_model
 from zephyr.progress import say
 from zephyr.recipe import OptimizerConfig, TrainConfig
 from zephyr.text.chat import ChatFormat
-from zephyr.train import lora
+from zephyr.train import lora, parallel, trackers
 from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
-from zephyr.train.parallel import whole_weights
+from zephyr.train.meter import Meter, peak_memory_bytes, reset_peak_memory
 from zephyr.train.precision import resolve_dtype
 from zephyr.train.tasks import ItemT, Task
 
@@ -42,6 +38,7 @@ def fit(
     """Train `model` on `train` and write it, its log and its results into `out`."""
     if not train:
         raise DataError(f"{label}: no rows to train on are left{out.why_dropped()}")
+    trackers.require(train_config.log_to)
     reset_peak_memory()
     parameters = count_parameters(model)
     torch.manual_seed(seed)
@@ -51,13 +48,17 @@ def fit(
     checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
     dtype = world.share(_dtype(train_config.dtype, str(model.device), checkpoints))
     checkpoints.made_with = {"dtype": str(dtype).removeprefix("torch.")}
-    trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, out.log, checkpoints)
-    final = trainer.train(train, test, label)
+    if train_config.activation_checkpointing:
+        parallel.recompute_activations(model)
+    meter = Meter(model, dtype)
+    with trackers.tee(out.log, train_config.log_to, out.final, out.manifest.config) as log:
+        trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, log, checkpoints, meter)
+        final = trainer.train(train, test, label)
     out.earlier_seconds = checkpoints.resumed.seconds
     if checkpoints.resumed.step:
         out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights = whole_weights(model)
+    weights = parallel.whole_weights(model)
     if world.current().leads:
         save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
     out.manifest.tokens += trainer.at.tokens
@@ -65,6 +66,7 @@ def fit(
     out.manifest.results |= {
         "steps": -(-len(train) // config.batch_size) * config.epochs,
         "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
+        "mfu": meter.mfu(trainer.at.tokens / trainer.at.seconds),
         "dtype": str(dtype).removeprefix("torch."),
         "parameters": parameters,
         "trained_parameters": trained,
@@ -86,25 +88,6 @@ def _dtype(wanted: str, device: str, checkpoints: Checkpoints) -> torch.dtype:
         say(f"  dtype: {before}, as in the checkpoint it goes on from")
         wanted = before
     return resolve_dtype(wanted, device)
-
-
-def reset_peak_memory() -> None:
-    """Forget what was held before, so that a stage's peak is its own; where the system cannot, it stays the process's."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_bytes() -> int:
-    """The most memory held since the reset, on the GPU where there is one."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
 
 
 def _device_name() -> str:

@@ -1,0 +1,75 @@
+"""What a training shows while it runs, and where."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from zephyr.errors import UsageError
+from zephyr.train import trackers
+from zephyr.train.meter import Meter, matmul_weights
+
+LINES: list[dict[str, Any]] = [
+    {"kind": "test", "step": 0, "loss": 2.5},
+    {"kind": "train", "step": 1, "epoch": 0.5, "loss": 2.25, "accuracy": 0.5},
+    {"kind": "train", "step": 2, "epoch": 1.0, "loss": 2.0, "accuracy": 0.75},
+]
+
+
+def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    written: list[dict[str, Any]] = []
+    with trackers.tee(written.append, ["tensorboard"], tmp_path / "run" / "sft", {}) as log:
+        for line in LINES:
+            log(line)
+    assert written == LINES
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "sft"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"test/loss", "train/epoch", "train/loss", "train/accuracy"}
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 2.25), (2, 2.0)]
+
+
+@pytest.mark.parametrize("package", ["wandb", "trackio"])
+def test_the_others_are_begun_told_and_ended(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    module = types.ModuleType(package)
+    module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    module.init = lambda **kwargs: calls.append(kwargs)  # type: ignore[attr-defined]
+    module.log = lambda values, step: calls.append((values, step))  # type: ignore[attr-defined]
+    module.finish = lambda: calls.append("end")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package, module)
+    with pytest.raises(KeyboardInterrupt), trackers.tee(lambda _: None, [package], tmp_path / "run" / "dpo", {"seed": 1}) as log:
+        log(LINES[1])
+        raise KeyboardInterrupt
+    assert calls == [
+        {"project": "zephyr", "name": "run/dpo", "config": {"seed": 1}},
+        ({"train/epoch": 0.5, "train/loss": 2.25, "train/accuracy": 0.5}, 1),
+        "end",
+    ]
+
+
+def test_one_that_is_not_installed_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"train\.log_to: trackio is not installed: pip install trackio, or take it out"):
+        trackers.require(["trackio"])
+    trackers.require([])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_utilization_is_six_flops_a_weight_and_token(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zephyr.train.meter.matmul_rate", lambda *_: 1e9)
+    model = tiny.tiny_model(tie_word_embeddings=tied)
+    head = 704 * 32
+    rest = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
+    assert matmul_weights(model) == rest + head
+    meter = Meter(model, torch.float32)
+    assert meter.mfu(1000) == pytest.approx(6 * (rest + head) * 1000 / 1e9)
+    assert meter.text(5000, 5.0).startswith(f"1,000 tokens/s, MFU {meter.mfu(1000):.0%}, ")
