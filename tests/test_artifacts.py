@@ -374,3 +374,27 @@ def test_a_cached_hash_is_used_until_size_or_time_change(tmp_path: Path, monkeyp
         assert artifacts.fingerprint([file], cache) == first
     flip_a_bit(file, keep_time=False)
     assert artifacts.fingerprint([file], cache) != first
+
+
+def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
+    """A cache that several runs share: each write is whole, and none fails over the other's."""
+    code = (
+        "import sys; from pathlib import Path; from zephyr.artifacts import write_text\n"
+        "for i in range(300): write_text(Path(sys.argv[1]), sys.argv[2] * 1000)"
+    )
+    file = tmp_path / "cache.json"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(file), letter], stderr=subprocess.PIPE) for letter in "ab"]
+    for writer in writers:
+        _, said = writer.communicate(timeout=120)
+        assert writer.returncode == 0, said
+    assert file.read_text() in ("a" * 1000, "b" * 1000)
+    assert [p.name for p in tmp_path.iterdir()] == ["cache.json"]
+
+
+def test_a_cache_that_cannot_be_written_or_read_fails_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    (tmp_path / "file").write_text("")
+    want = artifacts.fingerprint([tmp_path / "x"])
+    assert artifacts.fingerprint([tmp_path / "x"], tmp_path / "file" / "cache.json") == want
+    (tmp_path / "folder").mkdir()
+    assert artifacts.fingerprint([tmp_path / "x"], tmp_path / "folder") == want

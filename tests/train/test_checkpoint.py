@@ -19,7 +19,7 @@ import torch
 import tiny
 from zephyr.errors import UsageError
 from zephyr.recipe import SFTConfig
-from zephyr.train import checkpoint
+from zephyr.train import checkpoint, session
 from zephyr.train.batches import Example
 from zephyr.train.checkpoint import Checkpoints, Position
 from zephyr.train.loop import Trainer
@@ -256,6 +256,19 @@ def test_a_checkpoint_in_another_number_format_is_refused(two: Path, tmp_path: P
     ):
         single.restore(training.model, optimizer)
     assert half.restore(training.model, optimizer).step == 6
+
+
+def test_auto_keeps_to_the_number_format_of_the_checkpoint(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another machine may measure otherwise; what was begun in bfloat16 goes on in it."""
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    training = trainer(folder)
+    begun = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, made_with={"dtype": "bfloat16"})
+    begun.save(Position(6), training.model, adamw(training.model, CONFIG))
+    found = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0)
+    assert session._dtype("auto", "cpu", found) == torch.bfloat16
+    assert "dtype: bfloat16, as in the checkpoint it goes on from" in capsys.readouterr().err
+    assert session._dtype("float32", "cpu", found) == torch.float32, "what is asked for is not overruled, and will be refused"
 
 
 def test_a_damaged_checkpoint_does_not_count_among_the_kept(two: Path, tmp_path: Path) -> None:
