@@ -15,7 +15,7 @@ from typing import Any, ParamSpec
 
 from zephyr import artifacts, pipeline, world
 from zephyr.artifacts import Manifest
-from zephyr.errors import UsageError
+from zephyr.errors import UsageError, ZephyrError
 from zephyr.recipe import (
     BinarizeConfig,
     DataSource,
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 
 
 def _led(do: Callable[P, Result]) -> Callable[P, Result]:
-    """Where several processes were started (`torchrun`), the first does it, and the others take part and return the same."""
+    """Where several processes were started (`torchrun`), the first does it; the others take part, and return or raise the same."""
 
     @functools.wraps(do)
     def led(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -44,7 +44,12 @@ def _led(do: Callable[P, Result]) -> Callable[P, Result]:
         if not here.leads:
             found: Result = pipeline.follow()
             return found
-        result = do(*args, **kwargs)
+        try:
+            result = do(*args, **kwargs)
+        except (ZephyrError, KeyboardInterrupt) as error:
+            if world.in_step():  # else the others have it from the stage itself, or do not listen
+                world.order(error)
+            raise
         world.order(result)
         return result
 

@@ -292,6 +292,9 @@ def sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one, never a piece."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")  # two processes may write one name, the last wins
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        if not _is_alive(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -302,6 +305,16 @@ def write_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):
+        return True  # another user's, or no number: not ours to remove
+    return True
 
 
 def _partial(path: Path) -> Path:

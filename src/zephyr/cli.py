@@ -19,7 +19,7 @@ import typer.core
 
 from zephyr import world
 from zephyr._version import __version__
-from zephyr.errors import UsageError, ZephyrError
+from zephyr.errors import LeaderGoneError, NonFiniteError, UsageError, ZephyrError
 from zephyr.guards import os_error
 
 
@@ -307,7 +307,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return os_error(error), 1
     text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     if world.started().size > 1 and isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text):
-        return f"another process of this job has ended; its own message says why ({text})", 1
+        return "another process of this job has ended; its own message says why", 1
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return f"not enough memory ({text}); lower train.micro_batch_tokens", 1
     return f"a defect of zephyr, please report it: {text} (--debug shows where)", 1
@@ -330,6 +330,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             traceback.print_exc()
         text, code = _explain(error)
-        if world.started().leads or not isinstance(error, ZephyrError | _InterruptedError):  # what all say, the first says
+        here = world.started()
+        # what the others were told by the first, or are told together with it, it says itself
+        if here.leads:
             print(f"zephyr: {text}", file=sys.stderr)
+        elif not (world.in_step() or isinstance(error, LeaderGoneError | NonFiniteError | _InterruptedError)):
+            print(f"zephyr, process {here.rank}: {text}", file=sys.stderr)
         sys.exit(code)

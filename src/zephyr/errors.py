@@ -31,3 +31,7 @@ class ArtifactError(ZephyrError, RuntimeError):
 
 class NonFiniteError(ZephyrError, RuntimeError):
     """A loss or a gradient became NaN or infinite; training stopped before the update."""
+
+
+class LeaderGoneError(ZephyrError):
+    """Of several processes the first has ended, which says itself why."""

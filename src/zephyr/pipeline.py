@@ -16,7 +16,7 @@ from typing import Any
 
 from zephyr import artifacts, sources, world
 from zephyr.artifacts import Artifact, Manifest, TornManifestError
-from zephyr.errors import ArtifactError, UsageError, ZephyrError
+from zephyr.errors import ArtifactError, LeaderGoneError, UsageError, ZephyrError
 from zephyr.guards import locked, os_error, sigterm_interrupts
 from zephyr.models import load
 from zephyr.progress import mute, say
@@ -232,9 +232,11 @@ def follow() -> Any:
     """
     mute()
     while isinstance(work := _ordered(), Work):
-        with tempfile.TemporaryDirectory() as scratch, world.together():
+        with tempfile.TemporaryDirectory() as scratch, sigterm_interrupts(), world.together():
             manifest = Manifest(work.stage, work.key, work.config.model_dump(), work.parents)
             module_of(work.stage).run(work.config, work.inputs, artifacts.Draft(Path(scratch), work.out, manifest))
+    if isinstance(work, BaseException):
+        raise work
     return work
 
 
@@ -242,7 +244,7 @@ def _ordered() -> Any:
     try:
         return world.order(None)
     except RuntimeError as error:  # what a closed connection is raised as
-        raise ZephyrError("the first process of this job has ended") from error
+        raise LeaderGoneError("the first process of this job has ended") from error
 
 
 def selected(recipe: Recipe, only: str | None, until: str | None) -> list[str]:
@@ -355,6 +357,9 @@ def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: 
                 load.refer(model, cache)
     if "evaluate" in pending and recipe.evaluate:
         _refuse_benchmarks(recipe.evaluate)
+    adapters = [name for name, section in (("sft", recipe.sft), ("dpo", recipe.dpo)) if name in pending and section and section.lora]
+    if adapters and importlib.util.find_spec("peft") is None:
+        raise UsageError(f"{adapters[0]}.lora: adapters need peft, which is not installed: pip install 'zephyr-align[lora]'")
 
 
 def _refuse_benchmarks(section: EvaluateConfig) -> None:

@@ -35,6 +35,7 @@ class World:
 
 _alone = World()
 _current = _alone
+_in_step = True
 
 
 def current() -> World:
@@ -74,13 +75,19 @@ def disconnect() -> None:
 
 @contextmanager
 def together() -> Iterator[World]:
-    """All processes that were started take part in the body."""
-    global _current
-    _current = started()
+    """All processes that were started take part in the body; one that leaves it with an error may have left others waiting."""
+    global _current, _in_step
+    _current, _in_step = started(), False
     try:
         yield _current
+        _in_step = True
     finally:
         _current = _alone
+
+
+def in_step() -> bool:
+    """Did all that was done together end without an error in this process?"""
+    return _in_step
 
 
 def order(what: Any) -> Any:

@@ -170,18 +170,49 @@ def going_on(folder: Path) -> dict[str, Any]:
 def not_a_number(_: Path) -> list[dict[str, Any]]:
     """One pair's reference is NaN: no process makes the update."""
 
-    def work() -> str:
+    def work() -> dict[str, Any]:
         made, items = trainer("dpo")
         items[4] = replace(items[4], reference_chosen=math.nan)
-        before = whole_weights(made.model)
+        before: dict[str, Any] = {}
+        accumulate = made.accumulate
+
+        def watched(batch: Any) -> Any:
+            before.update({name: w.clone() for name, w in whole_weights(made.model).items()})
+            return accumulate(batch)
+
+        made.accumulate = watched  # type: ignore[method-assign]
         try:
             made.train(items, [], "dpo")
         except NonFiniteError as error:
+            made.learner.put_away()
             after = whole_weights(made.model)
-            return f"{error} | {made.at.step} | {all(torch.equal(after[n], before[n]) for n in after) if made.at.step == 0 else '-'}"
-        return "went on"
+            same = all(torch.equal(after[name], before[name]) for name in after)
+            return {"error": str(error), "step": made.at.step, "weights": len(after), "same": same}
+        return {"error": "none"}
 
     return launch(2, work)
+
+
+def struck_at_the_end(folder: Path) -> list[dict[str, Any]]:
+    """SIGTERM reaches the second process in the look after the last step."""
+
+    def work() -> str:
+        made, items = trainer("sft", folder)
+        assert made.checkpoints is not None
+        made.checkpoints.minutes = math.inf
+        look = made.look
+
+        def struck(test: Any) -> None:
+            if made.at.step == 6 and not world.current().leads:
+                signal.raise_signal(signal.SIGTERM)
+            look(test)
+
+        made.look = struck  # type: ignore[method-assign]
+        made.train(items, items[:3], "sft")
+        return "went on"
+
+    folder.mkdir()
+    return [*launch(2, work), {"left": sorted(p.name for p in (folder / "checkpoints").iterdir())}]
 
 
 def full_disk(folder: Path) -> list[dict[str, Any]]:
@@ -234,6 +265,7 @@ def main() -> None:
             "same_numbers": same_numbers(folder),
             "going_on": going_on(folder),
             "not_a_number": not_a_number(folder),
+            "struck_at_the_end": struck_at_the_end(folder / "struck"),
             "full_disk": full_disk(folder / "full"),
             "one_is_killed": one_is_killed(folder),
         }

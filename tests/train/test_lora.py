@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,20 @@ from zephyr.train.batches import flatten
 from zephyr.train.checkpoint import Checkpoints, weights_of
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.loop import Trainer
-from zephyr.train.lora import adapt, merged, switched_off
+from zephyr.train.lora import adapt, merged
 from zephyr.train.parallel import whole_weights
 from zephyr.train.tasks import SFT, Preferences
+
+
+@contextlib.contextmanager
+def switched_off(model: Any) -> Iterator[None]:
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    assert layers
+    for layer in layers:
+        layer.enable_adapters(False)
+    yield
+    for layer in layers:
+        layer.enable_adapters(True)
 
 
 def adapted(arch: str = "llama", **settings: Any) -> Any:
@@ -108,9 +121,23 @@ def test_a_checkpoint_holds_the_adapter_alone_and_going_on_gives_the_same_bytes(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_modules_that_are_not_there_are_said() -> None:
-    with pytest.raises(ModelError, match=r"lora\.target_modules: Target modules .*'nope'"):
-        adapted(target_modules=["nope"])
+@pytest.mark.parametrize("modules", [["nope"], ["q_proj", "v_porj"], ["lm_head"], ["embed_tokens"], ["proj"]])
+def test_what_is_no_linear_layer_of_the_model_is_refused(modules: list[str]) -> None:
+    model = tiny.tiny_model(tie_word_embeddings=False)
+    with pytest.raises(
+        ModelError, match=rf"lora\.target_modules: '{modules[-1]}' is no linear layer .* there are down_proj, gate_proj, k_proj, o_proj"
+    ):
+        adapt(model, LoRAConfig(target_modules=modules))
+
+
+def test_every_linear_layer_but_the_head_or_those_that_are_named() -> None:
+    def layers(modules: list[str]) -> set[str]:
+        model = tiny.tiny_model(tie_word_embeddings=False)
+        adapt(model, LoRAConfig(target_modules=modules))
+        return {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "lora_A")}
+
+    assert layers(["all-linear"]) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert layers(["q_proj", "mlp.up_proj"]) == {"q_proj", "up_proj"}
 
 
 def test_without_an_adapter_no_key_changes() -> None:

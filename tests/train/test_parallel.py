@@ -49,9 +49,18 @@ def test_a_checkpoint_of_two_is_read_by_one_and_by_four(found: Any) -> None:
 
 
 def test_nan_in_one_stops_all_before_the_update(found: Any) -> None:
-    for result in found["not_a_number"]:
-        assert result["value"].startswith("the loss is nan; stopped before the update. Rows: p4 | ")
-        assert result["seconds"] < 60
+    first, second = (result["value"] for result in found["not_a_number"])
+    for value in (first, second):
+        assert value["error"] == "the loss is nan; stopped before the update. Rows: p4"
+        assert value["step"] == first["step"]
+    assert first["weights"] > 10 and first["same"], "the leader holds all of them, and none has changed"
+    assert all(result["seconds"] < 60 for result in found["not_a_number"])
+
+
+def test_sigterm_after_the_last_step_loses_nothing(found: Any) -> None:
+    *processes, left = found["struck_at_the_end"]
+    assert [r.get("raised") for r in processes] == ["Terminated", "Terminated"]
+    assert left["left"] == ["step-00000006"]
 
 
 def test_a_full_disk_in_one_fails_all_and_leaves_the_checkpoint_before(found: Any) -> None:
@@ -92,3 +101,26 @@ def test_torchrun_runs_a_recipe(tmp_path: Path) -> None:
         assert done.stderr.count(said) == 1
     manifest = json.loads((tmp_path / "out" / "dpo" / "manifest.json").read_text())
     assert manifest["environment"]["processes"] == "2"
+
+
+@pytest.mark.timeout(600)
+def test_an_error_is_said_once_and_ends_all_of_them(tmp_path: Path) -> None:
+    """What the first process finds before any work: the others are told, and are silent."""
+    code = (
+        "import zephyr\n"
+        "from zephyr.errors import ZephyrError\n"
+        "for name in ('missing.yaml', 'r.yaml'):\n"
+        "    try:\n"
+        "        print('RESULT', zephyr.run(name, out='out', until='sft')['artifacts']['sft']['status'])\n"
+        "    except ZephyrError as error:\n"
+        "        print('ERROR', error)\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    small.write_recipe(tmp_path / "r.yaml", small.recipe(tmp_path / "data", small.model_folder(tmp_path / "model")))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, "script.py"], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.stdout.count("ERROR missing.yaml"), done.stdout.count("RESULT ran")) == (2, 2), "in step after an error"
+    done = subprocess.run([*launcher, "-m", "zephyr", "run", "missing.yaml"], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode != 0
+    assert done.stderr.count("missing.yaml: ") == 1 and "zephyr, process" not in done.stderr

@@ -166,7 +166,7 @@ def stoppable(
 ) -> Iterator[Callable[[], None]]:
     """While the body trains, Ctrl-C and SIGTERM save the last whole update (`at`), and what is due is saved.
 
-    One process is interrupted at once; of several, all between the same two updates.
+    One process is interrupted at once; of several, all between the same two updates, or after the last.
 
     Yields:
         what to call between two updates.
@@ -190,6 +190,7 @@ def stoppable(
             arrived = stack.enter_context(uncut())
         try:
             yield stop_or_save
+            stop_or_save()  # who was struck in the last step or look must not stop alone
         except KeyboardInterrupt:
             save()
             raise

@@ -1,13 +1,12 @@
 """Low-rank adapters (LoRA, through peft): the model is frozen, and small matrices beside its own learn the difference.
 
-The reference of dDPO is the model with the adapter switched off, whose log-probabilities are cached as ever. On export the
-adapter is added to the weights, so that what comes out is a plain model folder.
+On export the adapter is added to the weights, so that what comes out is a plain model folder. The reference of dDPO is the
+dSFT folder, as ever; it is what the policy computes with its adapter switched off, so nothing has to be switched.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,27 +22,40 @@ def adapt(model: Any, config: LoRAConfig) -> None:
     """Freeze a model and give it adapters, which at first change nothing; torch's generator decides their first values.
 
     Raises:
-        ModelError: the model has none of the modules that were named.
+        ModelError: the model has not all the modules that were named.
         UsageError: peft is not installed.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UsageError("adapters need peft, which is not installed: pip install 'zephyr-align[lora]'") from None
-    modules = config.target_modules
-    try:
-        get_peft_model(
-            model,
-            LoraConfig(
-                task_type="CAUSAL_LM",
-                r=config.rank,
-                lora_alpha=config.alpha,
-                lora_dropout=config.dropout,
-                target_modules="all-linear" if modules == ["all-linear"] else list(modules),
-            ),
-        )
-    except ValueError as error:
-        raise ModelError(f"lora.target_modules: {str(error).splitlines()[0]}") from None
+    get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=_targets(model, config.target_modules),
+        ),
+    )
+
+
+def _targets(model: Any, wanted: Sequence[str]) -> list[str]:
+    """The linear layers that are meant, by their whole names; never the head, which is used as a bare matrix.
+
+    Raises:
+        ModelError: a name is none of theirs.
+    """
+    head = model.get_output_embeddings()
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    if list(wanted) == ["all-linear"]:
+        return linear
+    found = {end: [name for name in linear if f".{name}".endswith(f".{end}")] for end in wanted}
+    if strange := [end for end, names in found.items() if not names]:
+        there = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+        raise ModelError(f"lora.target_modules: {strange[0]!r} is no linear layer of the model but its head; there are {there}")
+    return [name for name in linear if any(name in names for names in found.values())]
 
 
 def merged(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,21 +76,3 @@ def merged(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             weight = weight + scaling[at] * (b @ a).to(weight.dtype)
         plain[name.replace(".base_layer.", ".")] = weight
     return plain
-
-
-@contextlib.contextmanager
-def switched_off(model: Any) -> Iterator[None]:
-    """The model as it was before it had adapters."""
-    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
-
-
-def is_adapted(model: torch.nn.Module) -> bool:
-    """Does it have adapters?"""
-    return any(hasattr(module, "lora_A") for module in model.modules())

@@ -1,4 +1,4 @@
-"""One model over several processes: FSDP2, each process holding its share of weights, gradients and optimizer."""
+"""One model over several processes: FSDP2, each process holding its share of weights and optimizer, and of gradients between steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Learner(nn.Module):
         return head_loss(self.model, stream_hidden(self.model, stream, dtype), stream, items, task, scale)
 
     def communicate(self, wanted: bool) -> None:
-        """Gradients are summed over the processes in the last backward pass of a batch; until then each keeps its own."""
+        """Gradients are summed over the processes in the last backward pass of a batch; until then each keeps its own, whole.
+
+        That takes memory for all gradients where a batch is more than one pass, and saves an exchange in every pass but one.
+        """
         if self.sharded:
             self.set_requires_gradient_sync(wanted)  # type: ignore[operator]
 
@@ -62,7 +65,7 @@ def _shard(made: Learner) -> None:
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:
-    """The blocks a model is a stack of: its longest list of modules of one class."""
+    """The blocks a model is a stack of: of its lists of modules, the one with the most weights."""
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
     return max(lists, key=lambda stack: sum(p.numel() for layer in stack for p in layer.parameters()), default=[])
 
