@@ -49,10 +49,10 @@ imports: install-dev
 crash: install-dev  ## a thousand seeded kills of a training; goes on where it was stopped (crash.jsonl)
 	$(BIN)/python tests/faults/crash.py --points 1000 --results crash.jsonl
 
-bench: install-dev  ## our training beside TRL's, interleaved, medians of three
+bench: install-dev  ## ours beside TRL's, in turn, medians of three: steps, ideas, whole job, data, start-up
 	$(BIN)/python benchmarks/race.py
 
-bench-quick: install-dev  ## the same, each side once, on the tiny model too
+bench-quick: install-dev  ## does it run? the same once, on a tiny model, less of everything
 	$(BIN)/python benchmarks/race.py --quick
 
 build: install-dev  ## wheel and sdist into dist/

@@ -39,7 +39,7 @@ LARGE: dict[str, dict[str, int]] = {
 
 
 def model_folder(name: str, work: Path) -> Path:
-    """`body` (48M weights in the products, the head 3% of them, as in a 7B), `small` (40M, the head 41%), `tiny`; `smollm2`; or one of `LARGE`."""
+    """`body` (48M weights in the products, the head 3%, as in a 7B), `small` (40M, the head 41%), `tiny`, `smollm2`, or one of `LARGE`."""
     if name in LARGE:
         return _large(name, work)
     if name == "smollm2":
@@ -72,8 +72,9 @@ def _large(name: str, work: Path) -> Path:
 
 
 def pairs_file(kind: str, rows: int, work: Path) -> Path:
-    """Preference pairs as turns: `synthetic`, or real ones, the first whose scores differ: `ultrafeedback`, up to 3,500 characters of
-    prompt and answer (about 1,000 tokens), or `ultrafeedback-short`, up to 1,500.
+    """Preference pairs as turns: `synthetic`, or real ones, the first whose scores differ.
+
+    `ultrafeedback` has up to 3,500 characters of prompt and answer (about 1,000 tokens), `ultrafeedback-short` up to 1,500.
     """
     path = work / f"pairs-{kind}-{rows}.jsonl"
     if path.exists():

@@ -24,7 +24,7 @@ import measure
 import processes
 import race as races
 
-ROWS = (2000, 8000)
+ROWS = (500, 2000)
 LENGTH = 2048
 
 
@@ -44,7 +44,7 @@ def race(args: argparse.Namespace) -> dict[str, Any]:
     """Ours in one process, TRL's in one and in two, on fewer and on more rows."""
     model = assets.model_folder("tiny" if args.quick else "small", args.work)
     sides = {"ours": ("ours",), "trl-1": ("trl", "--processes", "1"), "trl-2": ("trl", "--processes", "2")}
-    sizes = (100, 200) if args.quick else ROWS
+    sizes = (100,) if args.quick else ROWS
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {(side, rows): [] for rows in sizes for side in sides}
     for number in range(args.rounds):
         for (side, rows), done in runs.items():

@@ -14,7 +14,7 @@ import assets
 import processes
 import race
 
-MODELS = ("body", "small")
+MODELS = ("body",)
 PAIRS = 4  # one step
 
 

@@ -57,7 +57,7 @@ def _encoded(args: argparse.Namespace, chat: Any) -> list[Any]:
 
     out = _draft()
     source = [DataSource(path=args.pairs)]
-    rows = sources.collect(source, parse_preference, out, invalid="error", test_fraction=0.0, identity=lambda p: p.pair_id)
+    rows = sources.collect(source, parse_preference, out, invalid="error", test_fraction=0.0)
     return list(encode.pairs(rows["train"], chat, args.max_length, args.max_length // 2, out, "train"))
 
 

@@ -92,3 +92,17 @@ def test_a_prompt_that_loses_its_beginning_counts_as_what_is_left(model: Path, t
     assert found.dpo
     chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
     assert forecast._answers(found, chat)["train"].prompt == found.dpo.max_prompt_length
+
+
+def test_of_a_mixture_the_share_that_is_used_counts(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"prompt": "a"}\n' * 100, encoding="utf-8")
+
+    def counted(**given: object) -> tuple[int, int]:
+        found = forecast._volume([recipe.DataSource(path=str(file), **given)], 0.2, lambda _: 1.0)  # type: ignore[arg-type]
+        return found["train"].rows, found["test"].rows
+
+    assert counted() == (80, 20)
+    assert counted(weight=0.25) == (20, 20)
+    assert counted(weight=0.25, split="train") == (25, 0)
+    assert counted(weight=0.25, split="test") == (0, 100)

@@ -239,6 +239,29 @@ def test_a_section_left_empty_does_not_run(tmp_path: Path) -> None:
     assert load(write(tmp_path, BASE + "evaluate:\n")) == Recipe.model_validate({"name": "a", "model": {"path": "m"}})
 
 
+@pytest.mark.parametrize("section", ["train", "report"])
+def test_a_section_that_is_always_there_may_be_left_empty(tmp_path: Path, section: str) -> None:
+    plain = load(write(tmp_path, BASE))
+    assert load(write(tmp_path, f"{BASE}{section}:\n")) == load(write(tmp_path, f"{BASE}{section}: null\n")) == plain
+    assert load(write(tmp_path, f"{BASE}{section}:\n"), ["train.dtype=float32"]).train.dtype == "float32"
+
+
+def test_a_source_says_which_of_its_rows_are_used(tmp_path: Path) -> None:
+    text = "{path: o/d, split: train, source_split: train_sft, subset: en, revision: abc, columns: {prompt: q}, weight: 0.25}"
+    recipe = load(write(tmp_path, f"{BASE}curate:\n  data: [a.jsonl, {text}]\n"))
+    assert recipe.curate is not None
+    plain, mixed = recipe.curate.data
+    assert (mixed.source_split, mixed.subset, mixed.revision, mixed.weight) == ("train_sft", "en", "abc", 0.25)
+    assert plain.chosen() == [None, {}], "a key made before there was more to choose stays what it was"
+    assert mixed.chosen() == ["train", {"prompt": "q"}, {"source_split": "train_sft", "subset": "en", "weight": 0.25}]
+
+
+@pytest.mark.parametrize("weight", ["0", "-0.5", "1.01", "2"])
+def test_a_weight_is_a_share(tmp_path: Path, weight: str) -> None:
+    message = refused(write(tmp_path, f"{BASE}curate:\n  data:\n    - path: a\n      weight: {weight}\n"))
+    assert message.startswith("curate.data[0].weight: input should be ") and message.endswith(f"got {weight} (my.yaml, line 7)")
+
+
 # --- overrides -----------------------------------------------------------------------------------------------
 
 

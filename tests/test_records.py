@@ -425,3 +425,24 @@ def test_ratings_as_ultrafeedback_was_published() -> None:
 def test_an_overall_score_of_others_is_from_1_to_10_too(score: float) -> None:
     with pytest.raises(DataError, match="outside 1 to 10"):
         parse_rating({"overall_score": score}, complete=False)
+
+
+# --- what is the same ----------------------------------------------------------------------------------------
+
+
+def test_the_words_of_a_prompt_are_its_text_without_spaces_and_capitals() -> None:
+    same = ["What is a \ufb01x?", " what\tIS a\n fix? ", "WHAT\u00a0is a fix\uff1f"]
+    assert len({records.content_id(text) for text in same}) == 1
+    assert len({records.content_id(text) for text in (*same, "What is a fix", "What's a fix?", "Whatis a fix?")}) == 4
+
+
+def test_a_dialogue_is_its_own_id_or_its_texts() -> None:
+    def identity(**columns: Any) -> str:
+        return parse_dialogue({"messages": [U, A], **columns}).identity
+
+    assert identity(prompt_id="mine") == "mine"
+    assert identity() == identity(prompt_id=prompt_id_of("user says")) == identity(source="elsewhere", category="c")
+    others = [[U, B], [S, U, A], [U, A, V, B], [said("user", "user says\x1eassistant"), A]]
+    assert len({identity(), *(parse_dialogue({"messages": turns}).identity for turns in others)}) == 5
+    assert parse_dialogue({"messages": [U, A], "source": "x"}) == parse_dialogue({"messages": [U, A]})
+    assert parse_dialogue({"messages": [U, A], "source": "x"}).row()["source"] == "x"

@@ -19,7 +19,7 @@ from zephyr import artifacts, sources
 from zephyr.artifacts import Artifact, draft
 from zephyr.errors import ArtifactError, DataError, UsageError
 from zephyr.recipe import DataSource
-from zephyr.records import Prompt, parse_preference, parse_prompt, prompt_id_of
+from zephyr.records import Prompt, parse_dialogue, parse_preference, parse_prompt, prompt_id_of
 
 ROWS = [{"prompt": "one"}, {"prompt": "two é\u2028still two"}, {"prompt": "three"}]
 
@@ -251,6 +251,21 @@ def test_a_revision_is_part_of_what_a_hub_name_is() -> None:
     assert DataSource(path="x", weight=0.5).chosen() == [None, {}, {"weight": 0.5}]
 
 
+def test_data_of_the_hub_that_may_change_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": ROWS[:2], "test": ROWS[2:]})
+
+    def notes(revision: str | None) -> list[str]:
+        with draft(tmp_path / "out", stage="s", key="k", config={}, parents={}) as out:
+            data = [DataSource(path="owner/data", split=split, revision=revision) for split in ("train", "test")]
+            sources.collect(data, parse_prompt, out, invalid="error", test_fraction=0.0)
+        return out.manifest.notes
+
+    unless = "a change there is not noticed unless `revision` is a commit."
+    assert notes(None) == [f"owner/data was taken from the hub as it was; {unless}"]
+    assert notes("main") == [f"owner/data was taken from the hub as it was at main; {unless}"]
+    assert notes("0123456789abcdef0123456789abcdef01234567") == []
+
+
 def test_what_is_here_has_no_revision(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text(lines(ROWS))
     with pytest.raises(UsageError, match="is here, not on the hub, and has no revision; take `revision` out"):
@@ -311,6 +326,7 @@ class Collected:
         self, folder: Path, *files: tuple[list[Any], str | None], invalid: str = "error", parse: Any = parse_prompt, **kwargs: Any
     ) -> None:
         data = []
+        folder.mkdir(exist_ok=True)
         for i, (rows, split) in enumerate(files):
             (folder / f"{i}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             data.append(DataSource(path=str(folder / f"{i}.jsonl"), split=split))  # type: ignore[arg-type]
@@ -375,34 +391,47 @@ def test_a_prompt_in_train_and_test_is_refused(tmp_path: Path) -> None:
         return {"prompt": "p", "chosen": "good", "rejected": rejected}
 
     def collect(*files: tuple[list[Any], str | None]) -> Collected:
-        return Collected(tmp_path, *files, parse=parse_preference, identity=lambda r: r.pair_id, test_fraction=0.5)
+        return Collected(tmp_path, *files, parse=parse_preference, test_fraction=0.5)
 
-    with pytest.raises(DataError, match=f"1 prompts are in both train and test .first id {prompt_id_of('p')[:16]}.; take them out of one"):
+    with pytest.raises(
+        DataError, match=r"^1 prompts are in both train and test, .*first: .*0\.jsonl:1 and .*1\.jsonl:1\); take them out of one"
+    ):
         collect(([pair("a")], "train"), ([pair("b")], "test"))
     got = collect(([pair(x) for x in "abcdefgh"], None))  # by hash, all pairs of a prompt go together
     assert sorted(len(items) for items in got.by_split.values()) == [0, 8]
 
 
-def test_a_test_prompt_in_the_words_of_a_train_prompt_is_refused(tmp_path: Path) -> None:
-    """Under another id, with other spaces and capitals; where the split was drawn, it is dropped and counted."""
-    train = [{"prompt": f"What is {i}?", "prompt_id": f"a{i}"} for i in range(40)]
-    again = [{"prompt": f"what  is {i}? ", "prompt_id": f"b{i}"} for i in range(40)]
-    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
-    for file, rows in zip(files, (train, again[:3]), strict=True):
-        file.write_text(lines(rows))
-    given = [DataSource(path=str(files[0]), split="train"), DataSource(path=str(files[1]), split="test")]
-    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out, pytest.raises(DataError) as caught:
-        sources.collect(given, parse_prompt, out, invalid="drop", test_fraction=0.3)
-    assert str(caught.value).startswith(
-        f"3 test prompts are in train too, under other ids (first: {files[1]}:1, the same words as {files[0]}:1)"
+def asked(name: str, numbers: range, prompt: str = "What is {}?") -> list[dict[str, Any]]:
+    """Questions that are one prompt to a reader, under the ids of one set."""
+    return [{"prompt": prompt.format(i), "prompt_id": f"{name}{i}"} for i in numbers]
+
+
+def test_a_prompt_in_the_same_words_under_another_id_is_refused(tmp_path: Path) -> None:
+    """Capitals, spaces and the width of characters do not make it another."""
+    files = (asked("a", range(5)), "train"), (asked("b", range(3, 9), "what  i\uff53 {}? "), "test")
+    with pytest.raises(DataError) as caught:
+        Collected(tmp_path, *files)
+    assert str(caught.value) == (
+        f"2 prompts are in both train and test, by id or in the same words (first: {tmp_path}/0.jsonl:4 and {tmp_path}/1.jsonl:1); "
+        "take them out of one, or set `invalid: drop` to leave them out of train"
     )
-    files[1].write_text(lines(again))
-    with draft(tmp_path / "b", stage="s", key="k", config={}, parents={}) as out:
-        found = sources.collect([DataSource(path=str(f)) for f in files], parse_prompt, out, invalid="error", test_fraction=0.3)
-    words = [{item.record.prompt.strip().lower().replace("  ", " ") for item in found[split]} for split in ("train", "test")]
+    got = Collected(tmp_path, *files, invalid="drop")
+    assert got.prompts() == [f"What is {i}?" for i in range(3)] and len(got.prompts("test")) == 6, "the test stays what it was"
+    assert got.manifest.dropped == {"the prompt is in the test split, too": 2}
+    assert [d["where"] for d in got.dropped] == [f"{tmp_path}/0.jsonl:4", f"{tmp_path}/0.jsonl:5"]
+    assert got.dropped[0]["row"]["prompt_id"] == "a3"
+
+
+def test_a_row_whose_split_was_drawn_gives_way(tmp_path: Path) -> None:
+    drawn = Collected(tmp_path / "1", (asked("a", range(40)), None), (asked("b", range(40), "what is {}?"), None), test_fraction=0.3)
+    words = [{prompt.lower() for prompt in drawn.prompts(split)} for split in ("train", "test")]
     assert words[0] and words[1] and not words[0] & words[1]
-    dropped = out.manifest.dropped["test row with the words of a train prompt"]
-    assert dropped > 0 and len(found["train"]) + len(found["test"]) + dropped == 80
+    (reason,) = drawn.manifest.dropped
+    assert reason == "the prompt is in the train split, too"
+    assert drawn.manifest.dropped[reason] + len(drawn.prompts()) + len(drawn.prompts("test")) == 80
+    given = Collected(tmp_path / "2", (asked("a", range(40)), None), (asked("b", range(40)), "test"))
+    assert given.prompts() == [] and len(given.prompts("test")) == 40
+    assert given.manifest.dropped == {"the prompt is in the test split, too": 40}
 
 
 def test_a_weight_takes_a_nested_share_of_the_train_rows_and_all_test_rows(tmp_path: Path) -> None:
@@ -489,3 +518,133 @@ def test_the_digest_of_a_source_is_its_content(tmp_path: Path) -> None:
         seen.append(sources.digest(source))
     assert len(set(seen)) == 3
     assert sources.digest(DataSource(path="owner/data")) == artifacts.sha256_text("hub:owner/data")
+
+
+def talk(*turns: str, **columns: Any) -> dict[str, Any]:
+    messages = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(turns)]
+    return {"messages": messages, **columns}
+
+
+@pytest.mark.parametrize("ids", ["none", "the prompt's"])
+def test_a_prompt_may_begin_several_dialogues(tmp_path: Path, ids: str) -> None:
+    """The ids of the public sets are those of prompts, and a prompt was put more than once."""
+    given = {"prompt_id": prompt_id_of("Hi")} if ids == "the prompt's" else {}
+    rows = [talk("Hi", "Hello.", **given), talk("Hi", "Good day.", **given), talk("Hi", "Hello.", source="elsewhere", **given)]
+    got = Collected(tmp_path, (rows, None), parse=parse_dialogue, test_fraction=0.5)
+    (kept,) = [items for items in got.by_split.values() if items]
+    assert [item.record.messages[-1]["content"] for item in kept] == ["Hello.", "Good day."], "and all of them are in one split"
+    assert {item.record.prompt_id for item in kept} == {prompt_id_of("Hi")} and len({item.record.identity for item in kept}) == 2
+    assert got.manifest.dropped == {"duplicate of an earlier row": 1}
+
+
+def test_an_id_of_its_own_stands_for_one_dialogue(tmp_path: Path) -> None:
+    rows = [talk("Hi", "Hello.", prompt_id="7"), talk("Hi", "Good day.", prompt_id="7"), talk("Hi", "Good day.", prompt_id="8")]
+    with pytest.raises(DataError, match=r"0\.jsonl:2: the id 7 repeats with different content \(first at .*0\.jsonl:1\)"):
+        Collected(tmp_path, (rows, None), parse=parse_dialogue)
+    got = Collected(tmp_path, (rows, None), parse=parse_dialogue, invalid="drop")
+    assert [item.record.identity for item in got.by_split["train"]] == ["7", "8"]
+
+
+@pytest.mark.parametrize("taken", ["first", "last"])
+def test_an_id_stands_for_one_prompt(tmp_path: Path, taken: str) -> None:
+    """One of two rows has the id that the public sets give to the other's prompt; the other may name none."""
+    rows = [talk("Hi", "Hello."), talk("Who are you?", "A model.", prompt_id=prompt_id_of("Hi"))]
+    with pytest.raises(DataError, match=rf"0\.jsonl:2: the id {prompt_id_of('Hi')[:16]} repeats with different content \(first at .*:1\)"):
+        Collected(tmp_path, (rows if taken == "last" else rows[::-1], None), parse=parse_dialogue)
+    pairs = [{"prompt": prompt, "prompt_id": "1", "chosen": "a", "rejected": "b"} for prompt in ("p", "q", "p")]
+    got = Collected(tmp_path, (pairs, None), parse=parse_preference, invalid="drop")
+    assert got.manifest.dropped == {"invalid: the id repeats with different content": 1, "duplicate of an earlier row": 1}
+
+
+# --- which rows a source has -------------------------------------------------------------------------------------
+
+
+def test_a_file_that_moves_to_the_test_folder_makes_it_another_source(tmp_path: Path) -> None:
+    source, seen = DataSource(path=str(tmp_path)), []
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.jsonl").write_text(lines(ROWS))
+    seen.append(sources.digest(source))
+    (tmp_path / "train").rename(tmp_path / "test")
+    seen.append(sources.digest(source))
+    (tmp_path / "test").rename(tmp_path / "rows")
+    seen.append(sources.digest(source))
+    assert len(set(seen)) == 3
+    assert seen[2] == artifacts.fingerprint([tmp_path / "rows" / "0.jsonl"]), "where no folder names a split, it is what it was"
+
+
+def test_an_artifact_of_nothing_but_train_stays_train(tmp_path: Path) -> None:
+    """Unlike a data set of the hub: whoever made it decided that nothing is kept for the test."""
+    assert {split for _, split, _ in read(artifact(tmp_path / "a", train=ROWS))} == {"train"}
+
+
+@pytest.mark.parametrize("splits", [{}, {"samples": ROWS}])
+def test_an_artifact_without_rows_to_learn_from_is_refused(tmp_path: Path, splits: dict[str, Any]) -> None:
+    path = artifact(tmp_path / "a", **splits)
+    assert refused(path) == (
+        f"{path}: holds what s made, which has no train or test rows; give what curate, complete, rate or binarize made, or a file of rows"
+    )
+
+
+def test_the_rows_of_all_splits_can_be_asked_for(tmp_path: Path) -> None:
+    """A recording has nothing to do with training and test."""
+    for name, row in zip(("train_a", "train_b", "test"), ROWS, strict=True):
+        (tmp_path / f"{name}.jsonl").write_text(lines([row]))
+    assert "has 2 splits that would be train rows, train_a, train_b; choose one" in refused(tmp_path)
+    found = sources.rows(DataSource(path=str(tmp_path)), whole=True)
+    assert sorted(row["prompt"] for _, _, row in found) == sorted(row["prompt"] for row in ROWS)
+
+
+NAMES = {
+    "train": "train",
+    "Train-00001-of-00012-6e21d1f5bfeeb0a3": "Train",
+    "train_sft-00000-of-00003": "train_sft",
+    "test-hard": "test-hard",
+    "test_v1": "test_v1",
+    "train_7": "train",
+    "train.part-2": "train",
+    "trainset": "trainset",
+    "validation": "validation",
+    "training": "training",
+    "training_notes": None,
+    "latest": None,
+    "evaluator": None,
+    "developers": None,
+    "my_test": None,
+    "rows-00000-of-00001": None,
+}
+
+
+@pytest.mark.parametrize("stem", NAMES)
+def test_the_split_in_a_name_is_its_beginning(stem: str) -> None:
+    for suffix in WRITERS:
+        assert sources._split_in_name(Path("somewhere") / f"{stem}{suffix[1:]}") == NAMES[stem]
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+TWICE = ['{"prompt": "a"}', '{"prompt": "b", "prompt": "c"}', '{"prompt": "d", "x": [{"y": [{"z": 1, "z": 2}]}]}', '{"prompt": "e"}']
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.jsonl", "\n".join(TWICE)), ("x.json", f"[{', '.join(TWICE)}]")])
+def test_a_key_that_is_given_twice_makes_a_row_unusable(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    second = ":2" if name == "x.jsonl" else "[1]"
+    assert refused(tmp_path / name) == f"{tmp_path / name}{second}: a key is given twice in an object with the keys 'prompt'"
+    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out:
+        found = sources.collect([DataSource(path=str(tmp_path / name))], parse_prompt, out, invalid="drop", test_fraction=0.0)
+    assert [item.record.prompt for item in found["train"]] == ["a", "e"]
+    assert out.manifest.dropped == {"invalid: a key is given twice": 2}
+
+
+def test_what_cannot_be_read_is_kept_as_it_stood(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"q": "a"}\n{"q": \n["b"]\n{"other": 1}\n')
+    source = DataSource(path=str(tmp_path / "x.jsonl"), columns={"prompt": "q"})
+    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out:
+        sources.collect([source], parse_prompt, out, invalid="drop", test_fraction=0.0)
+    kept = [json.loads(line) for line in (tmp_path / "a/dropped/dropped.jsonl").read_text().splitlines()]
+    assert [d["row"] for d in kept] == [{"line": '{"q": \n'}, {"value": ["b"]}, {"other": 1}]
+    assert out.manifest.dropped == {
+        "invalid: not valid JSON": 1,
+        "invalid: an object with named columns was expected": 1,
+        "invalid: no column 'q'": 1,
+    }

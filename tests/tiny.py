@@ -200,7 +200,7 @@ def tiny_model(
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 2048,  # as long as the lengths that a recipe has by default
         "tie_word_embeddings": True,
         "bos_token_id": None,
         "eos_token_id": 2,

@@ -97,11 +97,9 @@ def _volume(data: Sequence[DataSource], test_fraction: float, length: Callable[[
     lengths: list[float] = []
     for source in data:
         for _, split, row in sources.rows(source):
-            if split:
-                rows[split] += 1
-            else:
-                rows["test"] += test_fraction
-                rows["train"] += 1 - test_fraction
+            tested = float(split == "test") if split else test_fraction
+            rows["test"] += tested
+            rows["train"] += (1 - tested) * source.weight
             if len(lengths) < SAMPLE_ROWS:
                 try:
                     lengths.append(length(row))

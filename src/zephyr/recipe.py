@@ -7,20 +7,16 @@ unknown key is an error that suggests the right one, and every error names its l
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -28,6 +24,9 @@ from pydantic import (
 )
 
 from zephyr.errors import UsageError
+from zephyr.settings import apply_overrides as apply_overrides
+from zephyr.settings import build as build
+from zephyr.settings import parse_yaml
 
 
 class Section(BaseModel):
@@ -110,6 +109,7 @@ class LoRAConfig(Section):
     rank: Count = 16
     # the adapter counts alpha / rank
     alpha: Count = 16
+    # in sft; preferences are learnt without any, as their reference is computed
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     # names of modules as they end; all-linear: every linear layer but the head
     target_modules: list[Name] = Field(default=["all-linear"], min_length=1)
@@ -304,6 +304,11 @@ class Recipe(Section):
     evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
 
+    @field_validator("train", "report", mode="before")
+    @classmethod
+    def _left_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
     @model_validator(mode="after")
     def _connected(self) -> Recipe:
         if self.sft and not self.curate:
@@ -320,213 +325,6 @@ class Recipe(Section):
         if self.dpo and not self.binarize:
             raise ValueError("dpo: there is no `binarize` section to give it preferences")
         return self
-
-
-# --- reading -------------------------------------------------------------------------------------------------
-
-
-Model = TypeVar("Model", bound=BaseModel)
-# the line of every key; 0 for one that an override set
-Lines = dict[tuple[str | int, ...], int]
-OVERRIDDEN = 0
-
-
-MERGE = "tag:yaml.org,2002:merge"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, less three of its traps.
-
-    `5e-7` is a number; `010` and `1:30` are none (it would read 8 and 90); a key given twice is an error.
-    """
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+|[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), list("-+0123456789"))
-
-
-def _construct(loader: _Loader, node: yaml.Node, lines: Lines, at: tuple[str | int, ...], file: str) -> Any:
-    lines[at] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value if key_node.tag == MERGE else _scalar(loader, key_node, file)
-            line = key_node.start_mark.line + 1
-            if key_node.tag == MERGE:
-                raise UsageError(f"{file}, line {line}: merge keys (`<<`) are not read; write the keys out")
-            if not isinstance(key, str):
-                raise UsageError(f"{file}, line {line}: the key {key!r} is not a text; put it in quotes")
-            if key in result:
-                raise UsageError(f"{_dotted((*at, key))}: given twice ({file}, lines {lines[(*at, key)]} and {line}); keep one")
-            result[key] = _construct(loader, value_node, lines, (*at, key), file)
-            lines[(*at, key)] = line
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, child, lines, (*at, i), file) for i, child in enumerate(node.value)]
-    return _scalar(loader, node, file)
-
-
-def _scalar(loader: _Loader, node: yaml.Node, file: str) -> Any:
-    try:
-        return loader.construct_object(node, deep=True)
-    except ValueError:  # a date that no calendar has, `!!int abc`
-        raise UsageError(
-            f"{file}, line {node.start_mark.line + 1}: {_short(node.value)} cannot be read as what it looks like; quote it"
-        ) from None
-
-
-def parse_yaml(text: str, file: str) -> tuple[Any, Lines]:
-    """The value of one YAML document and the line of every key in it."""
-    lines: Lines = {}
-    try:
-        loader = _Loader(text)
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise UsageError(f"{file}, line {line}: the character {chr(error.character)!r} is not allowed in YAML; remove it") from None
-    try:
-        node = loader.get_single_node()
-        return (None if node is None else _construct(loader, node, lines, (), file)), lines
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{file}{where}: not valid YAML ({problem})") from None
-    except RecursionError:
-        raise UsageError(f"{file}: nested too deep, or an alias that holds itself; a recipe is sections of keys") from None
-    finally:
-        loader.dispose()
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys a section at `path` may have, walking the annotations."""
-    current: Any = model
-    for part in path:
-        if isinstance(part, int):
-            continue
-        fields = getattr(current, "model_fields", None)
-        annotation = fields[part].annotation if fields and part in fields else current
-        current = next((t for t in _leaves(annotation) if isinstance(t, type) and issubclass(t, BaseModel)), None)
-        if current is None:
-            return []
-    return list(current.model_fields)
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    args = getattr(annotation, "__args__", None)
-    return [annotation] if not args else [leaf for arg in args for leaf in _leaves(arg)]
-
-
-def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int], file: str, model: type[BaseModel]) -> str:
-    messages = []
-    for item in error.errors():
-        # pydantic's "[key]" says that the key itself is wrong, which is where the path ends anyway
-        path = tuple(part for part in item["loc"] if part != "[key]")
-        kind, given = item["type"], item.get("input")
-        text = str(item["ctx"]["error"]) if kind == "value_error" and "ctx" in item else item["msg"]
-        # what the recipe as a whole finds wrong starts with the section it is about
-        place = path or (text.partition(":")[0],)
-        where = _where(next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None), file)
-        name = _dotted(path) or "the recipe"
-        if kind == "extra_forbidden":
-            known = _known_keys(model, path[:-1])
-            close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-            messages.append(f"{name}: unknown key; {hint}{where}")
-        elif kind == "missing":
-            messages.append(f"{name}: is required and not there{where}")
-        elif kind == "finite_number":
-            messages.append(f"{name}: is {given}; a finite number is needed{where}")
-        elif kind == "value_error":
-            messages.append(f"{name + ': ' if path else ''}{text}{where}")
-        elif kind in WANTED:
-            messages.append(f"{name}: {_wrong_type(kind, given)}{where}")
-        else:
-            messages.append(f"{name}: {text[:1].lower()}{text[1:]}, got {_short(given)}{where}")
-    return "\n".join(dict.fromkeys(messages))
-
-
-# pydantic's names of a wrong type, and what belongs there
-WANTED = {
-    "string_type": "a text",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a section with keys of its own",
-    "model_type": "a section with keys of its own",
-}
-
-
-def _wrong_type(kind: str, given: object) -> str:
-    wanted = WANTED[kind]
-    if given is None:
-        return f"is empty; {wanted} belongs here"
-    if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
-        return f"is the text {_short(given)}; write {wanted} without quotes"
-    if kind == "string_type" and not isinstance(given, list | dict):
-        return f"is {given}, not a text; put it in quotes"
-    return f"is {_short(given)}; {wanted} belongs here"
-
-
-def _where(line: int | None, file: str) -> str:
-    return " (command line)" if line == OVERRIDDEN else f" ({file}, line {line})" if line else f" ({file})"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def apply_overrides(values: dict[str, Any], overrides: Sequence[str], lines: Lines) -> dict[str, Any]:
-    """`sft.learning_rate=1e-5`: each sets one key; its value is read as YAML."""
-    for override in overrides:
-        path, eq, text = override.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if not eq or not all(keys):
-            raise UsageError(f"{override!r}: an override is written section.key=value")
-        value, _ = parse_yaml(text, f"override {override!r}")
-        node = values
-        for depth, key in enumerate(keys[:-1]):
-            child = node.get(key)
-            if child is None:
-                node[key] = child = {}
-                lines[tuple(keys[: depth + 1])] = OVERRIDDEN
-            if not isinstance(child, dict):
-                raise UsageError(f"{override!r}: {'.'.join(keys[: depth + 1])} is not a section")
-            node = child
-        node[keys[-1]] = value
-        for known in [k for k in lines if k[: len(keys)] == tuple(keys)]:
-            del lines[known]
-        lines[tuple(keys)] = OVERRIDDEN
-    return values
-
-
-def build(model: type[Model], values: object, lines: Lines, file: str) -> Model:
-    """`values` checked against `model`; raises `UsageError` with one line a mistake."""
-    if not isinstance(values, dict):
-        raise UsageError(f"{file}: a mapping of keys was expected, found {type(values).__name__}")
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(_explain(error, lines, file, model)) from None
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

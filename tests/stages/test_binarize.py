@@ -8,15 +8,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import small
+import zephyr
 from zephyr.api import stage
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
 from zephyr.records import prompt_id_of
+
+if TYPE_CHECKING:
+    from conftest import SmallRun
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +225,52 @@ def test_without_leave_to_drop_the_first_bad_pair_is_named(tmp_path: Path, share
     source = shared / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz"
     with pytest.raises(DataError, match=r"binarize: .*1k.jsonl.gz:\d+: (?s:.*)6 of 1000 rows cannot be used.*`invalid: drop`"):
         stage("binarize", "binarize", {"ratings": [str(source)]}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("stage_name", ["evaluate", "sft"])
+def test_an_artifact_of_another_kind_is_refused_in_one_line(small_run: SmallRun, tmp_path: Path, stage_name: str) -> None:
+    path = small_run.out / stage_name
+    with pytest.raises(DataError) as caught:
+        stage("binarize", "binarize", {"ratings": [str(path)]}, tmp_path / "out")
+    assert str(caught.value) == (
+        f"binarize: {path}: holds what {stage_name} made, which has no train or test rows; "
+        "give what curate, complete, rate or binarize made, or a file of rows"
+    )
+
+
+def test_ratings_as_ultrafeedback_was_published_make_pairs(tmp_path: Path) -> None:
+    """Texts as ratings, `N/A` among them, and names of its own for prompt and reasons."""
+
+    def answer(model: str, *ratings: str) -> dict[str, Any]:
+        annotations = {n: {"Rating": r, "Rationale": "so"} for n, r in zip(("honesty", "helpfulness"), ratings, strict=True)}
+        return {"model": model, "response": model, "annotations": annotations, "overall_score": 7.0, "critique": "", "principle": "honesty"}
+
+    rows = [
+        {"source": "flan", "instruction": "p", "completions": [answer("x", "N/A", "5"), answer("y", "4", "3")]},
+        {"source": "flan", "instruction": "q", "completions": [answer("x", "9", "5"), answer("y", "4", "3")]},
+    ]
+    file = small.write_lines(tmp_path / "rows.jsonl", rows)
+    values = {"path": str(file), "split": "train", "columns": {"prompt": "instruction"}}
+    recipe = {"name": "r", "model": {"path": "m"}, "binarize": {"data": [values], "invalid": "drop"}}
+    zephyr.run(small.write_recipe(tmp_path / "r.yaml", recipe), out=tmp_path / "run", only="binarize")
+    artifact = Artifact.open(tmp_path / "run" / "binarize")
+    (pair,) = artifact.rows("train")
+    assert (pair["prompt"], pair["chosen_model"], pair["score_chosen"], pair["score_rejected"]) == ("p", "x", 5.0, 3.5)
+    (reason,) = artifact.manifest.dropped
+    assert reason.endswith("`annotations.honesty.Rating` is '9', not one of the texts '1' to '5' or 'N/A'")
+
+
+def test_a_share_of_a_source_is_another_input(tmp_path: Path) -> None:
+    file = small.write_lines(tmp_path / "rows.jsonl", four(60))
+    kept, keys = [], []
+    for weight in (1.0, 0.5, 0.25):
+        source = {"path": str(file), "split": "train", **({} if weight == 1.0 else {"weight": weight})}
+        recipe = {"name": "r", "model": {"path": "m"}, "binarize": {"data": [source]}}
+        zephyr.run(small.write_recipe(tmp_path / "r.yaml", recipe), out=tmp_path / "run", only="binarize")
+        artifact = Artifact.open(tmp_path / "run" / "binarize")
+        kept.append({row["prompt"] for row in artifact.rows("train")})
+        keys.append(artifact.manifest.key)
+        left = 60 - len(kept[-1])
+        assert artifact.manifest.dropped == {} and artifact.manifest.rows_in == 60
+        assert [note.split(" rows were")[0] for note in artifact.manifest.notes] == ([f"{file}: {left} train"] if left else [])
+    assert kept[0] > kept[1] > kept[2] and len(set(keys)) == 3

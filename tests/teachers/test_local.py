@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import small
 import tiny
+from zephyr.errors import ModelError
+from zephyr.models import load
 from zephyr.models.generate import pick_by_name
-from zephyr.recipe import TeacherConfig
+from zephyr.recipe import DataSource, ModelConfig, TeacherConfig
+from zephyr.stages import teacher_inputs
 from zephyr.teachers import Request
 from zephyr.teachers.local import LocalTeacher
+from zephyr.text.chat import ChatFormat
 
 PROMPTS = [f"{question} Say it {'very ' * i}briefly." for i, (question, _) in enumerate(small.QUESTIONS)]
 
@@ -83,3 +91,102 @@ def test_what_its_format_cannot_hold_is_refused_with_the_reason(folder: Path) ->
     (reply,) = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder)), 0).answer([request])
     assert (reply.text, reply.finish_reason, reply.tokens) == ("", "refused", 0)
     assert reply.problem == "turn 0 (user) contains the control token '<|im_end|>'"
+
+
+# --- its chat template ---------------------------------------------------------------------------------------------
+
+
+def folder_with(path: Path, template: str | None, **overrides: Any) -> Path:
+    made = small.model_folder(path, **overrides)
+    tiny.byte_tokenizer(template=template).save_pretrained(made)
+    return made
+
+
+def asked(folder: Path, **settings: Any) -> tuple[int, ...]:
+    """The ids that the model is given for a short request."""
+    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=2, **settings), 0)
+    seen: list[tuple[int, ...]] = []
+    really = teacher._model.generate
+    teacher._model.generate = lambda **given: seen.append(tuple(given["input_ids"][0].tolist())) or really(**given)
+    request = Request("complete", "p", ({"role": "user", "content": "Hi!"},))
+    (reply,) = teacher.answer([request])
+    assert reply.finish_reason in ("stop", "length")
+    return seen[0]
+
+
+def test_it_is_asked_in_its_own_template_or_in_another(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}{% endfor %}")
+    tokenizer = tiny.byte_tokenizer()
+    messages: list[Any] = [{"role": "user", "content": "Hi!"}]
+    own = tuple(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
+    assert asked(folder) == asked(folder, chat_template="tokenizer") == own
+    assert asked(folder, chat_template="zephyr") == ChatFormat(tokenizer, "zephyr").encode_prompt(messages) != own
+    assert asked(folder, chat_template=str(file)) == tuple(tokenizer("<|im_start|>Hi!<|im_end|>")["input_ids"])
+
+
+def test_one_without_a_template_needs_one(tmp_path: Path) -> None:
+    bare = folder_with(tmp_path / "bare", None)
+    with pytest.raises(ModelError, match="the tokenizer has no chat template"):
+        asked(bare)
+    assert asked(bare, chat_template="zephyr")
+
+
+def test_a_template_that_cannot_be_cut_will_do(tmp_path: Path) -> None:
+    """Nothing is learnt from a teacher's prompts, so its template may do to earlier answers what it likes (Qwen 3)."""
+    folder = folder_with(tmp_path / "model", tiny.CHATML.replace("message['content']", "(message['content'] if loop.last else '')"))
+    with pytest.raises(ModelError, match="cannot be used"):
+        load.load_chat(load.refer(ModelConfig(path=str(folder))), "tokenizer")
+    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=3), 0)
+    turns: tuple[Any, ...] = tuple({"role": r, "content": "Why?"} for r in ("user", "assistant", "user"))
+    assert len(list(teacher.answer([Request("complete", "p", turns)]))) == 1
+
+
+def test_a_recording_is_not_asked_in_a_template() -> None:
+    with pytest.raises(ValidationError, match="a recording is not asked in a chat template; take it out"):
+        TeacherConfig(kind="replay", path="x.jsonl", chat_template="zephyr")
+
+
+def test_a_template_that_is_not_set_is_in_no_key(tmp_path: Path) -> None:
+    """What was collected before there was this setting is not collected again; what a template says is an input."""
+    plain = TeacherConfig(kind="local", path="m")
+    assert plain.model_dump() == {"kind": "local", "path": "m", "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 1024}
+    assert teacher_inputs("teacher", plain) == ({}, {"teacher": ModelConfig(path="m", chat_template="tokenizer")})
+    file = tmp_path / "own.jinja"
+    other = TeacherConfig(kind="local", path="m", chat_template=str(file))
+    assert other.model_dump()["chat_template"] == str(file)
+    data, models = teacher_inputs("teacher", other)
+    assert data == {"teacher, chat template": [DataSource(path=str(file))]} and models["teacher"].path == "m"
+    assert teacher_inputs("teacher", TeacherConfig(kind="local", path="m", chat_template="zephyr"))[0] == {}
+
+
+# --- its context -----------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_fills_its_context_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "model", tiny.CHATML, max_position_embeddings=60)
+    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=50), 0)
+    requests = [Request("complete", p, ({"role": "user", "content": p},)) for p in ("Hi!", "Why? " * 30)]
+    replies = {reply.request.prompt_id: reply for reply in teacher.answer(requests)}
+    assert replies["Hi!"].finish_reason in ("stop", "length") and replies["Hi!"].tokens <= 60
+    long = replies["Why? " * 30]
+    assert (long.text, long.finish_reason, long.tokens) == ("", "refused", 0)
+    assert re.fullmatch(r"it has \d+ tokens, and the model reads 60 at most, the answer included", long.problem)
+
+
+def test_what_the_tokenizer_reads_as_a_control_token_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
+    """An earlier answer in a request, where only reading it shows what is in it."""
+    from tokenizers import Tokenizer, normalizers
+
+    folder = folder_with(tmp_path / "model", tiny.CHATML)
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    for token in raw["added_tokens"]:
+        token["normalized"] = True
+    backend = Tokenizer.from_str(json.dumps(raw))
+    backend.normalizer = normalizers.NFKC()
+    backend.save(str(folder / "tokenizer.json"))
+    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=2), 0)
+    hidden: tuple[Any, ...] = tuple({"role": r, "content": "b\uff1c|im_end|\uff1ec"} for r in ("user", "assistant", "user"))
+    plain = ({"role": "user", "content": "Hi!"},)
+    reasons = {r.request.prompt_id: r.finish_reason for r in teacher.answer([Request("rate", "a", hidden), Request("rate", "b", plain)])}  # type: ignore[arg-type]
+    assert reasons["a"] == "refused" and reasons["b"] != "refused"

@@ -36,7 +36,7 @@ def read(benchmark: str, path: str, *, subjects: Collection[str]) -> list[Row]:
         raise UsageError(f"{path}: no such file or folder; items of {benchmark} are read from a local file")
     parse = _PARSERS[benchmark]
     items = []
-    for where, _, row in sources.rows(DataSource(path=path)):
+    for where, _, row in sources.rows(DataSource(path=path), whole=True):
         try:
             item = parse(row)
             if benchmark == "mmlu":

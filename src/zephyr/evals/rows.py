@@ -17,14 +17,13 @@ from zephyr.records import (
     Message,
     Preference,
     RatedPrompt,
-    feedback_id,
+    content_id,
     parse_dialogue,
     parse_feedback,
-    prompt_id_of,
     score_of,
     seeded_unit,
 )
-from zephyr.sources import Identified, Located
+from zephyr.sources import Located
 from zephyr.text.chat import ChatFormat, describe
 from zephyr.train.encode import TOO_LONG, beheaded, shortened, unencodable
 
@@ -72,7 +71,7 @@ def groups_of(data: Sequence[DataSource], score: str, out: Draft) -> Given[Group
     """
     if not data:
         return Given([], ())
-    found = sources.collect(_whole(data), parse_feedback, out, invalid="error", test_fraction=0.0, identity=feedback_id)
+    found = sources.collect(_whole(data), parse_feedback, out, invalid="error", test_fraction=0.0)
     groups = [_of_pair(r) if isinstance(r := item.record, Preference) else _of_answers(r, score, out) for item in found["test"]]
     return Given([group for group in groups if _is_comparable(group, out)], _prompts_of(found["train"]))
 
@@ -88,8 +87,8 @@ def _is_artifact(name: str) -> bool:
 
 
 def _prompts_of(items: Iterable[Located[Any]]) -> set[str]:
-    """The ids of prompts: as the rows give them, and those of their texts, since two sets may number one prompt differently."""
-    return {name for item in items for name in (item.record.prompt_id, prompt_id_of(item.record.prompt))}
+    """The ids of prompts: as the rows give them, and those of their words, since two sets may number one prompt differently."""
+    return {name for item in items for name in (item.record.prompt_id, content_id(item.record.prompt))}
 
 
 def _of_pair(pair: Preference) -> Group:
@@ -117,7 +116,7 @@ def _is_comparable(group: Group, out: Draft) -> bool:
     return len(group.answers) > 1
 
 
-def _place(record: Identified, answer: int | None = None) -> str:
+def _place(record: Dialogue | RatedPrompt | Group, answer: int | None = None) -> str:
     return f"prompt {record.prompt_id[:16]}" + ("" if answer is None else f", answer {answer}")
 
 
@@ -131,10 +130,10 @@ def _row(record: Dialogue | Group) -> Mapping[str, Any]:
 
 
 def unseen(records: Iterable[Record], train: Collection[str], out: Draft) -> list[Record]:
-    """Records whose prompt is, by its id and by its text, none of those in train splits; the others are dropped."""
+    """Records whose prompt is, by its id and by its words, none of those in train splits; the others are dropped."""
     kept = []
     for record in records:
-        if record.prompt_id in train or prompt_id_of(record.prompt) in train:
+        if record.prompt_id in train or content_id(record.prompt) in train:
             out.drop("the prompt is in a train split, too", _place(record), _row(record))
         else:
             kept.append(record)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zephyr.errors import ModelError, NonFiniteError
+from zephyr.models.context import context_of
 from zephyr.records import Message, seeded_unit
 
 if TYPE_CHECKING:
@@ -47,37 +51,124 @@ def generate(
         chat: its format; answers end at its stop tokens.
         conversations: each ending with a user turn.
         names: one a conversation; with the seed they decide the sample. Equal names get equal random numbers.
-        max_new_tokens: after so many tokens an answer is cut off.
+        max_new_tokens: after so many tokens an answer is cut off, and where the model's context ends.
         temperature: 0 takes the most probable token.
         top_p: nucleus sampling.
         seed: equal seeds, names and conversations give equal answers on one machine.
         batch_size: conversations at once.
-    """
-    import torch
 
+    Raises:
+        ModelError: a prompt leaves no room for an answer in the model's context; nothing was generated yet.
+        NonFiniteError: the model's logits are not numbers.
+    """
     prompts = [chat.encode_prompt(messages) for messages in conversations]
+    for name, prompt in zip(names, prompts, strict=True):
+        if (context := too_long(model, prompt)) is not None:
+            raise ModelError(f"the prompt of {name!r} has {len(prompt)} tokens, and the model reads {context} at most, the answer included")
+    for batch in _batches(model, prompts, names, max_new_tokens, batch_size):
+        rows = sample(
+            model, chat, [prompts[i] for i in batch], names=[names[i] for i in batch],
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
+        )  # fmt: skip
+        for i, (answer, ended) in zip(batch, rows, strict=True):
+            yield i, Generated(text_of(chat, answer), len(answer) + ended, ended, len(prompts[i]))
+
+
+def too_long(model: Any, prompt: Sequence[int]) -> int | None:
+    """The model's context, where a prompt fills it; None where there is room for an answer."""
+    longest = context_of(model.config).longest
+    return longest if longest is not None and len(prompt) >= longest else None
+
+
+def room_for(model: Any, prompt: Sequence[int], max_new_tokens: int) -> int:
+    """How many tokens an answer may have: what is asked for, or what is left of the context."""
+    longest = context_of(model.config).longest
+    return max_new_tokens if longest is None else min(max_new_tokens, longest - len(prompt))
+
+
+def _batches(
+    model: Any, prompts: Sequence[Sequence[int]], names: Sequence[str], max_new_tokens: int, batch_size: int
+) -> Iterator[list[int]]:
+    """Indices of prompts of similar length that have the same room for their answers.
+
+    Where positions depend on what else is in a batch, as those of some models do beyond a length, a prompt is alone.
+    """
+    alike = context_of(model.config).alike
+
+    def kind(i: int) -> tuple[int, bool]:
+        room = room_for(model, prompts[i], max_new_tokens)
+        return room, alike is not None and len(prompts[i]) + room > alike
+
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), names[i]))
+    for (_, alone), group in itertools.groupby(order, kind):
+        members, size = list(group), 1 if alone else batch_size
+        yield from (members[at : at + size] for at in range(0, len(members), size))
+
+
+def sample(
+    model: Any,
+    chat: ChatFormat,
+    prompts: Sequence[Sequence[int]],
+    *,
+    names: Sequence[str],
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    streamer: Any = None,
+) -> list[tuple[list[int], bool]]:
+    """The answers to one batch in ids, without the ending one, and whether each has ended of its own accord."""
+    import torch
+    from transformers import GenerationConfig
+
     pad = int(chat.tokenizer.pad_token_id)
-    for at in range(0, len(order), batch_size):
-        batch = order[at : at + batch_size]
-        width = max(len(prompts[i]) for i in batch)
-        ids = torch.tensor([[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in batch], device=model.device)
-        mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=model.device)
-        with torch.no_grad():
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=list(chat.stop_ids),
-                pad_token_id=pad,
-                do_sample=False,  # transformers would draw for all rows at once
-                logits_processor=_sampling([names[i] for i in batch], seed, width, temperature, top_p),
-            )
-        for i, row in zip(batch, out[:, width:].tolist(), strict=True):
-            stop = next((k for k, token in enumerate(row) if token in chat.stop_ids), None)
-            answer = row if stop is None else row[:stop]
-            text = chat.tokenizer.decode(answer, skip_special_tokens=True)
-            yield i, Generated(str(text).strip(), len(answer) + (stop is not None), stop is not None, len(prompts[i]))
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=min(room_for(model, prompt, max_new_tokens) for prompt in prompts),
+        eos_token_id=list(chat.stop_ids),
+        pad_token_id=pad,
+        do_sample=False,  # transformers would draw for all rows at once
+    )
+    with torch.no_grad(), _without_own_settings(model):
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=[_refuse_nan, *_sampling(names, seed, width, temperature, top_p)],
+            streamer=streamer,
+        )
+    rows = []
+    for row in out[:, width:].tolist():
+        stop = next((k for k, token in enumerate(row) if token in chat.stop_ids), None)
+        rows.append((row[:stop], stop is not None))
+    return rows
+
+
+def text_of(chat: ChatFormat, answer: Sequence[int]) -> str:
+    """The text of an answer, as it was said but for space around it."""
+    text = chat.tokenizer.decode(list(answer), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text).strip()
+
+
+@contextlib.contextmanager
+def _without_own_settings(model: Any) -> Iterator[None]:
+    """What a model's own generation_config says (a penalty on repetition, forced tokens) would act beside the settings it is given."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def _refuse_nan(ids_BT: Tensor, scores_BV: Tensor) -> Tensor:
+    """A logits processor that changes nothing: no token is the most probable of those whose scores are not numbers."""
+    if scores_BV.isnan().any():
+        raise NonFiniteError("the model's logits are not numbers (NaN); its weights may be damaged")
+    return scores_BV
 
 
 def _sampling(names: Sequence[str], seed: int, width: int, temperature: float, top_p: float) -> list[Any]:

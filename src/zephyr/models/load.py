@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -15,8 +14,12 @@ from zephyr import artifacts
 from zephyr.artifacts import Artifact
 from zephyr.errors import ArtifactError, ModelError
 from zephyr.models import registry
+from zephyr.models.context import context_of, refuse_beyond
+from zephyr.models.reading import first_line, from_pretrained, say_once
+from zephyr.models.tokenizers import by_its_file
+from zephyr.models.weights import ADAPTER, refuse_other_weights
 from zephyr.recipe import ModelConfig
-from zephyr.text.chat import ChatFormat
+from zephyr.text.chat import TODAY, ChatFormat
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +37,8 @@ class ModelRef:
 
     def locate(self) -> str:
         """The folder (fetched if need be) or hub name to give to transformers."""
-        if known := registry.KNOWN.get(self.name):
+        known = registry.KNOWN.get(self.name)
+        if known and known.digest == self.digest:  # a folder may have the same name, but not the same content
             return str(registry.fetch(known))
         return self.name
 
@@ -42,11 +46,19 @@ class ModelRef:
 def refer(config: ModelConfig, cache: Path | None = None, *, verify: bool = False) -> ModelRef:
     """What a recipe's `model` section names. Nothing is fetched or loaded. With `verify`, an artifact's files are hashed again.
 
+    A name of the registry means the registry's model, also where a folder has the same name: that one is `./NAME`.
+
     Raises:
-        ModelError: a path where there is no model folder.
+        ModelError: a path where there is no model folder, or a revision of what has none.
     """
     path = Path(config.path).expanduser()
-    if known := registry.KNOWN.get(config.path):
+    known = registry.KNOWN.get(config.path)
+    if config.revision is not None and (known or path.exists()):
+        kind = "a model of the registry, pinned by its hash" if known else "a folder"
+        raise ModelError(f"{config.path}: is {kind}, and only a model of the hub has a revision; take model.revision out")
+    if known:
+        if path.is_dir():
+            say_once(f"  {config.path} is the model of that name that `zephyr models list` shows; for the folder, write ./{config.path}")
         return ModelRef(config.path, known.digest)
     if path.is_dir():
         return _refer_folder(path, config, cache, verify=verify)
@@ -67,6 +79,8 @@ def _refer_folder(path: Path, config: ModelConfig, cache: Path | None, *, verify
         if problem := Artifact(outer, manifest).check(verify=verify):
             raise ArtifactError(f"{problem}; make the model again")
         return ModelRef(str(outer / "model"), manifest.digest, trust_remote_code=config.trust_remote_code)
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{path}: {ADAPTER}")
     if not (path / "config.json").exists():
         raise ModelError(f"{path}: not a model folder (no config.json)")
     files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix != ".md" and not p.name.startswith("."))
@@ -84,24 +98,27 @@ def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"{where}: a model folder without a tokenizer; copy the files of its base model there (tokenizer.json, tokenizer_config.json)"
         )
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            where, revision=ref.revision, trust_remote_code=ref.trust_remote_code
-        )
-    except Exception as error:  # transformers raises many kinds; the user needs one line
-        raise ModelError(f"{where}: its tokenizer cannot be loaded ({_first_line(error)})") from error
-    return tokenizer
+    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer.from_pretrained, ref, where, "its tokenizer")
+    return by_its_file(tokenizer, ref, where)
 
 
-def load_chat(ref: ModelRef, template: str) -> ChatFormat:
-    """The chat format of a model: `zephyr`, `tokenizer` (its own), or a Jinja file."""
+def load_chat(ref: ModelRef, template: str, *, learns: bool = True) -> ChatFormat:
+    """The chat format of a model: `zephyr`, `tokenizer` (its own), or a Jinja file.
+
+    With `learns` false it is for prompts alone: nothing is trained on or scored in it, so its template need not be one that can be cut.
+    """
     if template not in ("zephyr", "tokenizer"):
         try:
             template = Path(template).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ModelError(f"{template}: the chat template cannot be read ({why}); it is `zephyr`, `tokenizer` or a Jinja file") from None
-    return ChatFormat(load_tokenizer(ref), template)
+    chat = ChatFormat(load_tokenizer(ref), template, learns=learns)
+    if chat.asked_for_the_date:
+        say_once(
+            f"  {ref.name}: its chat template writes the date of the day; here it is {TODAY:%Y-%m-%d} on every day, also in what is saved"
+        )
+    return chat
 
 
 def device() -> str:
@@ -109,6 +126,19 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def refuse_longer(ref: ModelRef, settings: Mapping[str, int]) -> None:
+    """Refuse lengths (in tokens, by the name of the setting) that a model cannot take in training. Its weights are not loaded.
+
+    Raises:
+        ModelError: one is beyond the model's context, or the model has no configuration that can be read.
+    """
+    from transformers import AutoConfig
+
+    where = ref.locate()
+    config = from_pretrained(AutoConfig.from_pretrained, ref, where, "its configuration")
+    refuse_beyond(config, ref.name, settings)
 
 
 def load_model(
@@ -122,10 +152,9 @@ def load_model(
         attention: `segments` for our flat, unpadded streams; `generation` for whatever transformers thinks best.
 
     Raises:
-        ModelError: it cannot be loaded, or computes its logits in a way we would get wrong.
+        ModelError: it cannot be loaded, is not whole, or computes its logits in a way we would get wrong.
     """
     import torch
-    import transformers
     from transformers import AutoModelForCausalLM
 
     implementation = None
@@ -133,29 +162,63 @@ def load_model(
         from zephyr.train.attention import NAME
 
         implementation = NAME
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     where = ref.locate()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                where,
-                dtype=torch.float32,
-                revision=ref.revision,
-                trust_remote_code=ref.trust_remote_code,
-                attn_implementation=implementation,
-                use_safetensors=True,
-            )
-    except Exception as error:  # transformers raises many kinds; the user needs one line
-        raise ModelError(f"{where}: the model cannot be loaded ({_first_line(error)})") from error
+    model, found = from_pretrained(
+        AutoModelForCausalLM.from_pretrained,
+        ref,
+        where,
+        "the model",
+        dtype=torch.float32,
+        attn_implementation=implementation,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+    )
+    if ref.revision is None and not Path(where).is_dir():
+        say_once(f"  {where}: taken as the hub has it now; {_how_to_pin(where)}")
+    refuse_other_weights(model, found, where)
     _refuse_unknown_head(model, where)
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
-    if chat is not None and len(chat.tokenizer) > rows:
+    if chat is not None and chat.ids_needed > rows:
         raise ModelError(f"{where}: its tokenizer has {len(chat.tokenizer)} tokens, the model {rows}; they do not belong together")
-    model = model.to(device())  # type: ignore[arg-type]
-    model.eval()  # type: ignore[no-untyped-call]
+    model = model.to(device())
+    model.eval()
     if attention == "segments":
+        if getattr(model, "hf_quantizer", None) is not None and getattr(model.config, "quantization_config", None) is not None:
+            raise ModelError(f"{where}: its weights are quantized, which cannot be trained or scored here; give the model it was made of")
         _refuse_other_numbers(model, where)
-    return model
+        _guard_positions(model, where)
+    whole: PreTrainedModel = model
+    return whole
+
+
+def _how_to_pin(name: str) -> str:
+    """How to keep to the commit that the local cache of the hub holds, if it is known."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    try:
+        commit = (Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return "set model.revision to keep to one commit"
+    return f"set model.revision: {commit} to keep to it"
+
+
+def _guard_positions(model: Any, where: str) -> None:
+    """Where positions depend on the longest sequence of a stream beyond a length, refuse streams that go beyond it."""
+    limit = context_of(model.config).alike
+    if limit is None:
+        return
+
+    def check(module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        positions = kwargs.get("position_ids")
+        longest = 0 if positions is None else int(positions.max()) + 1
+        if kwargs.get("segments") is not None and longest > limit:
+            raise ModelError(
+                f"{where}: a sequence of {longest} tokens; beyond {limit} the positions of this model depend on what else is in the batch: "
+                "lower sft.max_length or dpo.max_length"
+            )
+
+    model.base_model.register_forward_pre_hook(check, with_kwargs=True)
 
 
 def _refuse_other_numbers(model: Any, where: str) -> None:
@@ -187,7 +250,7 @@ def _refuse_other_numbers(model: Any, where: str) -> None:
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
     except (TypeError, RuntimeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{where}: {model.config.model_type} cannot be trained on flat streams ({_first_line(error)})") from error
+        raise ModelError(f"{where}: {model.config.model_type} cannot be trained on flat streams ({first_line(error)})") from error
     got, want = max(zip(found, wanted, strict=True), key=lambda pair: abs(pair[0] - pair[1]))
     if abs(got - want) > 5e-4:  # rounding gives some 1e-6; weights that are not numbers are for the training to stop at
         raise ModelError(
@@ -209,10 +272,6 @@ def _refuse_unknown_head(model: Any, where: str) -> None:
         extra.append("a bias on the output matrix")
     if extra:
         raise ModelError(f"{where}: {model.config.model_type} computes its logits with {extra[0]}, which is not supported yet")
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path, weights: dict[str, torch.Tensor] | None = None) -> None:

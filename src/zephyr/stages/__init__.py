@@ -53,4 +53,6 @@ def teacher_inputs(name: str, config: TeacherConfig) -> tuple[dict[str, list[Dat
     """(data, models) that a teacher reads: the recording of one that replays, the model of one that thinks."""
     if config.kind == "replay":
         return {name: config.recordings()}, {}
-    return {}, {name: ModelConfig(path=config.path, chat_template="tokenizer")}
+    template = config.chat_template or "tokenizer"
+    files = {f"{name}, {what}": data for what, data in template_file(template).items()}
+    return files, {name: ModelConfig(path=config.path, chat_template=template)}

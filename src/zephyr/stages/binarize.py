@@ -6,11 +6,11 @@ from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.recipe import BinarizeConfig, Invalid, Recipe, Section, Share
-from zephyr.records import Completion, Message, Preference, RatedPrompt, feedback_id, parse_feedback, score_of, seeded_unit
+from zephyr.records import Completion, Message, Preference, RatedPrompt, parse_feedback, score_of, seeded_unit
 from zephyr.sources import Located
 from zephyr.stages import From, Inputs, Needs
 
-VERSION = 1
+VERSION = 2
 
 
 class Config(Section):
@@ -41,9 +41,7 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Make one pair a prompt, or check ready-made pairs; a tie is no preference and is left out."""
-    by_split = sources.collect(
-        inputs.data["ratings"], parse_feedback, out, invalid=config.invalid, test_fraction=config.test_fraction, identity=feedback_id
-    )
+    by_split = sources.collect(inputs.data["ratings"], parse_feedback, out, invalid=config.invalid, test_fraction=config.test_fraction)
     pairs: list[Preference] = []
     for split, items in by_split.items():
         kept = [pair for item in items if (pair := _pair(item, config, out)) is not None]

@@ -14,7 +14,7 @@ from zephyr.records import Completion, RatedPrompt, parse_prompt, seeded_unit
 from zephyr.stages import Inputs, Needs, teacher_inputs
 from zephyr.teachers import Reply, Request, make_teacher
 
-VERSION = 2
+VERSION = 3
 
 
 class Config(Section):

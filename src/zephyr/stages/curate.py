@@ -8,7 +8,7 @@ from zephyr.recipe import CurateConfig, Invalid, Recipe, Section, Share
 from zephyr.records import parse_dialogue
 from zephyr.stages import Inputs, Needs
 
-VERSION = 1
+VERSION = 2
 
 
 class Config(Section):

@@ -41,14 +41,13 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Train the policy on the pairs; the reference is not loaded, its log-probabilities are read."""
-    by_split = sources.collect(
-        inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0, identity=lambda p: p.pair_id
-    )
+    by_split = sources.collect(inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0)
     known = _references(config, inputs)
     from zephyr.models import load
     from zephyr.train import encode, session
     from zephyr.train.tasks import Pair, preferences
 
+    load.refuse_longer(inputs.models["policy"], {"dpo.max_length": config.dpo.max_length})
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
 
     def with_references(split: str) -> list[Pair]:

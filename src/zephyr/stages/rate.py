@@ -16,7 +16,7 @@ from zephyr.stages import From, Inputs, Needs, teacher_inputs
 from zephyr.teachers import Request, Teacher, make_teacher
 from zephyr.teachers.rubric import ask, ask_again, parse_reply
 
-VERSION = 2
+VERSION = 3
 Place = tuple[str, int]  # the id of a prompt, and which of its answers
 
 

@@ -39,12 +39,11 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Score both answers of every pair, in train and test."""
-    by_split = sources.collect(
-        inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0, identity=lambda p: p.pair_id
-    )
+    by_split = sources.collect(inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0)
     from zephyr.models import load
     from zephyr.train import encode, score
 
+    load.refuse_longer(inputs.models["policy"], {"dpo.max_length": config.max_length})
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
     pairs = {split: encode.pairs(items, chat, config.max_length, config.max_prompt_length, out, split) for split, items in by_split.items()}
     model = load.load_model(inputs.models["policy"], chat)

@@ -38,6 +38,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     from zephyr.train import encode, session
     from zephyr.train.tasks import SFT
 
+    load.refuse_longer(inputs.models["base"], {"sft.max_length": config.sft.max_length})
     chat = load.load_chat(inputs.models["base"], config.chat_template)
     train, test = (encode.dialogues(by_split[split], chat, config.sft, out, split) for split in ("train", "test"))
     model = load.load_model(inputs.models["base"], chat)

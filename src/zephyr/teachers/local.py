@@ -19,25 +19,24 @@ class LocalTeacher:
         ref = load.refer(ModelConfig(path=config.path))
         self.name = name
         self._config, self._seed = config, seed
-        self._chat = load.load_chat(ref, "tokenizer")
+        self._chat = load.load_chat(ref, config.chat_template or "tokenizer", learns=False)
         self._model = load.load_model(ref, self._chat, attention="generation")
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request, as `generate` says.
 
-        A request that the model's chat format cannot hold (it contains a control token, or the template refuses it)
-        gets an empty reply with the finish reason `refused`.
+        A request that the model's chat format cannot hold (it contains a control token, or the template refuses it), or
+        that leaves no room for an answer in the model's context, gets an empty reply with the finish reason `refused`.
         """
         from zephyr.models.generate import generate
 
         c = self._config
         possible = []
         for request in requests:
-            try:
-                self._chat.parts(request.messages, generation_prompt=True)
+            if problem := self._problem(request):
+                yield Reply(request, "", "refused", 0, problem)
+            else:
                 possible.append(request)
-            except DataError as error:
-                yield Reply(request, "", "refused", 0, str(error))
         replies = generate(
             self._model,
             self._chat,
@@ -52,3 +51,14 @@ class LocalTeacher:
             yield Reply(
                 possible[index], generated.text, "stop" if generated.ended else "length", generated.prompt_tokens + generated.tokens
             )
+
+    def _problem(self, request: Request) -> str:
+        """Why a request cannot be put to the model; nothing where it can."""
+        from zephyr.models.generate import too_long
+
+        try:
+            prompt = self._chat.encode_prompt(request.messages)
+        except DataError as error:
+            return str(error)
+        context = too_long(self._model, prompt)
+        return "" if context is None else f"it has {len(prompt)} tokens, and the model reads {context} at most, the answer included"

@@ -29,7 +29,7 @@ class ReplayTeacher:
         self._path = recording.path
         self._answers: dict[str, tuple[str, str]] = {}
         self._ratings: dict[tuple[str, str, str], Rating] = {}
-        for where, _, row in sources.rows(recording):
+        for where, _, row in sources.rows(recording, whole=True):
             try:
                 self._remember(parse_rated_prompt(row, rated=_is_rated(row)))
             except DataError as error:

@@ -10,6 +10,9 @@ when the turn is added, and each assistant turn must end in one special token, w
 A conversation is cut into a prompt part and an assistant part per assistant turn. The text is tokenized part by part,
 each after the part before it, so a prompt is a prefix of prompt + completion in ids, by construction; and it is what
 `tokenizer.apply_chat_template` gives for the whole, wherever the tokenizer does not merge across the cut.
+
+Some templates write the date of the day. A prompt must not change overnight, so `strftime_now("…")` is replaced by the date of
+a fixed day, in the template that travels with the model as well. Templates that take a `date_string` still do.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +35,12 @@ ROLE_MARKERS = ("<|system|>", "<|user|>", "<|assistant|>")
 
 # How templates mark roles in plain text: <|user|>, [INST], <<SYS>>. Written by a user, one would open another's turn.
 _PLAIN_MARKER = re.compile(r"<\|[^<>|\s]+\|>|<<?/?[A-Z]+>>?|\[/?[A-Z]+\]")
+
+# What `strftime_now` gives, whatever day it is: the date that Llama 3's own template falls back on.
+TODAY = datetime(2024, 7, 26)
+_ASKS_FOR_THE_DATE = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>["'])(?P<format>[^"'\\]*)(?P=quote)\s*\)""")
+_IS_THERE = re.compile(r"\bstrftime_now\s+is\s+(not\s+)?(un)?defined\b")
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 
 _PROBE: list[Message] = [
     {"role": "user", "content": "One?"},
@@ -70,15 +80,29 @@ class Tokens:
     learnt: tuple[bool, ...]
 
 
+class _UncutError(DataError):
+    """The template does not write this conversation such that a prompt is a prefix of its answer."""
+
+
 class ChatFormat:
     """Turns to ids, with one tokenizer and one template.
 
+    Attributes:
+        template: the Jinja text, as it travels with the model.
+        asked_for_the_date: whether it wrote the date of the day; now it writes that of `TODAY`.
+
     Raises:
-        ModelError: the tokenizer has no EOS, no template is there, or it cannot be cut.
+        ModelError: the tokenizer has no EOS, no template is there, it depends on the time in a way that cannot be fixed, or it
+            cannot be cut.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "zephyr") -> None:
-        """`template` is `zephyr`, `tokenizer`, or the text of a Jinja template."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "zephyr", *, learns: bool = True) -> None:
+        """`template` is `zephyr`, `tokenizer`, or the text of a Jinja template.
+
+        With `learns` false, only prompts are written in it, for a model to answer: a template that cannot be cut will do, and a
+        conversation that it does not cut is tokenized in one piece.
+        """
+        self._learns = learns
         self.name = tokenizer.name_or_path or "the tokenizer"
         if tokenizer.eos_token_id is None:
             raise ModelError(f"{self.name}: the tokenizer has no end-of-sequence token; a chat model needs one to learn where to stop")
@@ -90,10 +114,13 @@ class ChatFormat:
             tokenizer.chat_template = tokenizer.chat_template.get("default")
         if not tokenizer.chat_template:
             raise ModelError(f"{self.name}: the tokenizer has no chat template; set `model.chat_template: zephyr`, or give a Jinja file")
+        given = str(tokenizer.chat_template)
+        tokenizer.chat_template = _with_fixed_date(given, self.name)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.tokenizer = tokenizer
         self.template = str(tokenizer.chat_template)
+        self.asked_for_the_date = self.template != given
         self.is_zephyr = template == "zephyr" or _ZEPHYR_BODY in self.template
         self._head: dict[str, list[int]] = {}
         self._check()
@@ -131,7 +158,7 @@ class ChatFormat:
             _refuse_change(before, whole)
             said, end = self._cut_answer(whole[len(before) :])
             if said.strip() != message["content"].strip():
-                raise DataError(
+                raise _UncutError(
                     f"turn {i}: the chat template writes {_short(said)} where the assistant says {_short(message['content'])}; "
                     "what it writes before an answer must be part of its generation prompt"
                 )
@@ -156,10 +183,11 @@ class ChatFormat:
 
     @cached_property
     def _scaffold(self) -> str:
-        """What the template writes around the turns."""
-        texts = [self.render(_PROBE)]
+        """What the template writes around the turns; where nothing is learnt, in prompts: an answer may hold what opens its thoughts."""
+        probe = _PROBE if self._learns else _PROBE[:-1]
+        texts = [self.render(probe, generation_prompt=not self._learns)]
         with contextlib.suppress(DataError):  # some refuse a system turn
-            texts.append(self.render([{"role": "system", "content": "One?"}, *_PROBE]))
+            texts.append(self.render([{"role": "system", "content": "One?"}, *probe], generation_prompt=not self._learns))
         around = "\n".join(texts)
         for message in _PROBE:
             around = around.replace(message["content"], "\n")
@@ -256,7 +284,16 @@ class ChatFormat:
 
     def encode_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """What the model sees before it answers: the turns so far and the generation prompt."""
-        return tuple(t for piece, _ in self._encode_parts(self.parts(messages, generation_prompt=True)) for t in piece)
+        return tuple(t for piece, _ in self._encode_parts(self._prompt_parts(messages)) for t in piece)
+
+    def _prompt_parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+        """The text of a prompt as it is cut in training; in one piece where it cannot be cut and nothing is learnt."""
+        try:
+            return self.parts(messages, generation_prompt=True)
+        except (_UncutError, ModelError):
+            if self._learns:
+                raise
+            return [(self.render(messages, generation_prompt=True), False)]
 
     def encode_pair(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(prompt ids, completion ids) of a conversation whose last turn is the answer in question.
@@ -273,32 +310,72 @@ class ChatFormat:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """The ids at which generation stops: EOS, and the token that ends a turn in this template."""
-        return tuple(sorted({int(self.tokenizer.eos_token_id), self.encode_pair(_PROBE)[1][-1]}))
+        return tuple(sorted({int(self.tokenizer.eos_token_id), *self._end_of_turn}))
+
+    @cached_property
+    def _end_of_turn(self) -> tuple[int, ...]:
+        """The id that ends an assistant turn; none where nothing is learnt and the template writes none."""
+        try:
+            return self.encode_pair(_PROBE)[1][-1:]
+        except (DataError, ModelError):
+            if self._learns:
+                raise
+        with contextlib.suppress(DataError):
+            after = self.render(_PROBE).rpartition(_PROBE[-1]["content"])[2]
+            if found := self._atomic_pattern.search(after):
+                return tuple(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.content == found.group())
+        return ()
+
+    @cached_property
+    def ids_needed(self) -> int:
+        """How many ids a model must know. Control tokens that the template does not write never come up (Gemma 3 has one such)."""
+        unwritten = {i for i in self._atomic_ids if self.tokenizer.added_tokens_decoder[i].content not in self._scaffold}
+        known = set(self.tokenizer.get_vocab().values()) - unwritten
+        return 1 + max(known | {*self.stop_ids, int(self.tokenizer.pad_token_id)})
 
     # --- is it usable? ---------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        """Refuse a template that cannot be cut, before any work is done with it."""
+        """Refuse a template that cannot be used, before any work is done with it: where something is learnt, it must be one to cut."""
         try:
-            tokens = self.encode(_PROBE)
+            ids = self.encode(_PROBE).ids if self._learns else self.encode_prompt(_PROBE[:1])
         except DataError as error:
             raise ModelError(f"{self.name}: the chat template cannot be used: {error}") from None
         bos = self.tokenizer.bos_token_id
         if bos is None or bos == self.tokenizer.eos_token_id or not adds_bos(self.tokenizer):
             return
-        if tokens.ids[0] != bos:
+        if ids[0] != bos:
             raise ModelError(
                 f"{self.name}: the chat template does not begin with the beginning-of-sequence token that the tokenizer's models expect; "
                 "put {{ bos_token }} at its start"
             )
         # one a text; Llama 2's own template begins every exchange with one
-        if tokens.ids.count(bos) not in (1, 2) or tokens.ids[1] == bos:
+        if ids.count(bos) not in (1, 2) or ids[1] == bos:
             raise ModelError(f"{self.name}: the chat template writes more beginning-of-sequence tokens than the tokenizer's models expect")
+
+
+def _with_fixed_date(template: str, name: str) -> str:
+    """The template with the date of `TODAY` wherever it asks for the present one.
+
+    Raises:
+        ModelError: it asks for it in a way that is not understood.
+    """
+
+    def fixed(found: re.Match[str]) -> str:
+        return found["quote"] + TODAY.strftime(found["format"]) + found["quote"]
+
+    made = _ASKS_FOR_THE_DATE.sub(fixed, template)
+    if "strftime_now" in _IS_THERE.sub("", _COMMENT.sub("", made)):
+        raise ModelError(
+            f"{name}: the chat template depends on the time (strftime_now) in a way that cannot be fixed, so prompts would change from day "
+            "to day; give a Jinja file that writes a date instead"
+        )
+    return made
 
 
 def _refuse_change(before: str, after: str) -> None:
     if not after.startswith(before):
-        raise DataError("the chat template changes earlier turns when a turn is added, so a prompt is no prefix of its answer")
+        raise _UncutError("the chat template changes earlier turns when a turn is added, so a prompt is no prefix of its answer")
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:

@@ -1,0 +1,129 @@
+"""The rows of one file: JSONL, a JSON list, Parquet; the first two also under gzip.
+
+Each comes with the place where it stood. What is wrong with one row is said of that row; what is wrong with the file, damage
+in it or another encoding, is an error.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import DataError, UsageError
+from zephyr.records import Row
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+DAMAGED_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A row that cannot be read as one: what is wrong with it, and what there is of it."""
+
+    problem: str
+    row: Row
+
+
+# the place and the content of every row
+Read = Iterator[tuple[str, "Row | Unread"]]
+
+
+def read(path: Path) -> Read:
+    """Every row of a file, by its kind.
+
+    Raises:
+        DataError: the file is damaged, or not of the kind that its name says.
+        UsageError: it is of no known kind.
+    """
+    name = path.name
+    if name.endswith((".jsonl", ".jsonl.gz")):
+        yield from _read_jsonl(path)
+    elif name.endswith((".json", ".json.gz")):
+        yield from _read_json(path)
+    elif name.endswith(".parquet"):
+        yield from _read_parquet(path)
+    else:
+        raise UsageError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
+
+
+def _read_json(path: Path) -> Read:
+    try:
+        with _open_text(path) as file:
+            value = json.load(file, object_pairs_hook=_pairs)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+    except DAMAGED_GZIP as error:
+        raise DataError(f"{path}: a damaged gzip file ({error})") from None
+    if not isinstance(value, list):
+        raise DataError(f"{path}: a JSON list of rows was expected, found {type(value).__name__}; one row a line belongs in a .jsonl file")
+    for i, row in enumerate(value):
+        yield f"{path}[{i}]", _object(row)
+
+
+def _read_parquet(path: Path) -> Read:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    i = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    yield f"{path}[{i}]", row
+                    i += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # pyarrow says OSError of a damaged header
+        raise DataError(f"{path}: not a readable Parquet file, after row {i} ({first_line(error)})") from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _open_text(path: Path) -> Any:
+    encoding = "utf-8-sig"  # UTF-8, with or without the mark that some editors put in front
+    return gzip.open(path, "rt", encoding=encoding) if path.name.endswith(".gz") else path.open(encoding=encoding)
+
+
+def _read_jsonl(path: Path) -> Read:
+    number = 0
+    try:
+        with _open_text(path) as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = _object(json.loads(line, object_pairs_hook=_pairs))
+                except (ValueError, RecursionError) as error:
+                    row = Unread(f"not valid JSON ({error})", {"line": line})
+                yield f"{path}:{number}", row
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number + 1}: not UTF-8 text ({error.reason})") from None
+    except DAMAGED_GZIP as error:
+        raise DataError(f"{path}: a damaged gzip file after line {number} ({error})") from None
+
+
+class _Repeating(dict[str, Any]):
+    """An object of JSON in which a key is given twice: of the two, the last would win unseen."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeating(found)
+
+
+def _object(value: object) -> Row | Unread:
+    if not isinstance(value, dict):
+        return Unread(f"an object with named columns was expected, found {type(value).__name__}", {"value": value})
+    waiting: list[object] = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, _Repeating):
+            return Unread(f"a key is given twice in an object with the keys {', '.join(map(repr, inner))}", value)
+        waiting += inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ()
+    return value

@@ -1,0 +1,33 @@
+"""What is measured is on prompts that no training saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import small
+from zephyr.artifacts import draft
+from zephyr.evals import rows
+from zephyr.recipe import DataSource
+
+
+@pytest.mark.parametrize("kind", ["dialogues", "pairs"])
+def test_a_test_prompt_in_the_words_of_a_train_prompt_of_other_data_is_dropped(tmp_path: Path, kind: str) -> None:
+    """The dialogues of one set and the pairs of another, which have ids of their own."""
+    dialogues = [
+        {"prompt_id": f"{split}-{i}", "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}]}
+        for split in ("train", "test")
+        for i, text in enumerate([f"Is {i} a number?" for i in range(4)] if split == "train" else ["Is it?", "Was it?"])
+    ]
+    pairs = [{"prompt_id": f"p{i}", "prompt": f"is  {i} a NUMBER?", "chosen": "Yes.", "rejected": "No."} for i in range(2, 6)]
+    with draft(tmp_path / "curate", stage="curate", key="k", config={}, parents={}) as made:
+        for split, part in (("train", dialogues[:4]), ("test", dialogues[4:])):
+            made.write_rows(split, part)
+    file = small.write_lines(tmp_path / "pairs.jsonl", pairs)
+    with draft(tmp_path / "out", stage="evaluate", key="k", config={}, parents={}) as out:
+        talks = rows.dialogues_of([DataSource(path=str(tmp_path / "curate"))], out)
+        groups = rows.groups_of([DataSource(path=str(file), split="test")], "mean", out)
+        kept = rows.unseen(talks.test if kind == "dialogues" else groups.test, talks.train, out)
+    assert [record.prompt for record in kept] == (["Is it?", "Was it?"] if kind == "dialogues" else ["is  4 a NUMBER?", "is  5 a NUMBER?"])
+    assert out.manifest.dropped == ({} if kind == "dialogues" else {"the prompt is in a train split, too": 2})
