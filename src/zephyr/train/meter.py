@@ -30,9 +30,8 @@ class Meter:
         return 6 * self._weights * tokens_per_second / self._peak
 
     def text(self, tokens: int, seconds: float) -> str:
-        """The rate, the utilization and the memory, for the line of progress."""
-        rate = tokens / seconds if seconds else 0.0
-        return f"{rate:,.0f} tokens/s, MFU {self.mfu(rate):.0%}, {peak_memory_bytes() / 2**30:.1f} GiB"
+        """Utilization and memory, for the line of progress, which shows the rate itself."""
+        return f"MFU {self.mfu(tokens / seconds if seconds else 0.0):.0%}, {peak_memory_bytes() / 2**30:.1f} GiB"
 
 
 def matmul_weights(model: Any) -> int:
