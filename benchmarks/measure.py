@@ -94,7 +94,7 @@ def clock(device: str) -> float:
     return time.perf_counter()
 
 
-def matmul_peak(dtype: str, device: str, seconds: float = 0.7) -> float:
+def matmul_peak(dtype: str, device: str, seconds: float = 0.3) -> float:
     """Rate of matrix products in FLOP/s, on the threads this process uses: the best single product of several shapes."""
     import torch
 
