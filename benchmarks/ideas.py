@@ -1,6 +1,6 @@
 """Our step without one of its ideas, or without any. Whatever is left out, the loss and its gradients stay the same.
 
-Each idea but the last two is taken out alone; `all` is the textbook: both answers of every pair as rows padded to the longest,
+Each is taken out alone, all else as it is; `all` is the textbook: both answers of every pair as rows padded to the longest,
 `model(...).logits` at every position, a second model for the reference. It shares no code with the trainer.
 """
 

@@ -398,3 +398,16 @@ def test_a_cache_that_cannot_be_written_or_read_fails_nothing(tmp_path: Path) ->
     assert artifacts.fingerprint([tmp_path / "x"], tmp_path / "file" / "cache.json") == want
     (tmp_path / "folder").mkdir()
     assert artifacts.fingerprint([tmp_path / "x"], tmp_path / "folder") == want
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_kill_between_the_name_and_the_end_leaves_no_checkpoints(others: bool, tmp_path: Path) -> None:
+    """The artifact had got its name, and its checkpoints were still there; those of other settings stay."""
+    with draft(tmp_path / "sft", stage="sft", key="k" * 20, config={}, parents={}) as out:
+        out.log({"step": 1})
+    (out.checkpoints / "step-00000001").mkdir(parents=True)
+    if others:
+        (out.checkpoints.parent / "other").mkdir()
+    recover(tmp_path / "sft")
+    assert [p.name for p in tmp_path.iterdir() if p.name != "sft"] == ([".sft.checkpoints"] if others else [])
+    assert not out.checkpoints.exists()

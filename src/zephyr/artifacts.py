@@ -371,6 +371,8 @@ def recover(path: Path) -> None:
         with contextlib.suppress(ArtifactError):
             if manifest := Manifest.read(path):
                 shutil.rmtree(checkpoints_of(path) / manifest.key[:16], ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is not there, or holds those of other settings
+            checkpoints_of(path).rmdir()
 
 
 def fingerprint(files: Iterable[Path], cache: Path | None = None) -> str:
