@@ -27,8 +27,8 @@ install-dev: $(VENV)/.installed-dev  ## the same, with what tests and checks nee
 demo: install  ## the whole path on a real small model, into runs/demo
 	$(BIN)/zephyr run recipes/demo.yaml
 
-test: install-dev  ## all tests
-	$(BIN)/python -m pytest
+test: install-dev  ## all tests; TESTS=tests/numerics for some
+	$(BIN)/python -m pytest $(TESTS)
 
 check: install-dev $(if $(CI),,format) lint types imports  ## format (in CI: only look), lint, types, import contract
 
