@@ -104,7 +104,7 @@ def _answer(
         def put(self, value: Any) -> None:
             is_prompt = self.next_tokens_are_prompt
             if is_prompt or int(value) not in chat.stop_ids:
-                super().put(value)  # type: ignore[no-untyped-call]
+                super().put(value)  # type: ignore[no-untyped-call]  # transformers' streamer has no types
 
     ids = _prompt(model, chat, messages, max_new_tokens)
     streamer = Streamer(chat.tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -6,7 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress, TaskID
 
 QUIET_S = 2.0
 
@@ -32,11 +36,12 @@ class _Nothing:
 
 
 class _Rich:
-    def __init__(self, progress: object, task: object) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, amount: float = 1, text: str = "") -> None:
-        self._progress.update(self._task, advance=amount, **({"text": text} if text else {}))  # type: ignore[attr-defined]
+        fields: dict[str, Any] = {"text": text} if text else {}
+        self._progress.update(self._task, advance=amount, **fields)
 
 
 class _Lines:
@@ -88,7 +93,7 @@ def bar(label: str, total: float, unit: str = "", *, done: float = 0) -> Iterato
     )
 
     class WithRate(Progress):
-        def get_renderables(self):  # type: ignore[no-untyped-def]
+        def get_renderables(self) -> Iterator[RenderableType]:
             for task in self.tasks:
                 task.fields["rate"] = f"{task.speed:,.1f}/s" if task.speed else ""
             yield from super().get_renderables()

@@ -97,7 +97,7 @@ class TrainConfig(Section):
     # a checkpoint at least this often, from which the same command goes on; and how many of the last are kept
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
     keep_checkpoints: Count = Field(default=2, exclude=True)
-    # compute what is inside the layers again on the way back: much less memory, a third more time, the same numbers
+    # compute what is inside the layers again on the way back: less memory, one more pass forward, the same numbers
     activation_checkpointing: bool = Field(default=False, exclude=True)
     # where to show the log while it runs, besides metrics.jsonl
     log_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default=[], exclude=True)

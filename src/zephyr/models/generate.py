@@ -125,7 +125,7 @@ def sample(
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+    settings = GenerationConfig(
         max_new_tokens=min(room_for(model, prompt, max_new_tokens) for prompt in prompts),
         eos_token_id=list(chat.stop_ids),
         pad_token_id=pad,
@@ -157,7 +157,7 @@ def _without_own_settings(model: Any) -> Iterator[None]:
     """What a model's own generation_config says (a penalty on repetition, forced tokens) would act beside the settings it is given."""
     from transformers import GenerationConfig
 
-    own, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    own, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield
     finally:

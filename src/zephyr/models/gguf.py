@@ -24,7 +24,7 @@ def convert(gguf: Path, out: Path) -> None:
 
     from zephyr.models.load import os_errors
 
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with contextlib.redirect_stderr(io.StringIO()):  # its bars write past the switch above
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -35,7 +35,7 @@ def convert(gguf: Path, out: Path) -> None:
     )
     tokenizer.model_max_length = config.max_position_embeddings
     # a model of its own for the plain weights: the one that was read still calls itself quantized
-    model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(read.state_dict())
     with os_errors():
         model.save_pretrained(out)

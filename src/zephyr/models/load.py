@@ -282,8 +282,8 @@ def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path, weights: dic
     import transformers
     from transformers import GenerationConfig
 
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
+    model.generation_config = GenerationConfig(
         eos_token_id=list(chat.stop_ids), pad_token_id=chat.tokenizer.pad_token_id, bos_token_id=chat.tokenizer.bos_token_id
     )
     with os_errors():

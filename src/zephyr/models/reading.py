@@ -31,8 +31,8 @@ def from_pretrained(read: Callable[..., Any], ref: ModelRef, where: str, what: s
     import transformers
 
     level = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return read(where, revision=ref.revision, trust_remote_code=ref.trust_remote_code, **settings)

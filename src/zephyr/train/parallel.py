@@ -71,7 +71,7 @@ def decoder_layers(model: Any) -> list[nn.Module]:
 
 
 def recompute_activations(model: Any) -> None:
-    """Keep of each layer only what goes into it, and compute the rest again on the way back: less memory, a third more time.
+    """Keep of each layer only what goes into it, and compute the rest again on the way back: less memory, one more pass forward.
 
     The numbers stay the same to the bit. Layers are told to, not the model: transformers' own switch does nothing in evaluation
     mode, in which preferences are learnt.
