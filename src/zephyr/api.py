@@ -120,6 +120,7 @@ def stage(
     chat_template: str = "tokenizer",
     recipe: str | Path | None = None,
     seed: int | None = None,
+    against: Sequence[str] = (),
 ) -> Result:
     """Run one stage on plain files.
 
@@ -134,6 +135,7 @@ def stage(
         chat_template: `zephyr`, `tokenizer` or a Jinja file.
         recipe: a recipe whose section, training settings and seed are the starting point.
         seed: decides orders and samples; by default the recipe's, or 0.
+        against: benchmarks whose prompts are left out, as files or `NAME=FILE`; beside those of the recipe.
     """
     main_input = next(iter(inputs))
     if not inputs[main_input]:
@@ -145,7 +147,7 @@ def stage(
     base = load(recipe) if recipe else None
     if base and getattr(base, section) is None:
         raise UsageError(f"{recipe}: has no section `{section}`")
-    whole = _recipe_for(base, section, settings, given[main_input], model, chat_template, seed)
+    whole = _recipe_for(base, section, settings, given[main_input], model, chat_template, seed, named_benchmarks(against))
     module = pipeline.module_of(name)
     wanted = module.needs(whole)
     if model is None and any(key in wanted.models for key in ("base", "policy")):
@@ -153,6 +155,19 @@ def stage(
     needs = Needs({key: given.get(key, found) for key, found in wanted.data.items()}, wanted.models)
     out = Path(out).expanduser()
     return _result(pipeline.run_single(name, module.configure(whole), needs, out.parent, out))
+
+
+def named_benchmarks(given: Sequence[str]) -> dict[str, str]:
+    """Benchmarks by name: `NAME=FILE`, or a file, which is called by its own name."""
+    named = {}
+    for text in given:
+        name, eq, path = text.partition("=")
+        if not eq or Path(text).exists():
+            name, path = Path(text).name.split(".")[0] or text, text
+        if name in named:
+            raise UsageError(f"--against {text}: a second benchmark called {name}; give one a name of its own, as NAME=FILE")
+        named[name] = path
+    return named
 
 
 def _recipe_for(
@@ -163,6 +178,7 @@ def _recipe_for(
     model: str | None,
     chat_template: str,
     seed: int | None,
+    against: Mapping[str, str],
 ) -> Recipe:
     """A recipe with the one section that a single stage needs, and the data that its neighbours would give it."""
     values = getattr(base, section).model_dump(exclude_unset=True) if base else {}  # what is not set must not seem to be
@@ -180,6 +196,8 @@ def _recipe_for(
         "seed": seed if seed is not None else base.seed if base else 0,
         "model": {"path": model or ".", "chat_template": chat_template},
         "train": train,
+        "benchmarks": {**({name: source.model_dump() for name, source in base.benchmarks.items()} if base else {}), **against},
+        "budget": dict(base.budget) if base else {},
         **({neighbour: {"data": rows}} if neighbour else {}),
         section: values,
     }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+READ_ROWS, READ_BYTES = 256, 1 << 20  # of Parquet at a time
 
 
 class TornManifestError(ArtifactError):
@@ -186,9 +187,16 @@ class Artifact:
 
     def rows(self, split: str) -> list[Row]:
         """All rows of a split, [] where the artifact has none of that name."""
+        return list(self.each_row(split))
+
+    def each_row(self, split: str) -> Iterator[Row]:
+        """The rows of a split, some at a time in memory."""
         import pyarrow.parquet as pq
 
-        return [row for path in sorted((self.path / "data").glob(f"{split}-*.parquet")) for row in pq.read_table(path).to_pylist()]
+        for path in sorted((self.path / "data").glob(f"{split}-*.parquet")):
+            with pq.ParquetFile(path, buffer_size=READ_BYTES) as file:
+                for batch in file.iter_batches(READ_ROWS):
+                    yield from batch.to_pylist()
 
     def log(self, name: str = "metrics") -> list[Row]:
         """The lines of a JSONL log, [] where there is none."""

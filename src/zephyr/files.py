@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zephyr.artifacts import READ_BYTES, READ_ROWS
 from zephyr.errors import DataError, UsageError
 from zephyr.records import Row
 
@@ -71,8 +72,8 @@ def _read_parquet(path: Path) -> Read:
 
     i = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+        with pq.ParquetFile(path, buffer_size=READ_BYTES) as file:
+            for batch in file.iter_batches(READ_ROWS):
                 for row in batch.to_pylist():
                     yield f"{path}[{i}]", row
                     i += 1

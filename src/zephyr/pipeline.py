@@ -20,8 +20,9 @@ from zephyr.errors import ArtifactError, LeaderGoneError, UsageError, ZephyrErro
 from zephyr.guards import locked, os_error, sigterm_interrupts
 from zephyr.models import load
 from zephyr.progress import mute, say
-from zephyr.recipe import DataSource, EvaluateConfig, Recipe
+from zephyr.recipe import APIConfig, DataSource, EvaluateConfig, Recipe
 from zephyr.stages import From, Inputs, Needs
+from zephyr.teachers import wire
 
 FINGERPRINTS = ".fingerprints.json"
 STAGES = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate", "report")
@@ -345,7 +346,7 @@ def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: 
     """What stages take from outside has to be there before the first of them runs: hours may lie between.
 
     Raises:
-        ZephyrError: a file, a model or lm-eval is not there.
+        ZephyrError: a file, a model, a teacher's key or lm-eval is not there.
     """
     for stage in pending:
         needs = module_of(stage).needs(recipe)
@@ -355,6 +356,9 @@ def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: 
         for model in needs.models.values():
             if not isinstance(model, From):
                 load.refer(model, cache)
+    for place, teacher in recipe.teachers().items():
+        if place.split(".")[0] in pending and isinstance(teacher, APIConfig):
+            wire.secret_of(place, teacher)
     if "evaluate" in pending and recipe.evaluate:
         _refuse_benchmarks(recipe.evaluate)
     adapters = [name for name, section in (("sft", recipe.sft), ("dpo", recipe.dpo)) if name in pending and section and section.lora]

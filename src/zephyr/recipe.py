@@ -7,9 +7,11 @@ unknown key is an error that suggests the right one, and every error names its l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -67,6 +69,17 @@ def _as_source(value: object) -> object:
 
 
 Source = Annotated[DataSource, BeforeValidator(_as_source)]
+
+
+def _as_benchmark(value: object) -> object:
+    """A file, or a hub name that may say which commit: `ORG/NAME@REVISION`."""
+    if isinstance(value, str) and "@" in value and not Path(value).expanduser().exists():
+        path, _, revision = value.rpartition("@")
+        return {"path": path, "revision": revision}
+    return _as_source(value)
+
+
+Benchmark = Annotated[DataSource, BeforeValidator(_as_benchmark)]
 Invalid = Literal["error", "drop"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -163,34 +176,121 @@ class SFTConfig(OptimizerConfig):
     loss_on: Literal["assistant", "all"] = "assistant"
 
 
-class TeacherConfig(Section):
-    """A language model that answers or judges."""
+class ReplayConfig(Section):
+    """Answers or ratings that were recorded in a file, given back."""
 
-    # replay: gives back answers or ratings recorded in a file; local: a model folder or name, run here
-    kind: Literal["replay", "local"]
+    kind: Literal["replay"]
     path: Name
-    # a local judge rates at 0 unless another is set here
+
+    def recordings(self) -> list[DataSource]:
+        """The file it reads."""
+        return [DataSource(path=self.path)]
+
+
+class ThinkingConfig(Section):
+    """What every teacher that thinks is told: the paper's pool samples at temperature 1, 1,024 tokens at most."""
+
+    # a judge rates at 0 unless another is set here
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count = 1024
-    # of a local one: `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
-    chat_template: Name | None = None
 
-    @field_validator("chat_template")
-    @classmethod
-    def _of_one_that_thinks(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("kind") == "replay":
-            raise ValueError("a recording is not asked in a chat template; take it out")
-        return value
+    def recordings(self) -> list[DataSource]:
+        """None: it is asked."""
+        return []
+
+
+class LocalConfig(ThinkingConfig):
+    """A model folder or name, run in this process."""
+
+    kind: Literal["local"]
+    path: Name
+    # `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
+    chat_template: Name | None = None
 
     @model_serializer(mode="wrap")
     def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A template that is not set is no part of what a stage was made from: there was no such setting once."""
         return {name: value for name, value in handler(self).items() if name != "chat_template" or value is not None}
 
-    def recordings(self) -> list[DataSource]:
-        """The file a replaying teacher reads; [] for one that thinks."""
-        return [DataSource(path=self.path)] if self.kind == "replay" else []
+
+class PricesConfig(Section):
+    """What a million tokens cost, in US dollars."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+
+
+class LimitsConfig(Section):
+    """How fast a server may be asked. It is found out how much it takes; these are what it must not pass."""
+
+    max_in_flight: Count = 64
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    # one answer may take so long
+    timeout_s: Positive = 600
+    # a server that has answered nothing for so long is given up; the others go on
+    patience_s: Positive = 600
+
+
+class APIConfig(ThinkingConfig):
+    """A model behind a server that speaks the OpenAI chat-completions protocol: OpenAI, vLLM, llama.cpp, Ollama, TGI, a gateway."""
+
+    kind: Literal["api"]
+    # up to and without /chat/completions: http://localhost:8000/v1
+    base_url: Name
+    # the name that the server knows the model under
+    model: Name
+    # the environment variable that holds the key; never the key
+    key_env: Name | None = Field(default=None, exclude=True)
+    # further fields of each request, for servers that know them: {top_k: 20, reasoning_effort: low}
+    extra: dict[str, str | int | float | bool] = {}
+    # what the server calls the limit on an answer's length
+    length_field: Literal["max_tokens", "max_completion_tokens"] = Field(default="max_tokens", exclude=True)
+    # ratings: whether the server can be held to JSON, or to our schema of it; the reply is read as strictly either way
+    structured_output: Literal["none", "json_object", "json_schema"] = "none"
+    prices: PricesConfig | None = Field(default=None, exclude=True)
+    limits: LimitsConfig = Field(default=LimitsConfig(), exclude=True)
+    # a request that was cut off after the server may have worked: resend may pay for it twice, skip goes without the answer
+    unknown: Literal["resend", "skip"] = Field(default="resend", exclude=True)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        address = urlsplit(value)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("an address was expected, as http://localhost:8000/v1 or https://HOST/v1")
+        if address.username or address.password:
+            raise ValueError("holds a user or a password; put a key into an environment variable and name it in key_env")
+        if address.query or address.fragment:
+            raise ValueError("must end with the path, without ? or #")
+        return value.rstrip("/")
+
+    @field_validator("key_env")
+    @classmethod
+    def _name_of_a_variable(cls, value: str | None) -> str | None:
+        # what is wrong here may be the key itself: it must not be repeated
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", value):
+            raise ValueError("the NAME of an environment variable was expected (capitals, digits, _), never the key itself")
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if ours := sorted({"model", "messages", "stream", "n", "temperature", "top_p", "max_tokens", "max_completion_tokens"} & set(value)):
+            raise ValueError(f"{ours[0]} is set by zephyr and by settings of its own; take it out")
+        return value
+
+
+TeacherConfig = Annotated[ReplayConfig | LocalConfig | APIConfig, Field(discriminator="kind")]
+Principle = Literal["helpfulness", "truthfulness", "honesty", "calibration"]
+
+
+class BudgetConfig(Section):
+    """What the run may spend on teachers in all, earlier runs in the same folder included. It stops before more is spent."""
+
+    usd: Positive | None = None
+    calls: Count | None = None
 
 
 class CompleteConfig(Section):
@@ -199,6 +299,8 @@ class CompleteConfig(Section):
     prompts: list[Source] = Field(min_length=1)
     pool: dict[str, TeacherConfig] = Field(min_length=2)
     models_per_prompt: Annotated[int, Field(ge=2)] = 4
+    # each answer is asked for under one of them, drawn by hash; [] asks without a system prompt
+    principles: list[Principle] = ["helpfulness", "truthfulness", "honesty", "calibration"]
     test_fraction: Share = 0.1
     invalid: Invalid = "error"
 
@@ -213,24 +315,88 @@ class RateConfig(Section):
     """A teacher scores every answer."""
 
     teacher: TeacherConfig
+    # each: one call an answer; together: all answers to a prompt in one call, in shuffled and recorded order
+    protocol: Literal["each", "together"] = "each"
     # answers already collected, where there is no `complete` section
     data: list[Source] = []
     invalid: Invalid = "error"
     # the stage stops when more than this share of the replies could not be read
     max_unparsed: Share = 0.1
 
+    @model_validator(mode="after")
+    def _recorded_one_by_one(self) -> RateConfig:
+        if self.protocol == "together" and self.teacher.kind == "replay":
+            raise ValueError("protocol: recorded ratings are of one answer each; take `together` out")
+        return self
 
-class BinarizeConfig(Section):
+
+def _for_all(value: object) -> object:
+    return {"*": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Aspect = Literal["instruction_following", "honesty", "truthfulness", "helpfulness"]
+Caps = Annotated[dict[str, Count], BeforeValidator(_for_all)]
+
+
+class PairPolicy(Section):
+    """Which two answers of a prompt become a pair, and how many pairs of a source stay."""
+
+    # what ranks the answers: the mean of the aspects (the paper), the overall score (the first public set), or a weighted mean of aspects
+    score: Literal["mean", "overall", "weighted"] = "mean"
+    # weighted: {helpfulness: 2, honesty: 1}; of an answer that lacks some, those that it has count, by their weights
+    weights: dict[Aspect, Positive] = {}
+    # random: one of the others, whatever its rank (paper, section 4.1); lowest: the worst of them; nearest: the one closest below the
+    # best; margin_weighted: drawn, with a chance in proportion to the distance from the best
+    rejected: Literal["random", "lowest", "nearest", "margin_weighted"] = "random"
+    # drop: equal scores are no preference; keep: an equal one may be rejected; second: the other score decides (overall, or the mean)
+    ties: Literal["drop", "keep", "second"] = "drop"
+    # how far below the best, in points of the score, a rejected answer has to be; 0: any difference
+    min_margin: Annotated[float, Field(ge=0)] = 0.0
+    # the most train pairs of a source: {flan: 5000, "*": 1000}, or one number for each; which stay is chosen by hash
+    max_per_source: Caps = {}
+
+    @field_validator("weights")
+    @classmethod
+    def _read_by_the_score(cls, value: dict[Aspect, float], info: ValidationInfo) -> dict[Aspect, float]:
+        score = info.data.get("score")
+        if value and score not in (None, "weighted"):  # None: it is wrong itself, and said to be
+            raise ValueError(f"score {score} does not read it; take it out, or set score: weighted")
+        return value
+
+    @field_validator("min_margin")
+    @classmethod
+    def _keeps_what_ties_keeps(cls, value: float, info: ValidationInfo) -> float:
+        if value > 0 and info.data.get("ties") == "keep":
+            raise ValueError("equal scores differ by nothing, and `ties: keep` asks for them; take one of the two out")
+        return value
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> PairPolicy:
+        if self.score == "weighted" and not self.weights:
+            raise ValueError("score: weighted needs the weights of aspects, as weights: {helpfulness: 2, honesty: 1}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not set is no part of what a stage was made from: there were no such settings once."""
+        later = {"weights": {}, "ties": "drop", "min_margin": 0.0, "max_per_source": {}}
+        return {name: value for name, value in handler(self).items() if name not in later or value != later[name]}
+
+    @property
+    def ranked_by(self) -> str | dict[str, float]:
+        """What ranks the answers: `mean`, `overall`, or the weights of aspects."""
+        return {str(name): weight for name, weight in self.weights.items()} if self.score == "weighted" else self.score
+
+
+class BinarizeConfig(PairPolicy):
     """Scores become pairs."""
 
-    # what ranks the answers: the mean of the aspects (the paper) or the overall score (the first public set)
-    score: Literal["mean", "overall"] = "mean"
-    # random: one of the others, whatever its rank (paper, section 4.1); lowest: the worst of them
-    rejected: Literal["random", "lowest"] = "random"
     # ratings or ready-made pairs, where there is no `rate` section
     data: list[Source] = []
     test_fraction: Share = 0.1
     invalid: Invalid = "error"
+    # leave out prompts that are in one of the recipe's benchmarks
+    decontaminate: bool = True
 
 
 # settings of dpo that one objective alone reads
@@ -303,8 +469,11 @@ class Recipe(Section):
     dpo: DPOConfig | None = None
     evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
+    # what is evaluated on, by name: prompts found in it are not trained on
+    benchmarks: dict[Name, Benchmark] = {}
+    budget: BudgetConfig = BudgetConfig()
 
-    @field_validator("train", "report", mode="before")
+    @field_validator("train", "report", "budget", mode="before")
     @classmethod
     def _left_empty(cls, value: object) -> object:
         return {} if value is None else value
@@ -322,9 +491,20 @@ class Recipe(Section):
             raise ValueError("complete: its answers would not be rated, for `rate.data` is given; take one of the two out")
         if self.rate and self.binarize and self.binarize.data:
             raise ValueError("rate: its ratings would not be trained on, for `binarize.data` is given; take one of the two out")
+        if self.budget.usd is not None and (
+            unpriced := [name for name, t in self.teachers().items() if t.kind == "api" and t.prices is None]
+        ):
+            raise ValueError(
+                f"budget: usd is set, and {unpriced[0]} has no prices to count it by; set its prices (0 for a server of your own)"
+            )
         if self.dpo and not self.binarize:
             raise ValueError("dpo: there is no `binarize` section to give it preferences")
         return self
+
+    def teachers(self) -> dict[str, ReplayConfig | LocalConfig | APIConfig]:
+        """All of them, by where they stand in the recipe."""
+        pool = {f"complete.pool.{name}": teacher for name, teacher in self.complete.pool.items()} if self.complete else {}
+        return {**pool, **({"rate.teacher": self.rate.teacher} if self.rate else {})}
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

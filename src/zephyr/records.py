@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, TypeGuard, cast
 
@@ -124,6 +124,8 @@ class Completion:
     principle: str = ""
     finish_reason: str = "stop"
     rating: Rating | None = None
+    system_prompt: str = ""
+    position: int | None = None  # where it stood, from 0, when it was rated together with others
 
     def row(self) -> Row:
         """The answer in UltraFeedback's nested shape."""
@@ -131,6 +133,7 @@ class Completion:
         return {
             "model": self.model,
             "principle": self.principle,
+            "system_prompt": self.system_prompt,
             "response": self.response,
             "finish_reason": self.finish_reason,
             "annotations": None
@@ -138,6 +141,7 @@ class Completion:
             else {name: {"rating": r.aspects.get(name), "rationale": r.rationales.get(name, "")} for name in ASPECTS},
             "overall_score": None if r is None else r.overall_score,
             "critique": None if r is None else r.critique,
+            "position": self.position,
         }
 
 
@@ -168,8 +172,40 @@ class RatedPrompt:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """Where one answer of a pair comes from, as far as that is known.
+
+    Attributes:
+        model: whose answer it is.
+        principle: what its model was asked to heed.
+        rating: what the teacher gave it; a pair keeps the numbers of it.
+        position: its place among the answers of the prompt as their row lists them, from 0.
+    """
+
+    model: str = ""
+    principle: str = ""
+    rating: Rating | None = None
+    position: int | None = None
+
+    def columns(self, which: str) -> Row:
+        """Its columns, `which` being chosen or rejected; null where unknown."""
+        r = self.rating
+        ratings = None if r is None else {**{name: r.aspects.get(name) for name in ASPECTS}, "overall_score": r.overall_score}
+        return {
+            f"{which}_model": self.model or None,
+            f"{which}_principle": self.principle or None,
+            f"{which}_ratings": ratings,
+            f"{which}_position": self.position,
+        }
+
+
+@dataclass(frozen=True)
 class Preference:
-    """A pair: the same prompt, the answer to prefer and the one to avoid."""
+    """A pair: the same prompt, the answer to prefer and the one to avoid.
+
+    Where its answers come from does not make it another. `rejected_rank` is 1 + how many of the prompt's answers score higher than the
+    rejected one, `answer_count` how many answers there were to choose from.
+    """
 
     prompt: str
     prompt_id: str
@@ -177,10 +213,12 @@ class Preference:
     rejected: tuple[Message, ...]
     score_chosen: float | None
     score_rejected: float | None
-    chosen_model: str = ""
-    rejected_model: str = ""
     source: str = ""
     category: str = ""
+    chosen_from: Lineage = field(default=Lineage(), compare=False)
+    rejected_from: Lineage = field(default=Lineage(), compare=False)
+    rejected_rank: int | None = field(default=None, compare=False)
+    answer_count: int | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> str:
@@ -203,10 +241,12 @@ class Preference:
             "messages": [dict(m) for m in self.chosen],
             "score_chosen": self.score_chosen,
             "score_rejected": self.score_rejected,
-            "chosen_model": self.chosen_model,
-            "rejected_model": self.rejected_model,
             "source": self.source,
             "category": self.category,
+            **self.chosen_from.columns("chosen"),
+            **self.rejected_from.columns("rejected"),
+            "rejected_rank": self.rejected_rank,
+            "answer_count": self.answer_count,
         }
 
 
@@ -322,12 +362,13 @@ def parse_prompt(row: Mapping[str, Any]) -> Prompt:
     )
 
 
-def parse_rating(value: Mapping[str, Any], *, complete: bool = True) -> Rating:
+def parse_rating(value: Mapping[str, Any], *, complete: bool = True, may_not_apply: Collection[str] = ()) -> Rating:
     """A rating from `annotations`, `overall_score` and `critique`.
 
     Args:
         value: the object that holds the three keys.
         complete: every aspect must be there (what we ask of a teacher); data of others may have fewer.
+        may_not_apply: the aspects that may be rated "N/A": they have a rationale and no rating then.
 
     Raises:
         DataError: an aspect that is missing, not a whole number, or outside 1-5; a score outside 1-10.
@@ -352,6 +393,11 @@ def parse_rating(value: Mapping[str, Any], *, complete: bool = True) -> Rating:
             raise DataError(f"`annotations.{name}` is {_kind(item)}, not an object")
         rating, rationale = _public_aspect(item, name) if "Rating" in item else (item.get("rating"), _text(item, "rationale", default=""))
         if rating is None and not complete:
+            if rationale:
+                rationales[name] = rationale
+            continue
+        if rating == "N/A" and name in may_not_apply:
+            rationales[name] = rationale
             continue
         if isinstance(rating, bool) or not isinstance(rating, int):
             raise DataError(f"`annotations.{name}.rating` is {rating!r}, not a whole number from 1 to 5")
@@ -402,7 +448,16 @@ def _parse_completion(item: object, *, rated: bool) -> Completion:
         principle=_text(item, "principle", default=""),
         finish_reason=_text(item, "finish_reason", default="stop"),
         rating=parse_rating(item, complete=False) if rated else None,
+        system_prompt=_text(item, "system_prompt", default="") or _text(item, "custom_system_prompt", default=""),
+        position=_position(item),
     )
+
+
+def _position(item: Mapping[str, Any]) -> int | None:
+    value = item.get("position")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise DataError(f"`position` is {value!r}, not a whole number from 0")
+    return value
 
 
 def _answer_turns(value: object, prompt: str, key: str) -> tuple[Message, ...]:
@@ -443,23 +498,54 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
         rejected=rejected,
         score_chosen=_score(row, "score_chosen"),
         score_rejected=_score(row, "score_rejected"),
-        chosen_model=_text(row, "chosen_model", default=""),
-        rejected_model=_text(row, "rejected_model", default=""),
         source=_text(row, "source", default=""),
         category=_text(row, "category", default=""),
+        chosen_from=_lineage(row, "chosen"),
+        rejected_from=_lineage(row, "rejected"),
+        rejected_rank=_place(row, "rejected_rank", least=1),
+        answer_count=_place(row, "answer_count", least=2),
     )
+
+
+def _lineage(row: Mapping[str, Any], which: str) -> Lineage:
+    """Where an answer of a pair comes from, in the columns that this tool writes; rows of others, and older ones, lack them."""
+    return Lineage(
+        model=_text(row, f"{which}_model", default=""),
+        principle=_text(row, f"{which}_principle", default=""),
+        rating=_ratings(row.get(f"{which}_ratings"), f"{which}_ratings"),
+        position=_place(row, f"{which}_position", least=0),
+    )
+
+
+def _ratings(value: object, key: str) -> Rating | None:
+    """The numbers of a rating: aspects and overall score in one object."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise DataError(f"`{key}` is {_kind(value)}, not an object")
+    given = {name: rating for name, rating in value.items() if rating is not None}
+    if not given:
+        return None
+    overall = given.pop("overall_score", None)
+    try:
+        annotations = {name: {"rating": rating} for name, rating in given.items()}
+        return parse_rating({"annotations": annotations, "overall_score": overall}, complete=False)
+    except DataError as error:
+        raise DataError(f"`{key}`: {error}") from None
+
+
+def _place(row: Mapping[str, Any], key: str, *, least: int) -> int | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+        raise DataError(f"`{key}` is {_kind(value)}, and no whole number from {least} on")
+    return value
 
 
 def parse_feedback(row: Mapping[str, Any]) -> RatedPrompt | Preference:
     """A row of `chosen` and `rejected` is a pair; one with `completions` is a prompt whose rated answers are yet to be compared."""
     return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
-
-
-def score_of(rating: Rating | None, score: str) -> float | None:
-    """What ranks an answer: the mean of its aspects or its overall score; None where it has none."""
-    if rating is None:
-        return None
-    return rating.mean if score == "mean" else rating.overall_score
 
 
 def _joined(row: Mapping[str, Any], given: list[Any] | tuple[Any, ...]) -> Row:

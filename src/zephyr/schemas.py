@@ -34,21 +34,29 @@ def ratings() -> pa.Schema:
         [
             ("model", text),
             ("principle", text),
+            ("system_prompt", text),
             ("response", text),
             ("finish_reason", text),
             ("annotations", pa.struct([(name, aspect) for name in ASPECTS])),
             ("overall_score", pa.float64()),
             ("critique", text),
+            ("position", pa.int64()),
         ]
     )
     return pa.schema([("prompt", text), ("prompt_id", text), ("source", text), ("category", text), ("completions", pa.list_(completion))])
 
 
 def preferences() -> pa.Schema:
-    """The columns of binarized UltraFeedback, and the lineage of a pair."""
+    """The columns of binarized UltraFeedback, and after them the lineage of a pair, null where unknown."""
     import pyarrow as pa
 
-    text, number = pa.string(), pa.float64()
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    ratings = pa.struct([*((name, whole) for name in ASPECTS), ("overall_score", number)])
+    answers = [
+        (f"{which}_{name}", kind)
+        for which in ("chosen", "rejected")
+        for name, kind in (("model", text), ("principle", text), ("ratings", ratings), ("position", whole))
+    ]
     return pa.schema(
         [
             ("prompt", text),
@@ -58,10 +66,11 @@ def preferences() -> pa.Schema:
             ("messages", _messages()),
             ("score_chosen", number),
             ("score_rejected", number),
-            ("chosen_model", text),
-            ("rejected_model", text),
             ("source", text),
             ("category", text),
+            *answers,
+            ("rejected_rank", whole),
+            ("answer_count", whole),
         ]
     )
 

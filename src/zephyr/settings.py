@@ -106,18 +106,37 @@ def _dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys a section at `path` may have, walking the annotations."""
-    current: Any = model
+def _known_keys(model: type[BaseModel], path: Sequence[str | int], kinds: Sequence[str]) -> list[str]:
+    """The keys a section at `path` may have, walking the annotations; `kinds` says which of several kinds a section is, where it may be."""
+    found: list[type[BaseModel]] = [model]
     for part in path:
-        if isinstance(part, int):
+        if not isinstance(part, int) and found and part in found[0].model_fields:
+            leaves = _leaves(found[0].model_fields[part].annotation)
+            found = [t for t in leaves if isinstance(t, type) and issubclass(t, BaseModel)]
+            found = [t for t in found if "kind" in t.model_fields and set(_leaves_of_literal(t)) & set(kinds)] or found
+    return list(found[0].model_fields) if found else []
+
+
+def _leaves_of_literal(section: type[BaseModel]) -> tuple[Any, ...]:
+    return getattr(section.model_fields["kind"].annotation, "__args__", ())
+
+
+def _given_path(loc: Sequence[str | int], values: object) -> tuple[tuple[str | int, ...], list[str]]:
+    """(the path of a mistake in what was given, the kinds of the sections on the way): pydantic puts a section's kind into its path."""
+    path: list[str | int] = []
+    kinds: list[str] = []
+    current = values
+    for part in loc:
+        if part == "[key]":  # the key itself is wrong, which is where the path ends anyway
             continue
-        fields = getattr(current, "model_fields", None)
-        annotation = fields[part].annotation if fields and part in fields else current
-        current = next((t for t in _leaves(annotation) if isinstance(t, type) and issubclass(t, BaseModel)), None)
-        if current is None:
-            return []
-    return list(current.model_fields)
+        if isinstance(current, Mapping) and part not in current and current.get("kind") == part and len(path) < len(loc) - 1:
+            kinds.append(str(part))
+            continue
+        path.append(part)
+        inside = isinstance(current, Mapping) and part in current
+        inside = inside or (isinstance(current, list) and isinstance(part, int) and part < len(current))
+        current = current[part] if inside else None  # type: ignore[index]
+    return tuple(path), kinds
 
 
 def _leaves(annotation: Any) -> list[Any]:
@@ -125,11 +144,10 @@ def _leaves(annotation: Any) -> list[Any]:
     return [annotation] if not args else [leaf for arg in args for leaf in _leaves(arg)]
 
 
-def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int], file: str, model: type[BaseModel]) -> str:
+def _explain(error: ValidationError, values: object, lines: Mapping[tuple[str | int, ...], int], file: str, model: type[BaseModel]) -> str:
     messages = []
     for item in error.errors():
-        # pydantic's "[key]" says that the key itself is wrong, which is where the path ends anyway
-        path = tuple(part for part in item["loc"] if part != "[key]")
+        path, kinds = _given_path(item["loc"], values)
         kind, given = item["type"], item.get("input")
         text = str(item["ctx"]["error"]) if kind == "value_error" and "ctx" in item else item["msg"]
         # what the recipe as a whole finds wrong starts with the section it is about
@@ -137,10 +155,15 @@ def _explain(error: ValidationError, lines: Mapping[tuple[str | int, ...], int],
         where = _where(next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None), file)
         name = _dotted(path) or "the recipe"
         if kind == "extra_forbidden":
-            known = _known_keys(model, path[:-1])
+            known = _known_keys(model, path[:-1], kinds)
             close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
             messages.append(f"{name}: unknown key; {hint}{where}")
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            known_kinds = str(item["ctx"].get("expected_tags", "")).replace("'", "")
+            what = f"{_short(item['ctx']['tag'])} is not known" if "tag" in item["ctx"] else "is required and not there"
+            hint = f"; known are {known_kinds}" if known_kinds else ""
+            messages.append(f"{name + '.' if path else ''}kind: {what}{hint}{where}")
         elif kind == "missing":
             messages.append(f"{name}: is required and not there{where}")
         elif kind == "finite_number":
@@ -163,6 +186,7 @@ WANTED = {
     "list_type": "a list",
     "dict_type": "a section with keys of its own",
     "model_type": "a section with keys of its own",
+    "model_attributes_type": "a section with keys of its own",
 }
 
 
@@ -217,4 +241,4 @@ def build(model: type[Model], values: object, lines: Lines, file: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UsageError(_explain(error, lines, file, model)) from None
+        raise UsageError(_explain(error, values, lines, file, model)) from None

@@ -42,6 +42,7 @@ class Identified(Protocol):
 
 
 Record = TypeVar("Record", bound=Identified)
+Taken = TypeVar("Taken", bound=Identified, contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -143,13 +144,13 @@ def rows(source: DataSource, *, whole: bool = False) -> Iterator[tuple[str, str 
     Raises:
         DataError: a row or a file cannot be read, or the source has several splits for one purpose and none was chosen.
     """
-    for where, split, row in _located(source, whole=whole):
+    for where, split, row in located(source, whole=whole):
         if isinstance(row, Unread):
             raise DataError(f"{where}: {row.problem}")
         yield where, split, row
 
 
-def _located(source: DataSource, *, whole: bool = False) -> Iterator[tuple[str, str | None, Row | Unread]]:
+def located(source: DataSource, *, whole: bool = False) -> Iterator[tuple[str, str | None, Row | Unread]]:
     """As `rows`, but a row that cannot be read is given as what is wrong with it."""
     parts = _parts(source)
     chosen = parts if whole else _chosen(source, parts)
@@ -249,7 +250,7 @@ def _artifact_parts(artifact: Artifact) -> list[_Part]:
 
 
 def _artifact_rows(artifact: Artifact, split: str) -> Read:
-    for i, row in enumerate(artifact.rows(split)):
+    for i, row in enumerate(artifact.each_row(split)):
         yield f"{artifact.path}:{split}[{i}]", row
 
 
@@ -315,10 +316,33 @@ def collect(
         DataError: naming the first bad row and how many there are.
     """
     found = _Collection[Record](out, drops=invalid == "drop")
+    gather(data, parse, out, found, test_fraction=test_fraction)
+    return found.checked(names_of(data))
+
+
+def names_of(data: Sequence[DataSource]) -> str:
+    """The sources, as an error names them."""
+    return ", ".join(source.path for source in data)
+
+
+class Collector(Protocol[Taken]):
+    """What becomes of the rows of several sources."""
+
+    def refuse(self, where: str, unread: Unread) -> None:
+        """A row that cannot be used."""
+
+    def add(self, split: str, where: str, record: Taken, row: Row, *, drawn: bool) -> None:
+        """A record of a split that was drawn or given."""
+
+
+def gather(
+    data: Sequence[DataSource], parse: Callable[[Mapping[str, Any]], Record], out: Draft, found: Collector[Record], *, test_fraction: float
+) -> None:
+    """Read the rows of the sources, one at a time, and hand them to `found`; `out.manifest.rows_in` counts them."""
     for source in data:
         _note_unpinned(source, out)
         left_out = 0
-        for where, given, row in _located(source):
+        for where, given, row in located(source):
             out.manifest.rows_in += 1
             if isinstance(row, Unread):
                 found.refuse(where, row)
@@ -335,7 +359,6 @@ def collect(
                 found.add(split, where, record, row, drawn=given is None)
         if left_out:
             out.note(f"{source.path}: {left_out} train rows were left out, for its weight in the mixture is {source.weight:g}.")
-    return found.checked(", ".join(s.path for s in data))
 
 
 def _note_unpinned(source: DataSource, out: Draft) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from zephyr.errors import DataError
 from zephyr.recipe import load
 from zephyr.records import ASPECTS
 from zephyr.stages import complete, rate
-from zephyr.teachers import Reply, Request
+from zephyr.teachers import Reply, Request, ask
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +97,27 @@ class Fickle:
             yield Reply(request, "Well, 3 of 5." if bad else text, "stop", 7)
 
 
+class Desk:
+    """Stands where the teachers of a stage stand."""
+
+    def __init__(self, teacher: Any) -> None:
+        self.teacher = teacher
+
+    def replies(self, requests: Mapping[str, Sequence[Request]]) -> Iterator[tuple[str, Reply]]:
+        for name, theirs in requests.items():
+            yield from ((name, reply) for reply in self.teacher.answer(theirs))
+
+    def status(self) -> str:
+        return ""
+
+    def bill(self) -> dict[str, Any]:
+        return {}
+
+
 def rated(
     tmp_path: Path, teacher: Any, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]] | None = None, **settings: Any
 ) -> Artifact:
-    monkeypatch.setattr(rate, "make_teacher", lambda *_: teacher)
+    monkeypatch.setattr(ask, "opened", lambda *_, **__: contextlib.nullcontext(Desk(teacher)))
     values = recipe(tmp_path, rate=settings)
     file = completions(tmp_path, rows or small.feedback())
     stage("rate", "rate", {"completions": [str(file)]}, tmp_path / "out", recipe=values)
@@ -176,7 +194,7 @@ def test_what_cannot_be_put_to_the_teacher_is_no_fault_of_its_replies(tmp_path: 
     teacher = Choosy({"birch"}, set())
     artifact = rated(tmp_path, teacher, monkeypatch, max_unparsed=0.0)
     assert len(teacher.asked) == 40, "asked twice"
-    assert artifact.manifest.dropped == {"the answer or its prompt does not go into the teacher's chat format": 10}
+    assert artifact.manifest.dropped == {"the request could not be put to the teacher": 10}
     assert artifact.manifest.results["unparsed"] == 0
     assert "contains the control token '</s>'" in (artifact.path / "dropped" / "dropped.jsonl").read_text()
     assert {len(r["completions"]) for split in artifact.splits() for r in artifact.rows(split)} == {3}
@@ -189,7 +207,7 @@ def test_a_reply_that_cannot_be_quoted_stays_one_that_could_not_be_read(tmp_path
 
 
 def test_a_teacher_that_can_be_asked_nothing_stops_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"rate: none of 40 answers can be put into the teacher's chat format \(the first: turn 1"):
+    with pytest.raises(DataError, match=r"rate: none of 40 requests could be put to the teacher \(the first: turn 1"):
         rated(tmp_path, Choosy(set(small.POOL), set()), monkeypatch)
 
 
@@ -270,7 +288,9 @@ def test_a_judge_does_not_sample_unless_it_is_told_to(tmp_path: Path) -> None:
     assert temperature(kind="local") == 0.0
     assert temperature(kind="local", temperature=1.0) == 1.0
     assert temperature(kind="local", temperature=0.3) == 0.3
-    assert complete.configure(load(recipe(tmp_path))).pool["amber"].temperature == 1.0
+    pool = {name: {"kind": "local", "path": "nowhere/model"} for name in ("one", "two")}
+    answering = complete.configure(load(recipe(tmp_path, complete={"pool": pool, "models_per_prompt": 2}))).pool["one"]
+    assert answering.kind == "local" and answering.temperature == 1.0
 
 
 def test_a_local_model_that_cannot_judge_stops_the_stage(tmp_path: Path, chatty: Path) -> None:

@@ -18,7 +18,7 @@ import tiny
 from zephyr.errors import ModelError
 from zephyr.models import load
 from zephyr.models.generate import pick_by_name
-from zephyr.recipe import DataSource, ModelConfig, TeacherConfig
+from zephyr.recipe import DataSource, LocalConfig, ModelConfig, ReplayConfig
 from zephyr.stages import teacher_inputs
 from zephyr.teachers import Request
 from zephyr.teachers.local import LocalTeacher
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(
     folder: Path, prompts: list[str], *, name: str = "one", seed: int = 0, temperature: float = 1.0, top_p: float = 1.0
 ) -> dict[str, str]:
-    config = TeacherConfig(kind="local", path=str(folder), max_new_tokens=12, temperature=temperature, top_p=top_p)
+    config = LocalConfig(kind="local", path=str(folder), max_new_tokens=12, temperature=temperature, top_p=top_p)
     requests = [Request("complete", prompt, ({"role": "user", "content": prompt},)) for prompt in prompts]
     return {reply.request.prompt_id: reply.text for reply in LocalTeacher(name, config, seed).answer(requests)}
 
@@ -88,7 +88,7 @@ def test_the_next_token_is_picked_by_another_number() -> None:
 
 def test_what_its_format_cannot_hold_is_refused_with_the_reason(folder: Path) -> None:
     request = Request("complete", "p", ({"role": "user", "content": "An <|im_end|> inside."},))
-    (reply,) = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder)), 0).answer([request])
+    (reply,) = LocalTeacher("one", LocalConfig(kind="local", path=str(folder)), 0).answer([request])
     assert (reply.text, reply.finish_reason, reply.tokens) == ("", "refused", 0)
     assert reply.problem == "turn 0 (user) contains the control token '<|im_end|>'"
 
@@ -104,7 +104,7 @@ def folder_with(path: Path, template: str | None, **overrides: Any) -> Path:
 
 def asked(folder: Path, **settings: Any) -> tuple[int, ...]:
     """The ids that the model is given for a short request."""
-    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=2, **settings), 0)
+    teacher = LocalTeacher("one", LocalConfig(kind="local", path=str(folder), max_new_tokens=2, **settings), 0)
     seen: list[tuple[int, ...]] = []
     really = teacher._model.generate
     teacher._model.generate = lambda **given: seen.append(tuple(given["input_ids"][0].tolist())) or really(**given)
@@ -137,27 +137,27 @@ def test_a_template_that_cannot_be_cut_will_do(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "model", tiny.CHATML.replace("message['content']", "(message['content'] if loop.last else '')"))
     with pytest.raises(ModelError, match="cannot be used"):
         load.load_chat(load.refer(ModelConfig(path=str(folder))), "tokenizer")
-    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=3), 0)
+    teacher = LocalTeacher("one", LocalConfig(kind="local", path=str(folder), max_new_tokens=3), 0)
     turns: tuple[Any, ...] = tuple({"role": r, "content": "Why?"} for r in ("user", "assistant", "user"))
     assert len(list(teacher.answer([Request("complete", "p", turns)]))) == 1
 
 
 def test_a_recording_is_not_asked_in_a_template() -> None:
-    with pytest.raises(ValidationError, match="a recording is not asked in a chat template; take it out"):
-        TeacherConfig(kind="replay", path="x.jsonl", chat_template="zephyr")
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        ReplayConfig(kind="replay", path="x.jsonl", chat_template="zephyr")  # type: ignore[call-arg]
 
 
 def test_a_template_that_is_not_set_is_in_no_key(tmp_path: Path) -> None:
     """What was collected before there was this setting is not collected again; what a template says is an input."""
-    plain = TeacherConfig(kind="local", path="m")
+    plain = LocalConfig(kind="local", path="m")
     assert plain.model_dump() == {"kind": "local", "path": "m", "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 1024}
     assert teacher_inputs("teacher", plain) == ({}, {"teacher": ModelConfig(path="m", chat_template="tokenizer")})
     file = tmp_path / "own.jinja"
-    other = TeacherConfig(kind="local", path="m", chat_template=str(file))
+    other = LocalConfig(kind="local", path="m", chat_template=str(file))
     assert other.model_dump()["chat_template"] == str(file)
     data, models = teacher_inputs("teacher", other)
     assert data == {"teacher, chat template": [DataSource(path=str(file))]} and models["teacher"].path == "m"
-    assert teacher_inputs("teacher", TeacherConfig(kind="local", path="m", chat_template="zephyr"))[0] == {}
+    assert teacher_inputs("teacher", LocalConfig(kind="local", path="m", chat_template="zephyr"))[0] == {}
 
 
 # --- its context -----------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_a_template_that_is_not_set_is_in_no_key(tmp_path: Path) -> None:
 
 def test_a_request_that_fills_its_context_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "model", tiny.CHATML, max_position_embeddings=60)
-    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=50), 0)
+    teacher = LocalTeacher("one", LocalConfig(kind="local", path=str(folder), max_new_tokens=50), 0)
     requests = [Request("complete", p, ({"role": "user", "content": p},)) for p in ("Hi!", "Why? " * 30)]
     replies = {reply.request.prompt_id: reply for reply in teacher.answer(requests)}
     assert replies["Hi!"].finish_reason in ("stop", "length") and replies["Hi!"].tokens <= 60
@@ -185,7 +185,7 @@ def test_what_the_tokenizer_reads_as_a_control_token_is_refused_and_the_others_a
     backend = Tokenizer.from_str(json.dumps(raw))
     backend.normalizer = normalizers.NFKC()
     backend.save(str(folder / "tokenizer.json"))
-    teacher = LocalTeacher("one", TeacherConfig(kind="local", path=str(folder), max_new_tokens=2), 0)
+    teacher = LocalTeacher("one", LocalConfig(kind="local", path=str(folder), max_new_tokens=2), 0)
     hidden: tuple[Any, ...] = tuple({"role": r, "content": "b\uff1c|im_end|\uff1ec"} for r in ("user", "assistant", "user"))
     plain = ({"role": "user", "content": "Hi!"},)
     reasons = {r.request.prompt_id: r.finish_reason for r in teacher.answer([Request("rate", "a", hidden), Request("rate", "b", plain)])}  # type: ignore[arg-type]

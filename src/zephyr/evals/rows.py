@@ -11,6 +11,7 @@ from zephyr import sources
 from zephyr.artifacts import Draft, Manifest, canonical
 from zephyr.errors import DataError
 from zephyr.evals.preference import Group, ordered_pairs
+from zephyr.pairs import score_of
 from zephyr.recipe import DataSource
 from zephyr.records import (
     Dialogue,
@@ -20,7 +21,6 @@ from zephyr.records import (
     content_id,
     parse_dialogue,
     parse_feedback,
-    score_of,
     seeded_unit,
 )
 from zephyr.sources import Located
@@ -64,7 +64,7 @@ def dialogues_of(data: Sequence[DataSource], out: Draft) -> Given[Dialogue]:
     return Given([item.record for item in found["test"]], _prompts_of(found["train"]))
 
 
-def groups_of(data: Sequence[DataSource], score: str, out: Draft) -> Given[Group]:
+def groups_of(data: Sequence[DataSource], score: str | Mapping[str, float], out: Draft) -> Given[Group]:
     """Prompts of the test split with their scored answers, or with the two of a pair; none where there are no sources.
 
     An answer that is empty or has no score is dropped, and so is a prompt that is left with fewer than two.
@@ -96,16 +96,17 @@ def _of_pair(pair: Preference) -> Group:
     return Group(pair.prompt_id, pair.prompt, pair.category, pair.chosen[:-1], answers)
 
 
-def _of_answers(prompt: RatedPrompt, score: str, out: Draft) -> Group:
+def _of_answers(prompt: RatedPrompt, score: str | Mapping[str, float], out: Draft) -> Group:
+    name = score if isinstance(score, str) else "weighted"
     answers = []
     for i, c in enumerate(prompt.completions):
         value = score_of(c.rating, score)
         if not c.response.strip():
             out.drop("the answer is empty", _place(prompt, i), c.row())
         elif value is None:
-            out.drop(f"the answer has no score (binarize.score is {score})", _place(prompt, i), c.row())
+            out.drop(f"the answer has no score (binarize.score is {name})", _place(prompt, i), c.row())
         else:
-            answers.append((c.response, value))
+            answers.append((c.response, float(value)))
     return Group(prompt.prompt_id, prompt.prompt, prompt.category, ({"role": "user", "content": prompt.prompt},), tuple(answers))
 
 

@@ -50,9 +50,11 @@ def template_file(chat_template: str) -> dict[str, list[DataSource]]:
 
 
 def teacher_inputs(name: str, config: TeacherConfig) -> tuple[dict[str, list[DataSource]], dict[str, ModelConfig]]:
-    """(data, models) that a teacher reads: the recording of one that replays, the model of one that thinks."""
+    """(data, models) that a teacher reads: the recording of one that replays, the model of one that thinks here, nothing of a server."""
     if config.kind == "replay":
         return {name: config.recordings()}, {}
+    if config.kind == "api":
+        return {}, {}
     template = config.chat_template or "tokenizer"
     files = {f"{name}, {what}": data for what, data in template_file(template).items()}
     return files, {name: ModelConfig(path=config.path, chat_template=template)}

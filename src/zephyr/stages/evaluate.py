@@ -40,7 +40,7 @@ class Config(Section):
     evaluate: EvaluateConfig
     objective: str
     beta: float
-    score: str
+    score: str | dict[str, float]
     max_dialogue_length: int
     max_length: int
     max_prompt_length: int
@@ -64,7 +64,7 @@ def config_of(
         evaluate=evaluate,
         objective=dpo.objective,
         beta=dpo.beta,
-        score=binarize.score,
+        score=binarize.ranked_by,
         max_dialogue_length=sft.max_length,
         max_length=dpo.max_length,
         max_prompt_length=dpo.max_prompt_length,
@@ -184,7 +184,7 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
             "with split: test), or raise sft.max_length if they are too long."
         )
     if inputs.data.get("ratings") and not rows.has_order:
-        other, what = ("overall", "an overall_score") if config.score == "mean" else ("mean", "ratings of aspects")
+        other, what = ("mean", "ratings of aspects") if config.score == "overall" else ("overall", "an overall_score")
         unmeasured.append(
             "The preferences were not measured: no prompt of the test split is left with two answers of different score; set "
             f"binarize.score={other} if the answers only have {what}, keep prompts for the test (test_fraction, or a file with split: "

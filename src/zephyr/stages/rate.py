@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pydantic import Field
 
 from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.progress import bar
-from zephyr.recipe import Invalid, RateConfig, Recipe, Section, Share, TeacherConfig
-from zephyr.records import RatedPrompt, Rating, parse_rated_prompt
+from zephyr.progress import Bar, bar
+from zephyr.recipe import BudgetConfig, Invalid, RateConfig, Recipe, Section, Share, TeacherConfig
+from zephyr.records import RatedPrompt, Rating, parse_rated_prompt, seeded_unit
 from zephyr.stages import From, Inputs, Needs, teacher_inputs
-from zephyr.teachers import Request, Teacher, make_teacher
-from zephyr.teachers.rubric import ask, ask_again, parse_reply
+from zephyr.teachers import Reply, Request, ask, rubric
 
-VERSION = 3
+VERSION = 4
+TEACHER = "judge"  # its name in the journal
+FIRST_LOOK = 64  # requests after which a teacher that cannot be read is stopped, before the rest is paid for
 Place = tuple[str, int]  # the id of a prompt, and which of its answers
 
 
@@ -25,8 +29,10 @@ class Config(Section):
 
     seed: int
     teacher: TeacherConfig
+    protocol: Literal["each", "together"]
     invalid: Invalid
     max_unparsed: Share
+    budget: BudgetConfig = Field(exclude=True)
 
 
 def _section(recipe: Recipe) -> RateConfig:
@@ -37,7 +43,14 @@ def _section(recipe: Recipe) -> RateConfig:
 def configure(recipe: Recipe) -> Config:
     """The settings of this stage in a recipe."""
     s = _section(recipe)
-    return Config(seed=recipe.seed, teacher=_judge(s.teacher), invalid=s.invalid, max_unparsed=s.max_unparsed)
+    return Config(
+        seed=recipe.seed,
+        teacher=_judge(s.teacher),
+        protocol=s.protocol,
+        invalid=s.invalid,
+        max_unparsed=s.max_unparsed,
+        budget=recipe.budget,
+    )
 
 
 def _judge(teacher: TeacherConfig) -> TeacherConfig:
@@ -54,31 +67,57 @@ def needs(recipe: Recipe) -> Needs:
     return Needs(data={"completions": section.data or From("complete"), **data}, models=models)
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One request, and the answers it asks to be rated, in the order shown."""
+
+    request: Request
+    places: tuple[Place, ...]
+
+
+def questions(config: Config, prompts: Iterable[RatedPrompt]) -> list[Question]:
+    """What the teacher is asked: for a rating of each answer, or of all to a prompt in an order drawn for it. Empty answers have none."""
+    found = []
+    for p in prompts:
+        places = [(p.prompt_id, i) for i, c in enumerate(p.completions) if c.response.strip()]
+        if config.protocol == "each":
+            for place in places:
+                c = p.completions[place[1]]
+                found.append(Question(rubric.ask(p.prompt_id, p.prompt, c.response, c.model, config.seed), (place,)))
+        elif places:
+            places.sort(key=lambda place: seeded_unit(config.seed, "shown", p.prompt_id, p.completions[place[1]].model, place[1]))
+            texts = [p.completions[i].response for _, i in places]
+            found.append(Question(rubric.ask_together(p.prompt_id, p.prompt, texts, config.seed), tuple(places)))
+    return found
+
+
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Ask for a rating of every answer; what cannot be read is asked for once more, then set aside and counted."""
     by_split = sources.collect(
         inputs.data["completions"], lambda row: parse_rated_prompt(row, rated=False), out, invalid=config.invalid, test_fraction=0.0
     )
     prompts = {item.record.prompt_id: item.record for items in by_split.values() for item in items}
-    teacher = make_teacher("the rating teacher", config.teacher, config.seed)
-    requests = _requests(prompts.values(), config.seed, out)
-    heard = _ask(teacher, requests, out)
+    asked = questions(config, prompts.values())
+    digests = {TEACHER: inputs.models["teacher"].digest} if config.teacher.kind == "local" else {}
+    heard = Heard()
+    with ask.opened(
+        "rate", {TEACHER: config.teacher}, folder=out.final.parent, budget=config.budget, seed=config.seed, digests=digests
+    ) as teachers:
+        with bar("ratings", len(asked), "calls") as progress:
+            _hear(teachers, asked[:FIRST_LOOK], heard, progress)
+            _refuse_unread(heard, config.max_unparsed, len(asked[:FIRST_LOOK]), last=len(asked) <= FIRST_LOOK)
+            _hear(teachers, asked[FIRST_LOOK:], heard, progress)
+        bill = teachers.bill()
+    out.manifest.tokens += heard.tokens
+    _refuse_unread(heard, config.max_unparsed, len(asked), last=True)
     _count(heard, prompts, out)
-    if len(heard.unread) > config.max_unparsed * len(requests):
-        first = next(problem for _, problem in heard.unread.values())
-        raise DataError(
-            f"{len(heard.unread)} of {len(requests)} ratings could not be read (the first: {first}), more than rate.max_unparsed "
-            f"({config.max_unparsed:.0%}) allows; use a stronger teacher, or raise the limit"
-        )
-    if heard.refused and not heard.ratings:
-        raise DataError(
-            f"none of {len(heard.refused)} answers can be put into the teacher's chat format (the first: "
-            f"{next(iter(heard.refused.values()))}); use a teacher with another chat template"
-        )
+    if (heard.refused or heard.lost) and not heard.ratings:
+        first = next(iter((heard.refused or heard.lost).values()))
+        raise DataError(f"none of {len(asked)} requests could be put to the teacher (the first: {first}); use another teacher")
     for split, items in by_split.items():
         rows = []
         for item in items:
-            rated = _rated(item.record, heard.ratings)
+            rated = _rated(item.record, heard)
             if len(rated.completions) < 2:
                 out.drop("fewer than two rated answers", item.where, item.record.row())
                 continue
@@ -87,76 +126,129 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     out.manifest.results = {
         "mean_by_model": _by_model(prompts, heard.ratings),
         "unparsed": len(heard.unread),
+        "asked_twice": heard.asked_twice,
         "replayed": config.teacher.kind == "replay",
+        "bill": bill,
     }
-
-
-def _requests(prompts: Iterable[RatedPrompt], seed: int, out: Draft) -> dict[Place, Request]:
-    """A request for every answer that says something; an empty one has nothing to rate, and is counted."""
-    requests = {}
-    for p in prompts:
-        for i, c in enumerate(p.completions):
-            if c.response.strip():
-                requests[p.prompt_id, i] = Request("rate", p.prompt_id, ask(p.prompt, c.response, seed), c.response, c.model)
-            else:
-                out.drop("the answer is empty", f"prompt {p.prompt_id[:16]}, answer {i}", c.row())
-    return requests
 
 
 @dataclass
 class Heard:
-    """What came of the requests: ratings, replies that could not be read even the second time, and what could not be asked.
+    """What came of the requests.
 
-    `unread` has the reply and what is wrong with it, `refused` why the request cannot be put into the teacher's chat format.
+    Attributes:
+        ratings: of each answer that got one.
+        shown: where each of them stood, from 0, when several were rated together.
+        unread: requests whose reply could not be read even the second time: the reply, and what is wrong with it.
+        refused: requests that cannot be put to the teacher, and why.
+        lost: requests that may have been paid for, and whose answer is lost.
+        asked_twice: how many replies could not be read the first time.
+        tokens: sent and received.
     """
 
     ratings: dict[Place, Rating] = field(default_factory=dict)
-    unread: dict[Place, tuple[str, str]] = field(default_factory=dict)
-    refused: dict[Place, str] = field(default_factory=dict)
+    shown: dict[Place, int] = field(default_factory=dict)
+    unread: dict[Question, tuple[str, str]] = field(default_factory=dict)
+    refused: dict[Question, str] = field(default_factory=dict)
+    lost: dict[Question, str] = field(default_factory=dict)
+    asked_twice: int = 0
+    tokens: int = 0
 
 
-def _ask(teacher: Teacher, requests: Mapping[Place, Request], out: Draft) -> Heard:
-    """Ask for every rating, and once more for those that could not be read."""
-    heard = Heard()
-    waiting = dict(requests)
-    with bar("ratings", len(requests), "answers") as progress:
-        for _ in range(2):
-            place = {request: key for key, request in waiting.items()}
-            before, heard.unread = heard.unread, {}
-            for reply in teacher.answer(list(waiting.values())):
-                key = place.pop(reply.request)
-                out.manifest.tokens += reply.tokens
-                if reply.finish_reason == "refused" and key in before:
-                    heard.unread[key] = before[key]  # what it said the first time cannot be quoted to it
-                elif reply.finish_reason == "refused":
-                    heard.refused[key] = reply.problem
-                else:
-                    try:
-                        heard.ratings[key] = parse_reply(reply.text)
-                    except DataError as error:
-                        heard.unread[key] = reply.text, str(error)
-                        continue
-                progress.advance()
-            if place:
-                raise DataError(f"the teacher left {len(place)} of {len(waiting)} requests without a reply")
-            if not heard.unread:
-                break
-            waiting = {key: ask_again(waiting[key], text, problem) for key, (text, problem) in heard.unread.items()}
-    return heard
+def _hear(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard, progress: Bar) -> None:
+    """Ask everything, and once more what could not be read."""
+    again = []
+    for question, reply in _replies(teachers, asked, heard):
+        if problem := _take(question, reply, heard):
+            again.append((question, reply.text, problem))
+        else:
+            progress.advance(text=teachers.status())
+    heard.asked_twice += len(again)
+    before = {question: (text, problem) for question, text, problem in again}
+    second = [replace(question, request=rubric.ask_again(question.request, text, problem)) for question, text, problem in again]
+    first_of = dict(zip(second, before, strict=True))
+    for question, reply in _replies(teachers, second, heard):
+        if reply.finish_reason == "refused":  # what it said the first time cannot be quoted to it
+            heard.unread[question] = before[first_of[question]]
+        elif problem := _take(question, reply, heard):
+            heard.unread[question] = reply.text, problem
+        progress.advance(text=teachers.status())
+
+
+def _replies(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard) -> Iterable[tuple[Question, Reply]]:
+    waiting = {question.request: question for question in asked}
+    for _, reply in teachers.replies({TEACHER: list(waiting)}):
+        heard.tokens += reply.tokens
+        yield waiting.pop(reply.request), reply
+    if waiting:
+        raise DataError(f"the teacher left {len(waiting)} of {len(asked)} requests without a reply")
+
+
+def _take(question: Question, reply: Reply, heard: Heard) -> str:
+    """Take a reply in; returns what is wrong with it where it cannot be read."""
+    if reply.finish_reason == "refused":
+        heard.refused[question] = reply.problem
+    elif reply.finish_reason == "unknown":
+        heard.lost[question] = reply.problem
+    else:
+        try:
+            ratings = _parse(question, reply.text)
+        except DataError as error:
+            return f"{error}" + (" (it was cut off at max_new_tokens)" if reply.finish_reason == "length" else "")
+        heard.ratings.update(zip(question.places, ratings, strict=True))
+        if question.request.subject == "":
+            heard.shown.update({place: i for i, place in enumerate(question.places)})
+    return ""
+
+
+def _parse(question: Question, text: str) -> list[Rating]:
+    together = question.request.subject == ""  # an empty answer is never asked about
+    return rubric.parse_together(text, len(question.places)) if together else [rubric.parse_reply(text)]
+
+
+def _refuse_unread(heard: Heard, limit: float, asked: int, *, last: bool) -> None:
+    """Stop where more replies cannot be read than is allowed; before the last, only where chance does not explain it.
+
+    Raises:
+        DataError: how many, and the first.
+    """
+    chance = 0.0 if last else 3 * (asked * limit * (1 - limit)) ** 0.5
+    if len(heard.unread) > limit * asked + chance:
+        text, problem = next(iter(heard.unread.values()))
+        raise DataError(
+            f"{len(heard.unread)} of {'' if last else 'the first '}{asked} ratings could not be read (the first: {problem}; twice, it "
+            f"begins {text[:60]!r}), more than rate.max_unparsed ({limit:.0%}) allows; use a stronger teacher, or raise the limit"
+        )
 
 
 def _count(heard: Heard, prompts: Mapping[str, RatedPrompt], out: Draft) -> None:
     """Set aside the answers that got no rating."""
-    for (pid, i), (text, problem) in heard.unread.items():
-        out.drop("the teacher's reply could not be read", f"prompt {pid[:16]}, answer {i}", {"reply": text, "error": problem})
-    for (pid, i), problem in heard.refused.items():
-        row = {"prompt": prompts[pid].prompt, **prompts[pid].completions[i].row(), "error": problem}
-        out.drop("the answer or its prompt does not go into the teacher's chat format", f"prompt {pid[:16]}, answer {i}", row)
+    for prompt in prompts.values():
+        for i, c in enumerate(prompt.completions):
+            if not c.response.strip():
+                out.drop("the answer is empty", _place((prompt.prompt_id, i)), c.row())
+    for question, (text, problem) in heard.unread.items():
+        for place in question.places:
+            out.drop("the teacher's reply could not be read", _place(place), {"reply": text, "error": problem})
+    for reason, found in (
+        ("the request could not be put to the teacher", heard.refused),
+        ("the rating may have been paid for, and is lost", heard.lost),
+    ):
+        for question, problem in found.items():
+            for pid, i in question.places:
+                row = {"prompt": prompts[pid].prompt, **prompts[pid].completions[i].row(), "error": problem}
+                out.drop(reason, _place((pid, i)), row)
 
 
-def _rated(prompt: RatedPrompt, ratings: Mapping[Place, Rating]) -> RatedPrompt:
+def _place(place: Place) -> str:
+    return f"prompt {place[0][:16]}, answer {place[1]}"
+
+
+def _rated(prompt: RatedPrompt, heard: Heard) -> RatedPrompt:
     done = tuple(
-        replace(c, rating=ratings[prompt.prompt_id, i]) for i, c in enumerate(prompt.completions) if (prompt.prompt_id, i) in ratings
+        replace(c, rating=heard.ratings[place], position=heard.shown.get(place))
+        for i, c in enumerate(prompt.completions)
+        if (place := (prompt.prompt_id, i)) in heard.ratings
     )
     return replace(prompt, completions=done)
 

@@ -1,12 +1,11 @@
-"""Models that answer and models that judge: one interface, whether they think, or give back what was recorded."""
+"""Models that answer and models that judge: one interface, whether they are asked over the network, think here, or were recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
-from zephyr.recipe import TeacherConfig
 from zephyr.records import Message
 
 
@@ -15,11 +14,13 @@ class Request:
     """One question to a teacher.
 
     Args:
-        kind: an answer to a prompt, or a rating of an answer.
+        kind: an answer to a prompt, or a rating of answers.
         prompt_id: the prompt it is about.
         messages: what the teacher is sent.
-        subject: the answer to be rated; empty for `complete`.
+        subject: the answer to be rated; empty for `complete`, and where several are rated together.
         author: the model whose answer it is; the teacher is not told.
+        sample: which of several answers to the same messages.
+        schema: the JSON schema that the reply must follow, for a server that can be held to one.
     """
 
     kind: Literal["complete", "rate"]
@@ -27,14 +28,17 @@ class Request:
     messages: tuple[Message, ...]
     subject: str = ""
     author: str = ""
+    sample: int = 0
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
     """What came back: the text, why it ended, and the tokens it took, sent and received.
 
-    It ended of its own accord (`stop`), was cut off (`length`), or the request could not be put to the teacher at all
-    (`refused`); then there is no text, and `problem` says why.
+    It ended of its own accord (`stop`), was cut off (`length`), or as a server calls it (`content_filter`, `refusal`…). Or there
+    is no text, and `problem` says why: the request could not be put to the teacher at all (`refused`), or it may have been
+    answered and the recipe would rather go without than pay twice (`unknown`).
     """
 
     request: Request
@@ -42,21 +46,5 @@ class Reply:
     finish_reason: str
     tokens: int
     problem: str = ""
-
-
-class Teacher(Protocol):
-    """Something that answers requests, in whatever order they get done."""
-
-    def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """A reply to each request."""
-
-
-def make_teacher(name: str, config: TeacherConfig, seed: int) -> Teacher:
-    """The teacher that a recipe describes, under the name it has there."""
-    if config.kind == "replay":
-        from zephyr.teachers.replay import ReplayTeacher
-
-        return ReplayTeacher(name, config.recordings()[0])
-    from zephyr.teachers.local import LocalTeacher
-
-    return LocalTeacher(name, config, seed)
+    principle: str = ""  # of a recorded answer
+    prompt_tokens: int = 0  # of the tokens, those that were sent

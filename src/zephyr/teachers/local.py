@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from zephyr.errors import DataError
-from zephyr.recipe import ModelConfig, TeacherConfig
+from zephyr.recipe import LocalConfig, ModelConfig
 from zephyr.teachers import Reply, Request
 
 
 class LocalTeacher:
     """Answers in its own chat format, in batches."""
 
-    def __init__(self, name: str, config: TeacherConfig, seed: int) -> None:
+    def __init__(self, name: str, config: LocalConfig, seed: int) -> None:
         """Loads the model at once: what is wrong with it is known before any answer is asked for."""
         from zephyr.models import load
 
@@ -48,9 +48,8 @@ class LocalTeacher:
             seed=self._seed,
         )
         for index, generated in replies:
-            yield Reply(
-                possible[index], generated.text, "stop" if generated.ended else "length", generated.prompt_tokens + generated.tokens
-            )
+            tokens, ended = generated.prompt_tokens + generated.tokens, "stop" if generated.ended else "length"
+            yield Reply(possible[index], generated.text, ended, tokens, prompt_tokens=generated.prompt_tokens)
 
     def _problem(self, request: Request) -> str:
         """Why a request cannot be put to the model; nothing where it can."""

@@ -14,6 +14,7 @@ from zephyr.errors import DataError
 from zephyr.recipe import DataSource
 from zephyr.records import RatedPrompt, Rating, Row, parse_rated_prompt
 from zephyr.teachers import Reply, Request
+from zephyr.teachers.rubric import NOT_APPLICABLE
 
 
 class ReplayTeacher:
@@ -27,7 +28,7 @@ class ReplayTeacher:
         """
         self.name = name
         self._path = recording.path
-        self._answers: dict[str, tuple[str, str]] = {}
+        self._answers: dict[str, tuple[str, str, str]] = {}
         self._ratings: dict[tuple[str, str, str], Rating] = {}
         for where, _, row in sources.rows(recording, whole=True):
             try:
@@ -37,10 +38,8 @@ class ReplayTeacher:
 
     def _remember(self, record: RatedPrompt) -> None:
         for c in record.completions:
-            if c.model == self.name and self._answers.setdefault(record.prompt_id, (c.response, c.finish_reason)) != (
-                c.response,
-                c.finish_reason,
-            ):
+            answer = c.response, c.finish_reason, c.principle
+            if c.model == self.name and self._answers.setdefault(record.prompt_id, answer) != answer:
                 raise DataError(f"a second, different answer of {c.model!r} to the same prompt")
             if c.rating is not None and self._ratings.setdefault((record.prompt_id, c.model, c.response), c.rating) != c.rating:
                 raise DataError(f"a second, different rating of the same answer of {c.model!r}")
@@ -56,7 +55,8 @@ class ReplayTeacher:
                 found = self._answers.get(request.prompt_id)
                 if found is None:
                     raise DataError(f"{self._path}: no answer of {self.name!r} to {_short(request.messages[-1]['content'])} was recorded")
-                yield Reply(request, found[0], found[1], 0)
+                text, reason, principle = found
+                yield Reply(request, text, reason, 0, principle=principle)
             else:
                 rating = self._ratings.get((request.prompt_id, request.author, request.subject))
                 if rating is None:
@@ -78,7 +78,7 @@ def _short(text: str) -> str:
 
 def _as_reply(rating: Rating) -> str:
     """The rating as a live teacher would write it, so that it goes through the same parser."""
-    annotations = {name: {"rating": value, "rationale": rating.rationales[name]} for name, value in rating.aspects.items()}
+    annotations = {name: {"rating": rating.aspects.get(name, NOT_APPLICABLE), "rationale": why} for name, why in rating.rationales.items()}
     score = rating.overall_score
     whole = int(score) if score is not None and float(score).is_integer() else score
     return json.dumps({"annotations": annotations, "critique": rating.critique, "overall_score": whole}, ensure_ascii=False)

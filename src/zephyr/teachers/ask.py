@@ -1,0 +1,133 @@
+"""The teachers of a stage, asked together: servers side by side, models of this process one after the other, recordings at once."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from zephyr.recipe import APIConfig, BudgetConfig, LocalConfig, ReplayConfig
+from zephyr.teachers import Reply, Request, journal, wire
+from zephyr.teachers.journal import NANO, Journal, Sending, Settled
+
+Config = ReplayConfig | LocalConfig | APIConfig
+
+
+class Teachers(Protocol):
+    """What a stage asks."""
+
+    def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
+        """(teacher, reply) to every request, in whatever order they get done."""
+
+    def status(self) -> str:
+        """How it goes: what is under way and what is spent; empty where nothing is paid or sent."""
+
+    def bill(self) -> dict[str, dict[str, Any]]:
+        """What the stage's requests came to so far, earlier runs in the same folder included; {} where nothing was asked."""
+
+
+@contextmanager
+def opened(
+    stage: str, configs: Mapping[str, Config], *, folder: Path, budget: BudgetConfig, seed: int, digests: Mapping[str, str]
+) -> Iterator[Teachers]:
+    """The teachers of a stage, by name, ready to be asked.
+
+    Args:
+        stage: whose requests they are, in the bill.
+        configs: each as the recipe says.
+        folder: of the run; the journal lies there, and outlives the artifacts that are made of it.
+        budget: of the run, in all.
+        seed: of local samples.
+        digests: of the models that are run here, by the teacher's name.
+
+    Raises:
+        ZephyrError: a key, a recording or the journal is not as it should be. Nothing was asked.
+    """
+    with ExitStack() as stack:
+        kept = None
+        if any(not isinstance(config, ReplayConfig) for config in configs.values()):
+            kept = stack.enter_context(Journal(folder / journal.NAME, budget))
+        teachers = _All(stage, configs, kept, budget, seed, digests)
+        stack.callback(teachers.close)
+        yield teachers
+
+
+class _All:
+    def __init__(
+        self,
+        stage: str,
+        configs: Mapping[str, Config],
+        kept: Journal | None,
+        budget: BudgetConfig,
+        seed: int,
+        digests: Mapping[str, str],
+    ) -> None:
+        from zephyr.teachers.client import Client
+
+        self._stage, self._configs, self._journal, self._seed, self._digests = stage, configs, kept, seed, digests
+        servers = {name: config for name, config in configs.items() if isinstance(config, APIConfig)}
+        self._client = Client(stage, servers, kept, budget, seed) if kept and servers else None
+
+    def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
+        """(teacher, reply) to every request."""
+        remote = {name: theirs for name, theirs in requests.items() if isinstance(self._configs[name], APIConfig)}
+        if self._client and any(remote.values()):
+            yield from self._client.replies(remote)
+        for name, theirs in requests.items():
+            config = self._configs[name]
+            if isinstance(config, ReplayConfig):
+                yield from ((name, reply) for reply in _recorded(name, config, theirs))
+            elif isinstance(config, LocalConfig):
+                yield from ((name, reply) for reply in self._thought(name, config, theirs))
+
+    def _thought(self, name: str, config: LocalConfig, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Of a model in this process: what it answered before is kept too.
+
+        The model is held here alone, so that it is gone before the next one is loaded.
+        """
+        assert self._journal is not None
+        model = f"{self._digests[name]} {config.chat_template or 'tokenizer'} seed {self._seed}"
+        keys = {request: wire.key_of(name, model, config, request) for request in requests}
+        kept = self._journal.kept(list(keys.values()))
+        missing = []
+        for request in requests:
+            found = kept.get(keys[request])
+            if found is not None and found.state == "answered":
+                tokens = found.prompt_tokens + found.completion_tokens
+                yield Reply(request, found.text, found.finish_reason, tokens, prompt_tokens=found.prompt_tokens)
+            else:
+                missing.append(request)
+        if not missing:
+            return
+        from zephyr.teachers.local import LocalTeacher
+
+        for reply in LocalTeacher(name, config, self._seed).answer(missing):
+            if reply.finish_reason != "refused":  # that costs nothing to find out again
+                sending = Sending(keys[reply.request], self._stage, name, config.path, reply.request.prompt_id, 0)
+                answer_tokens = reply.tokens - reply.prompt_tokens
+                self._journal.record(Settled(sending, "answered", reply.text, reply.finish_reason, reply.prompt_tokens, answer_tokens))
+            yield reply
+
+    def close(self) -> None:
+        """Send nothing more."""
+        if self._client:
+            self._client.close()
+
+    def status(self) -> str:
+        """What is under way and what is spent."""
+        if self._journal is None or self._client is None:
+            return ""
+        spent = self._journal.seen.spent / NANO
+        return f"{self._client.in_flight} under way" + (f", ${spent:,.2f} spent" if spent else "")
+
+    def bill(self) -> dict[str, dict[str, Any]]:
+        """What the stage's requests came to."""
+        return self._journal.bill(self._stage) if self._journal else {}
+
+
+def _recorded(name: str, config: ReplayConfig, requests: Sequence[Request]) -> Iterator[Reply]:
+    if requests:
+        from zephyr.teachers.replay import ReplayTeacher
+
+        yield from ReplayTeacher(name, config.recordings()[0]).answer(requests)

@@ -1,0 +1,240 @@
+"""One teacher behind its server: what waits for it, how fast it may be asked, and what a sending comes to."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+import urllib.request
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from zephyr.progress import say
+from zephyr.recipe import APIConfig
+from zephyr.records import seeded_unit
+from zephyr.teachers import Request, wire
+from zephyr.teachers.journal import Sending
+from zephyr.teachers.pacing import Breaker, Bucket, Window, backoff_s, pause_asked
+from zephyr.teachers.wire import Answer, Trouble
+
+if TYPE_CHECKING:
+    import aiohttp
+
+TRIES = 16  # sendings of one request that end without an answer for no fault of its own; patience asked for does not count
+REFUSED_AT_FIRST = 20  # requests refused, and none answered: it is not the requests
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass(eq=False)
+class Job:
+    """A request on its way."""
+
+    request: Request
+    sending: Sending
+    tries: int = 0
+    patience: int = 0  # how often the server asked for it
+
+
+class Server:
+    """One teacher behind its server: what waits for it, what is under way, and how fast it may be asked."""
+
+    def __init__(self, name: str, config: APIConfig, seed: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self.config, self._seed, self._clock = name, config, seed, clock
+        self.secret = wire.secret_of(name, config)
+        self.url = f"{config.base_url}/chat/completions"
+        limits = config.limits
+        self.window = Window(limits.max_in_flight)
+        self.requests = Bucket(limits.requests_per_minute) if limits.requests_per_minute else None
+        self.tokens = Bucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+        self.breaker = Breaker(limits.patience_s)
+        self.paused_until = 0.0
+        self.waiting: deque[Job] = deque()
+        self.delayed: list[tuple[float, int, Job]] = []
+        self.taken: list[Job] = []
+        self.looked_at = 0.0
+        self.in_flight = 0
+        self.answered = 0
+        self.refused_at_first = 0
+        self.closed = ""  # why it is asked nothing more
+        self.given_up: list[tuple[Job, str]] = []
+        self.troubles: Counter[str] = Counter()
+        self._said: set[str] = set()
+        self._order = itertools.count()
+
+    # --- what to send ---
+
+    @property
+    def left(self) -> bool:
+        """Whether anything is still to be done."""
+        return bool(self.waiting or self.delayed or self.taken or self.in_flight)
+
+    def admitted(self) -> tuple[list[Job], float]:
+        """The requests that may be sent now, and how many seconds until more may."""
+        now = self._clock()
+        self.breaker.begin(now)
+        while self.delayed and self.delayed[0][0] <= now:
+            self.waiting.append(heapq.heappop(self.delayed)[2])
+        until = self.delayed[0][0] - now if self.delayed else LONGEST_WAIT_S
+        resting = max(self.paused_until, self.breaker.until) - now
+        if resting > 0:
+            return [], min(resting, LONGEST_WAIT_S)
+        free = (1 if self.breaker.is_open else int(self.window.size)) - self.in_flight
+        jobs: list[Job] = []
+        while self.waiting and len(jobs) < free:
+            wait = self._wait(self.waiting[0], now)
+            if wait > 0:
+                until = min(until, wait)
+                break
+            jobs.append(self.waiting.popleft())
+        return jobs, until
+
+    def _wait(self, job: Job, now: float) -> float:
+        """Seconds until the limits a minute let a request through; none: it is taken off them."""
+        needed = self._expected(job)
+        wait = max(self.requests.wait(1, now) if self.requests else 0.0, self.tokens.wait(needed, now) if self.tokens else 0.0)
+        if wait == 0:
+            if self.requests:
+                self.requests.take(1)
+            if self.tokens:
+                self.tokens.take(needed)
+        return wait
+
+    def _expected(self, job: Job) -> float:
+        """Tokens that a request is taken to need until it is known: a quarter of its characters, and all that it may answer."""
+        return sum(len(m["content"]) for m in job.request.messages) / 4 + self.config.max_new_tokens
+
+    def not_sent(self, job: Job) -> None:
+        """It was admitted, and not sent after all."""
+        if self.requests:
+            self.requests.give_back(1)
+        if self.tokens:
+            self.tokens.give_back(self._expected(job))
+
+    def later(self, job: Job, seconds: float) -> None:
+        """Send it again, after so many seconds."""
+        heapq.heappush(self.delayed, (self._clock() + seconds, next(self._order), job))
+
+    # --- what came of it ---
+
+    async def ask(
+        self, job: Job, session: aiohttp.ClientSession, proxy: str | None, timeout: aiohttp.ClientTimeout
+    ) -> tuple[Answer | Trouble, float | None]:
+        """One sending: (what came of it, the seconds that the server asks us to wait before the next)."""
+        import aiohttp
+
+        headers = {"Content-Type": "application/json", "Idempotency-Key": job.sending.key.hex()}
+        if self.secret:
+            headers["Authorization"] = self.secret.header()
+        sent_at = self._clock()
+        pause = None
+        try:
+            body = wire.body_of(self.config, job.request)
+            async with session.post(self.url, data=body, headers=headers, allow_redirects=False, proxy=proxy, timeout=timeout) as response:
+                if response.status != 200:
+                    pause = pause_asked({name.lower(): value for name, value in response.headers.items()}, time.time())
+                outcome = wire.read(self.config, job.request, response.status, await _body(response))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch) as error:
+            outcome = Trouble("failed", f"no connection ({_first_line(error)})")
+        except aiohttp.InvalidURL:
+            outcome = Trouble("closed", f"{self.url}: not an address")
+        except TimeoutError:
+            outcome = Trouble("cut", f"no answer within {self.config.limits.timeout_s:g} s", congested=True)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            outcome = Trouble("cut", f"the connection broke ({_first_line(error)})")
+        outcome = self._without_key(outcome)
+        self._learn(outcome, sent_at, pause.seconds if pause else None)
+        if pause and pause.remark:
+            self._say(f"{self.name}: {self._masked(pause.remark)}", once="Retry-After")
+        if isinstance(outcome, Answer) and self.tokens:
+            self.tokens.give_back(self._expected(job) - outcome.prompt_tokens - outcome.completion_tokens)
+        return outcome, pause.seconds if pause else None
+
+    def _masked(self, text: str) -> str:
+        return self.secret.removed_from(text) if self.secret else text
+
+    def _without_key(self, outcome: Answer | Trouble) -> Answer | Trouble:
+        """What a server says might repeat the key; nothing keeps it."""
+        if self.secret is None:
+            return outcome
+        if isinstance(outcome, Trouble):
+            return Trouble(outcome.kind, self._masked(outcome.problem), outcome.congested)
+        text, reason = self._masked(outcome.text), self._masked(outcome.finish_reason)
+        return Answer(text, reason, outcome.prompt_tokens, outcome.completion_tokens, outcome.usage_known)
+
+    def _learn(self, outcome: Answer | Trouble, sent_at: float, pause_s: float | None) -> None:
+        """What an outcome says about the server."""
+        now = self._clock()
+        if isinstance(outcome, Answer):
+            self.answered += 1
+            self.window.grow()
+            self.breaker.well(now)
+            return
+        self.troubles[outcome.kind] += 1
+        if outcome.kind == "refused":
+            self.breaker.well(now)
+            self.refused_at_first += not self.answered
+            if self.refused_at_first >= REFUSED_AT_FIRST:
+                self.closed = f"it refused the first {REFUSED_AT_FIRST} requests, so it is not the requests: {outcome.problem}"
+            return
+        if outcome.kind == "closed":
+            self.closed = self.closed or outcome.problem
+            return
+        if outcome.congested or pause_s is not None:
+            self.window.cut(sent_at, now)
+        if pause_s is not None:  # all of them, and not all at the same moment afterwards: the window lets them through bit by bit
+            self.paused_until = max(self.paused_until, now + pause_s)
+        if outcome.kind != "busy":
+            self.breaker.failed(now)
+            if self.breaker.is_open:
+                self._say(f"{self.name}: {outcome.problem}; trying on for {self.config.limits.patience_s:.0f} s", once="failing")
+        if self.breaker.is_dead(now):
+            self.closed = self.closed or f"nothing was answered for {self.config.limits.patience_s:.0f} s: {outcome.problem}"
+
+    def _say(self, text: str, *, once: str) -> None:
+        if once not in self._said:
+            self._said.add(once)
+            say(text)
+
+    def retry(self, job: Job, trouble: Trouble, pause_s: float | None) -> bool:
+        """Whether a request without an answer is sent again, by and by."""
+        unit = seeded_unit(self._seed, "backoff", job.sending.key.hex(), job.tries + job.patience)
+        if trouble.kind == "busy":
+            job.patience += 1  # not counted as a try: the server said that it did nothing
+            self.later(job, pause_s * (1 + 0.1 * unit) if pause_s is not None else backoff_s(job.patience, unit))
+            return True
+        job.tries += 1
+        if job.tries >= TRIES:
+            self.given_up.append((job, trouble.problem))
+            return False
+        self.later(job, max(pause_s or 0.0, backoff_s(job.tries, unit)))
+        return True
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """All of a reply, unless it is absurdly long."""
+    if (response.content_length or wire.BODY_LIMIT + 1) <= wire.BODY_LIMIT:
+        return await response.read()
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > wire.BODY_LIMIT:
+            response.close()
+            raise ValueError(f"a reply of more than {wire.BODY_LIMIT:,} bytes")
+    return b"".join(parts)
+
+
+def _first_line(error: BaseException) -> str:
+    text = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}{': ' + text[: wire.ERROR_CHARACTERS] if text else ''}"
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY`), as every other program reads it."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
