@@ -46,8 +46,9 @@ types: install-dev
 imports: install-dev
 	$(BIN)/lint-imports
 
-crash: install-dev  ## a thousand seeded kills of a training; goes on where it was stopped (crash.jsonl)
+crash: install-dev  ## a thousand seeded kills of a training, and as many of a collection; goes on where it was stopped
 	$(BIN)/python tests/faults/crash.py --points 1000 --results crash.jsonl
+	$(BIN)/python tests/faults/crash_collection.py --points 1000 --results crash-collection.jsonl
 
 bench: install-dev  ## ours beside TRL's, in turn, medians of three: steps, ideas, whole job, data, start-up
 	$(BIN)/python benchmarks/race.py

@@ -107,6 +107,23 @@ def run(
     return pipeline.summary(recipe, run_dir, outcomes)
 
 
+def plan(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> Result:
+    """What a run will ask of paid teachers, by stage and teacher, from its real prompts. Nothing is written or sent.
+
+    Args:
+        recipe: a YAML file, or a `Recipe`.
+        overrides: settings as `section.key=value`; with a file only.
+        out: the folder of the run, whose journal says what is there already.
+
+    Returns:
+        `lines` (calls, tokens, money of each teacher), their sums, what is spent so far, and the budget.
+    """
+    from zephyr import spending
+
+    recipe = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
+    return spending.plan(recipe, pipeline.out_of(recipe, out))
+
+
 @_led
 def stage(
     name: str,

@@ -123,6 +123,20 @@ def run(
     _print(result, as_json=json, text=api.describe(result))
 
 
+@app.command(epilog="Example: `zephyr plan my.yaml`, before `zephyr run my.yaml` spends anything; `--json` for the figures alone.")
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what a run will ask of paid teachers: calls, tokens and money, by stage and teacher. Nothing is sent."""
+    from zephyr import api, spending
+
+    found = api.plan(recipe, overrides or [], out=out)
+    _print(found, as_json=json, text=spending.describe(found))
+
+
 # --- single stages ---------------------------------------------------------------------------------------------
 
 

@@ -191,6 +191,15 @@ def test_feedback_asked_of_live_teachers_is_not_called_replayed(tmp_path: Path) 
     assert "replayed" not in text
 
 
+def test_what_teachers_cost_is_shown_with_what_is_not_sure(run: dict[str, Artifact]) -> None:
+    bill = {"atlas": {"calls": 1210, "answered": 1200, "prompt_tokens": 54321, "completion_tokens": 98765, "possibly_paid_twice": 7,
+                      "usage_not_believed": 0, "spent_usd": 12.345}}  # fmt: skip
+    text = Reader(render(with_results(run, "complete", {**run["complete"].manifest.results, "bill": bill}))).text
+    assert "What the teachers were asked" in text and "$12.35" in text and "54,321" in text
+    assert "atlas: 7 answers may have been paid for twice" in text and "could not be believed" not in text
+    assert "What the teachers were asked" not in Reader(render(run)).text
+
+
 def test_only_what_was_replayed_is_called_so(run: dict[str, Artifact]) -> None:
     changed = with_results(run, "rate", {**run["rate"].manifest.results, "replayed": False})
     assert "The answers that the feedback is made of are replayed" in Reader(render(changed)).text

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import sys
 import threading
 from collections import Counter
@@ -70,6 +71,26 @@ FAULTS = {
 def answer_to(messages: list[dict[str, str]]) -> str:
     """The answer, a function of the messages."""
     return f"answer {hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:12]}"
+
+
+ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+
+
+def judge_or_answer(messages: list[dict[str, str]]) -> str:
+    """As `answer_to`; where it is asked to judge, a rating that depends on what it is shown."""
+    if not messages[0]["content"].startswith("You judge"):
+        return answer_to(messages)
+    fence = re.search(r"\[question (\w{16})\]", messages[-1]["content"])
+    assert fence is not None, "asked again, though the rating was in order"
+    texts = re.findall(rf"\[answer ?\d* {fence[1]}\]\n(.*?)\n\[end {fence[1]}\]", messages[-1]["content"], re.DOTALL)
+    ratings = []
+    for text in texts:
+        rng = random.Random(text)
+        annotations = {name: {"rationale": "so", "rating": rng.randint(1, 5)} for name in ASPECTS}
+        ratings.append({"annotations": annotations, "critique": "c", "overall_score": rng.randint(1, 10)})
+    if "several answers" in messages[0]["content"]:
+        return json.dumps({"answers": {str(i + 1): rating for i, rating in enumerate(ratings)}})
+    return json.dumps(ratings[0])
 
 
 def tokens_of(body: Mapping[str, Any]) -> tuple[int, int]:
@@ -274,7 +295,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     given = parser.parse_args()
     faults = {name: float(share) for name, _, share in (part.partition("=") for part in given.faults.split(",") if part)}
-    with serving(faults, seed=given.seed, delay_s=given.delay) as running:
+    with serving(faults, seed=given.seed, delay_s=given.delay, answer=judge_or_answer) as running:
         print(running.port, flush=True)
         sys.stdin.read()
     os._exit(0)

@@ -74,7 +74,7 @@ def render(recipe_name: str, title: str, artifacts: Mapping[str, Artifact], *, o
         charts=_charts(run),
         samples=_samples(run),
         open_samples=OPEN_SAMPLES,
-        feedback=_there(tables.ratings(run), tables.feedback(run)),
+        feedback=_there(tables.ratings(run), tables.feedback(run), tables.teachers(run)),
         dropped=tables.dropped(run, order),
         nothing_dropped=bool(run.artifacts),
         cost=tables.cost(run, order),

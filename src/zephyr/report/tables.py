@@ -318,6 +318,29 @@ def cost(run: Run, order: Sequence[str]) -> Table | None:
     return Table("Stages in the order in which they run", heads, rows, note, ("in all", "", "", count(tokens), duration(seconds), ""))
 
 
+def teachers(run: Run) -> Table | None:
+    """What was asked of teachers behind servers and of local ones, and what it cost, retries and lost answers included."""
+    rows, doubtful = [], []
+    for stage in ("complete", "rate"):
+        bill = run.result(stage, "bill")
+        for name, b in (bill if isinstance(bill, dict) else {}).items():
+            tokens = [count(dig(b, key)) for key in ("calls", "answered", "prompt_tokens", "completion_tokens")]
+            spent = finite(dig(b, "spent_usd"))
+            rows.append((f"{stage}, {name}", *tokens, f"${spent:,.2f}" if spent else MISSING))
+            doubtful += [
+                f"{name}: {count(dig(b, key))} {words}"
+                for key, words in (
+                    ("possibly_paid_twice", "answers may have been paid for twice, for an earlier sending was cut off"),
+                    ("usage_not_believed", "token counts could not be believed, and the most that they can be is counted"),
+                )
+                if dig(b, key)
+            ]
+    if not rows:
+        return None
+    columns = (_text("teacher"), Column("calls"), Column("answers"), Column("tokens sent"), Column("tokens back"), Column("spent"))
+    return Table("What the teachers were asked", columns, tuple(rows), "; ".join(doubtful))
+
+
 def _bar(share: float) -> str:
     shape = 'class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false"'
     return Markup(f'<svg {shape}><rect width="{100 * share:.2f}" height="8"/></svg>')  # noqa: S704 - made of a number

@@ -68,6 +68,7 @@ class _All:
         self._stage, self._configs, self._journal, self._seed, self._digests = stage, configs, kept, seed, digests
         servers = {name: config for name, config in configs.items() if isinstance(config, APIConfig)}
         self._client = Client(stage, servers, kept, budget, seed) if kept and servers else None
+        self._spent_before = kept.totals().spent / NANO if kept else 0.0
 
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
         """(teacher, reply) to every request."""
@@ -115,11 +116,14 @@ class _All:
             self._client.close()
 
     def status(self) -> str:
-        """What is under way and what is spent."""
+        """What is under way, what is spent, and what it will come to at this rate."""
         if self._journal is None or self._client is None:
             return ""
-        spent = self._journal.seen.spent / NANO
-        return f"{self._client.in_flight} under way" + (f", ${spent:,.2f} spent" if spent else "")
+        spent, client = self._journal.seen.spent / NANO, self._client
+        if not spent or not client.answered:
+            return f"{client.in_flight} under way"
+        in_all = spent + (spent - self._spent_before) / client.answered * client.left
+        return f"{client.in_flight} under way, ${spent:,.2f} spent, about ${in_all:,.2f} in all"
 
     def bill(self) -> dict[str, dict[str, Any]]:
         """What the stage's requests came to."""

@@ -119,6 +119,16 @@ class Client:
         """Requests under way."""
         return sum(server.in_flight for server in self._servers.values())
 
+    @property
+    def answered(self) -> int:
+        """Answers that came since the stage began, not those that were kept."""
+        return sum(server.answered for server in self._servers.values())
+
+    @property
+    def left(self) -> int:
+        """Requests without an answer yet."""
+        return sum(server.unanswered for server in self._servers.values())
+
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
         """(teacher, reply) to every request, those that the journal has first.
 
@@ -276,7 +286,7 @@ class _Run:
         wake = self._wakes[server.name]
         proxy = proxy_for(server.url)
         timeout = aiohttp.ClientTimeout(total=server.config.limits.timeout_s, sock_connect=30)
-        while server.left:
+        while server.unanswered:
             wake.clear()
             if server.closed or self._stopped.is_set():
                 server.waiting.extend(job for _, _, job in server.delayed)
@@ -307,7 +317,7 @@ class _Run:
             if server.taken:
                 self._look(server)
                 wait = min(wait, TAKEN_POLL_S)
-            if server.left and (not jobs or OVER_BUDGET in fates):
+            if server.unanswered and (not jobs or OVER_BUDGET in fates):
                 await _either(wake, wait)
 
     def _look(self, server: Server) -> None:

@@ -67,9 +67,9 @@ class Server:
     # --- what to send ---
 
     @property
-    def left(self) -> bool:
-        """Whether anything is still to be done."""
-        return bool(self.waiting or self.delayed or self.taken or self.in_flight)
+    def unanswered(self) -> int:
+        """How many requests are still to be answered."""
+        return len(self.waiting) + len(self.delayed) + len(self.taken) + self.in_flight
 
     def admitted(self) -> tuple[list[Job], float]:
         """The requests that may be sent now, and how many seconds until more may."""

@@ -1,0 +1,202 @@
+"""What a run will ask of paid teachers: calls, tokens and money by stage and teacher, before a cent is spent.
+
+Calls are counted from the real prompts, less those whose answers the journal has. Tokens that will be sent are counted as a quarter
+of the characters ("about"), and at most as many as the texts have bytes; tokens that will come back are at most what the recipe
+allows, and about what the same teacher's answers in the journal had on average, where it has enough of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr import pipeline, sources
+from zephyr.artifacts import Draft, Manifest
+from zephyr.recipe import APIConfig, DataSource, Recipe
+from zephyr.records import Completion, Prompt, RatedPrompt, parse_prompt, parse_rated_prompt
+from zephyr.stages import complete, rate
+from zephyr.teachers import Request, journal, wire
+
+CHARACTERS_A_TOKEN = 4
+ENOUGH = 20  # answers in the journal before their mean length says something
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one teacher will be asked in one stage.
+
+    Args:
+        calls: requests that are yet to be sent, each once; a retry comes on top.
+        kept: requests whose answers are there already.
+        prompt_tokens: about what will be sent; `_most` at most.
+        completion_tokens: about what will come back, None where nothing says it yet; `_most` at most.
+        usd: about what that costs, None where it is not known yet; `usd_most` at most; None where the recipe has no prices.
+        guess: what the figures rest on, where the texts to be sent are not written yet.
+    """
+
+    stage: str
+    teacher: str
+    model: str
+    calls: int
+    kept: int
+    prompt_tokens: int
+    prompt_tokens_most: int
+    completion_tokens: int | None
+    completion_tokens_most: int
+    usd: float | None
+    usd_most: float | None
+    guess: str = ""
+
+
+def plan(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
+    """What the run will ask of teachers behind servers: a line each, the sums, and the budget. Nothing is written or sent.
+
+    Raises:
+        ZephyrError: prompts cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Draft(Path(scratch), run_dir / "plan", Manifest("plan", "", {}, {}))
+        lines = [*_complete(recipe, run_dir, draft), *_rate(recipe, run_dir, draft)]
+    known = [line.usd for line in lines]
+    most = [line.usd_most for line in lines]
+    spent = journal.peek_totals(run_dir / journal.NAME)
+    return {
+        "lines": [asdict(line) for line in lines],
+        "calls": sum(line.calls for line in lines),
+        "usd": None if None in known else sum(filter(None, known)),
+        "usd_most": None if None in most else sum(filter(None, most)),
+        "spent_usd": spent.spent / journal.NANO,
+        "possibly_spent_usd": spent.maybe / journal.NANO,
+        "spent_calls": spent.calls,
+        "budget": recipe.budget.model_dump(),
+    }
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """In words."""
+    if not found["lines"]:
+        return "no teacher behind a server will be asked: nothing is spent"
+    rows = [("stage", "teacher", "calls", "kept", "tokens sent", "tokens back", "about", "at most")]
+    for line in found["lines"]:
+        back = f"≤ {line['completion_tokens_most']:,}" if line["completion_tokens"] is None else f"{line['completion_tokens']:,}"
+        counts = f"{line['calls']:,}", f"{line['kept']:,}", f"{line['prompt_tokens']:,}", back
+        rows.append((line["stage"], line["teacher"], *counts, _usd(line["usd"]), _usd(line["usd_most"])))
+    rows.append(("in all", "", f"{found['calls']:,}", "", "", "", _usd(found["usd"]), _usd(found["usd_most"])))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows
+    ]
+    lines += list(dict.fromkeys(f"{line['stage']}: {line['guess']}" for line in found["lines"] if line["guess"]))
+    if found["spent_calls"]:
+        maybe = f", perhaps {_usd(found['possibly_spent_usd'])} more" if found["possibly_spent_usd"] else ""
+        lines.append(f"so far: {found['spent_calls']:,} calls, {_usd(found['spent_usd'])}{maybe}")
+    return "\n".join([*lines, *_against_budget(found)])
+
+
+def _against_budget(found: Mapping[str, Any]) -> list[str]:
+    usd, calls = found["budget"]["usd"], found["budget"]["calls"]
+    said = []
+    spent = found["spent_usd"] + found["possibly_spent_usd"]
+    if usd is not None and found["usd_most"] is not None and spent + found["usd_most"] > usd:
+        surely = found["usd"] is not None and spent + found["usd"] > usd
+        said.append(
+            f"the budget of {_usd(usd)} {'will' if surely else 'may'} be reached before the end: the run stops there, and goes on with more"
+        )
+    if calls is not None and found["spent_calls"] + found["calls"] > calls:
+        said.append(f"the budget of {calls:,} calls will be reached before the end: the run stops there, and goes on with more")
+    return said
+
+
+def _usd(value: float | None) -> str:
+    return "not known" if value is None else f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.4f}"
+
+
+# --- by stage ----------------------------------------------------------------------------------------------------
+
+
+def _prompts(data: Sequence[DataSource], recipe: Recipe, draft: Draft) -> list[Prompt]:
+    section = recipe.complete
+    assert section is not None
+    found = sources.collect(data, parse_prompt, draft, invalid=section.invalid, test_fraction=section.test_fraction)
+    return [item.record for items in found.values() for item in items]
+
+
+def _complete(recipe: Recipe, run_dir: Path, draft: Draft) -> list[Line]:
+    if recipe.complete is None or not any(t.kind == "api" for t in recipe.complete.pool.values()) or _is_done(recipe, "complete", run_dir):
+        return []
+    asked = complete.requests(complete.configure(recipe), _prompts(recipe.complete.prompts, recipe, draft))
+    return [
+        _line("complete", name, teacher, asked[name], run_dir)
+        for name, teacher in recipe.complete.pool.items()
+        if isinstance(teacher, APIConfig)
+    ]
+
+
+def _rate(recipe: Recipe, run_dir: Path, draft: Draft) -> list[Line]:
+    if recipe.rate is None or recipe.rate.teacher.kind != "api" or _is_done(recipe, "rate", run_dir):
+        return []
+    config = rate.configure(recipe)
+    assert isinstance(config.teacher, APIConfig)
+    data = recipe.rate.data
+    if not data and _is_done(recipe, "complete", run_dir):
+        data = [DataSource(path=str(run_dir / "complete"))]
+    if data:
+        found = sources.collect(data, lambda row: parse_rated_prompt(row, rated=False), draft, invalid=config.invalid, test_fraction=0.0)
+        rows = [item.record for items in found.values() for item in items]
+        asked = [question.request for question in rate.questions(config, rows)]
+        return [_line("rate", rate.TEACHER, config.teacher, asked, run_dir)]
+    return [_unwritten(recipe, config, run_dir, draft)]
+
+
+def _unwritten(recipe: Recipe, config: rate.Config, run_dir: Path, draft: Draft) -> Line:
+    """Ratings of answers that are not written yet: each is taken to be as long as it may be, or as those before it were."""
+    assert recipe.complete is not None and isinstance(config.teacher, APIConfig)
+    lengths = []
+    for name, teacher in recipe.complete.pool.items():
+        if teacher.kind == "replay":
+            continue
+        seen = journal.peek_lengths(run_dir / journal.NAME, "complete", name)
+        lengths.append(seen.mean if seen.answers >= ENOUGH else float(teacher.max_new_tokens))
+    length = sum(lengths) / len(lengths) if lengths else 0.0
+    size = round(length * CHARACTERS_A_TOKEN)
+    names = [f"answer {i}" for i in range(recipe.complete.models_per_prompt)]
+    rows = [
+        RatedPrompt(p.prompt, p.prompt_id, tuple(Completion(name, f"{name} ".ljust(size, "x")) for name in names))
+        for p in _prompts(recipe.complete.prompts, recipe, draft)
+    ]
+    asked = [question.request for question in rate.questions(config, rows)]
+    guess = f"the answers are not written yet; each is taken to have {length:,.0f} tokens"
+    return _line("rate", rate.TEACHER, config.teacher, asked, run_dir, guess)
+
+
+def _is_done(recipe: Recipe, stage: str, run_dir: Path) -> bool:
+    """Whether a stage's artifact is there, made from just this recipe, so that nothing will be asked for it."""
+    if stage not in pipeline.stages_of(recipe) or Manifest.read(run_dir / stage) is None:
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        module = pipeline.module_of(stage)
+        needs = module.needs(recipe)
+        if stage == "rate" and recipe.rate and not recipe.rate.data and not _is_done(recipe, "complete", run_dir):
+            return False
+        work = pipeline.bind(stage, module.configure(recipe), needs, run_dir, run_dir / stage, Path(scratch) / pipeline.FINGERPRINTS)
+        return pipeline.why_not_done(work) is None
+
+
+def _line(stage: str, name: str, config: APIConfig, asked: Iterable[Request], run_dir: Path, guess: str = "") -> Line:
+    path = run_dir / journal.NAME
+    by_key = {wire.key_of(name, config.model, config, request): request for request in asked}
+    kept = journal.peek_answered(path, list(by_key))
+    missing = [request for key, request in by_key.items() if key not in kept]
+    seen = journal.peek_lengths(path, stage, name)
+    sent = sum(len(m["content"]) for request in missing for m in request.messages) // CHARACTERS_A_TOKEN
+    sent_most = sum(wire.most_tokens(request.messages) for request in missing)
+    back_most = len(missing) * config.max_new_tokens
+    back = round(len(missing) * seen.mean) if seen.answers >= ENOUGH or not missing else None
+    usd = usd_most = None
+    if config.prices is not None:
+        usd = None if back is None else wire.cost(config, sent, back) / journal.NANO
+        usd_most = wire.cost(config, sent_most, back_most) / journal.NANO
+    return Line(stage, name, config.model, len(missing), len(kept), sent, sent_most, back, back_most, usd, usd_most, guess)
