@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format lint types imports crash bench bench-quick build clean
+.PHONY: help install install-dev demo test check format lint types imports crash bench bench-quick bench-collect build clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench: install-dev  ## ours beside TRL's, in turn, medians of three: steps, idea
 
 bench-quick: install-dev  ## does it run? the same once, on a tiny model, less of everything
 	$(BIN)/python benchmarks/race.py --quick
+
+bench-collect: install-dev  ## requests a second: ours with its journal, the bare HTTP client, the vendor's where it is installed
+	$(BIN)/python benchmarks/collect.py
 
 build: install-dev  ## wheel and sdist into dist/
 	$(BIN)/python -m build --no-isolation

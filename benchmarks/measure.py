@@ -23,7 +23,12 @@ def resident() -> int:
 
 def resident_with_children() -> int:
     """Bytes that this process and those it started hold, what they share counted once (proportional set size)."""
-    return sum(map(_proportional, _tree(os.getpid())))
+    return sum(_kept(pid, "Pss:") for pid in _tree(os.getpid()))
+
+
+def added_up_with_children() -> int:
+    """The same with what is shared counted in each: no less than what they would hold on a machine of their own."""
+    return sum(_kept(pid, "Rss:") for pid in _tree(os.getpid()))
 
 
 def _tree(pid: int) -> list[int]:
@@ -34,24 +39,25 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(p for children in lists for child in children for p in _tree(int(child)))]
 
 
-def _proportional(pid: int) -> int:
+def _kept(pid: int, what: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it is gone
         return 0
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 class Peak:
     """The most memory held while the body runs, and what was held when it began.
 
     On a GPU what torch has allocated there; else what the process holds, sampled every 10 ms, or with `children` what it and
-    those that it starts hold, sampled every 50 ms.
+    those that it starts hold, sampled every 50 ms; then `peak_added_up` is the most they held with what is shared counted in each.
     """
 
     def __init__(self, device: str = "cpu", *, children: bool = False) -> None:
         self._device = device
         self._now, self._pause = (resident_with_children, 0.05) if children else (resident, 0.01)
+        self._children, self.peak_added_up = children, 0
 
     def __enter__(self) -> Peak:
         if self._device == "cuda":
@@ -69,6 +75,8 @@ class Peak:
     def _watch(self) -> None:
         while not self._stop.wait(self._pause):
             self.peak = max(self.peak, self._now())
+            if self._children:
+                self.peak_added_up = max(self.peak_added_up, added_up_with_children())
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._device == "cuda":

@@ -158,21 +158,21 @@ def dpo(args: argparse.Namespace) -> dict[str, Any]:
 
 def sft(args: argparse.Namespace) -> dict[str, Any]:
     """Packed sequences of `--max-length` tokens, one a step."""
-    from zephyr import sources
+    from zephyr.models.load import ModelRef
     from zephyr.recipe import DataSource, SFTConfig
-    from zephyr.records import parse_dialogue
-    from zephyr.train import encode
+    from zephyr.train import prepare
     from zephyr.train.loop import Trainer
     from zephyr.train.tasks import SFT
 
     model, chat, dtype = _model(args)
-    out = _draft()
     config = SFTConfig(batch_size=1, max_length=args.max_length, loss_on="all")
-    rows = sources.collect([DataSource(path=args.dialogues)], parse_dialogue, out, invalid="error", test_fraction=0.0)
-    packs = list(encode.dialogues(rows["train"], chat, config, out, "train"))[: args.steps]
+    with tempfile.TemporaryDirectory() as folder:
+        source = [DataSource(path=args.dialogues)]
+        work = prepare.Work(source, ModelRef(args.model, ""), "tokenizer", config, Path(folder) / "prepared", "")
+        packs = prepare.dialogues(work, lambda: chat, _draft())[0][: args.steps]
     trainer = Trainer(model, SFT(), config, dtype, args.max_length, 0, lambda _: None)
     measured = _timed_steps(args, trainer, [[p] for p in packs])
-    return {**measured, "tokens": sum(e.tokens for p in packs for e in p.examples)}
+    return {**measured, "tokens": sum(p.tokens for p in packs)}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -301,3 +303,37 @@ def test_overrides_set_one_key_and_the_last_one_wins(tmp_path: Path) -> None:
     assert (recipe.sft.learning_rate, recipe.sft.epochs, recipe.evaluate.samples) == (3e-5, 3, 1)
     assert [source.path for source in recipe.curate.data] == ["b", "c"]
     assert load(write(tmp_path, FULL), ["sft="]).sft is None
+
+
+# --- teachers behind servers -------------------------------------------------------------------------------------
+
+
+def teacher_problem(folder: Path, **settings: Any) -> str:
+    teacher = {"kind": "api", "base_url": "http://h/v1", "model": "m", **settings}
+    values = {"name": "x", "model": {"path": "m"}, "rate": {"teacher": teacher, "data": ["d.jsonl"]}}
+    path = folder / "r.yaml"
+    path.write_text(json.dumps(values))
+    try:
+        load(path)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def test_what_a_teacher_may_be_told(tmp_path: Path) -> None:
+    assert teacher_problem(tmp_path) == ""
+    assert (
+        teacher_problem(tmp_path, extra={"chat_template_kwargs": {"enable_thinking": False}, "stop": ["a"]}, top_p=None, temperature=None)
+        == ""
+    )
+    assert "top_p is set by zephyr" in teacher_problem(tmp_path, extra={"top_p": 0.5})
+    assert "max_new_tokens is set by zephyr" in teacher_problem(tmp_path, extra={"max_new_tokens": 4096})
+    for wrong in (
+        {"extra": {"api_key": "sk-canary"}},
+        {"key_env": "sk-canary"},
+        {"base_url": "http://u:canary@h"},
+        {"api_key": "sk-canary"},
+    ):
+        problem = teacher_problem(tmp_path, **wrong)
+        assert problem and "canary" not in problem, problem
+    assert "kind: 'openai' is not known; known are replay, local, api" in teacher_problem(tmp_path, kind="openai")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from misbehaving import judge_or_answer, serving
 from zephyr import api, recipe
 from zephyr.spending import describe
-
-sys.path.append(str(Path(__file__).parent / "teachers"))
-from misbehaving import judge_or_answer, serving
 
 
 def write(folder: Path, url: str, count: int = 40, **changes: Any) -> recipe.Recipe:

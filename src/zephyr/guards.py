@@ -36,7 +36,7 @@ def locked(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{path.parent}: another run is at work in this folder; wait for it, or give another --out") from None
-            if not _is_still(path, file.fileno()):
+            if not is_still(path, file.fileno()):
                 continue  # its holder removed the file between our opening and locking it
             try:
                 yield
@@ -45,7 +45,8 @@ def locked(path: Path) -> Iterator[None]:
             return
 
 
-def _is_still(path: Path, fd: int) -> bool:
+def is_still(path: Path, fd: int) -> bool:
+    """Whether an open file is the one that has that name now."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
@@ -190,9 +191,6 @@ class ReplayConfig(Section):
 class ThinkingConfig(Section):
     """What every teacher that thinks is told: the paper's pool samples at temperature 1, 1,024 tokens at most."""
 
-    # a judge rates at 0 unless another is set here
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count = 1024
 
     def recordings(self) -> list[DataSource]:
@@ -205,6 +203,9 @@ class LocalConfig(ThinkingConfig):
 
     kind: Literal["local"]
     path: Name
+    # a judge rates at 0 unless another is set here
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     # `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
     chat_template: Name | None = None
 
@@ -233,6 +234,12 @@ class LimitsConfig(Section):
     patience_s: Positive = 600
 
 
+# fields of a request that are not for `extra`: all that settings of their own say, or that would change what one reply is
+OURS = {"model", "messages", "stream", "n", "best_of", "temperature", "top_p", "response_format"} | {
+    f"{what}_tokens" for what in ("max", "max_completion", "max_new", "max_output")
+} | {"n_predict", "num_predict"}  # fmt: skip
+
+
 class APIConfig(ThinkingConfig):
     """A model behind a server that speaks the OpenAI chat-completions protocol: OpenAI, vLLM, llama.cpp, Ollama, TGI, a gateway."""
 
@@ -241,10 +248,15 @@ class APIConfig(ThinkingConfig):
     base_url: Name
     # the name that the server knows the model under
     model: Name
+    # something to change when the model behind that name does: answers of another are not used
+    revision: Name | None = None
+    # a judge rates at 0 unless another is set here; null is left to the server, for models that refuse to be told
+    temperature: Annotated[float, Field(ge=0)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     # the environment variable that holds the key; never the key
     key_env: Name | None = Field(default=None, exclude=True)
     # further fields of each request, for servers that know them: {top_k: 20, reasoning_effort: low}
-    extra: dict[str, str | int | float | bool] = {}
+    extra: dict[str, JsonValue] = {}
     # what the server calls the limit on an answer's length
     length_field: Literal["max_tokens", "max_completion_tokens"] = Field(default="max_tokens", exclude=True)
     # ratings: whether the server can be held to JSON, or to our schema of it; the reply is read as strictly either way
@@ -252,7 +264,7 @@ class APIConfig(ThinkingConfig):
     prices: PricesConfig | None = Field(default=None, exclude=True)
     limits: LimitsConfig = Field(default=LimitsConfig(), exclude=True)
     # a request that was cut off after the server may have worked: resend may pay for it twice, skip goes without the answer
-    unknown: Literal["resend", "skip"] = Field(default="resend", exclude=True)
+    unknown: Literal["resend", "skip"] = "resend"
 
     @field_validator("base_url")
     @classmethod
@@ -277,8 +289,12 @@ class APIConfig(ThinkingConfig):
     @field_validator("extra")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if ours := sorted({"model", "messages", "stream", "n", "temperature", "top_p", "max_tokens", "max_completion_tokens"} & set(value)):
+        if ours := sorted(OURS & set(value)):
             raise ValueError(f"{ours[0]} is set by zephyr and by settings of its own; take it out")
+        if secret := next(
+            (name for name in value if re.search(r"api_?key|auth|secret|passw|credential|access_token", name, re.IGNORECASE)), None
+        ):
+            raise ValueError(f"{secret} looks like a key, and what is here is written down; name an environment variable in key_env")
         return value
 
 

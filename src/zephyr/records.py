@@ -276,6 +276,12 @@ def _kind(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def _quoted(value: object) -> str:
+    """A value as an error shows it: a text may be of any length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"`{key}` is {_kind(value)}, not a number")
@@ -382,7 +388,7 @@ def parse_rating(value: Mapping[str, Any], *, complete: bool = True, may_not_app
         raise DataError(f"`annotations` is {_kind(annotations)}, not an object")
     unknown = sorted(map(repr, set(annotations) - set(ASPECTS)))
     if unknown:
-        raise DataError(f"`annotations`: unknown aspect {unknown[0]}; known are {', '.join(ASPECTS)}")
+        raise DataError(f"`annotations`: unknown aspect {unknown[0][:80]}; known are {', '.join(ASPECTS)}")
     for name in ASPECTS:
         item = annotations.get(name)
         if item is None:
@@ -400,14 +406,14 @@ def parse_rating(value: Mapping[str, Any], *, complete: bool = True, may_not_app
             rationales[name] = rationale
             continue
         if isinstance(rating, bool) or not isinstance(rating, int):
-            raise DataError(f"`annotations.{name}.rating` is {rating!r}, not a whole number from 1 to 5")
+            raise DataError(f"`annotations.{name}.rating` is {_quoted(rating)}, not a whole number from 1 to 5")
         if not 1 <= rating <= 5:
-            raise DataError(f"`annotations.{name}.rating` is {rating}, outside 1 to 5")
+            raise DataError(f"`annotations.{name}.rating` is {_quoted(rating)}, outside 1 to 5")
         aspects[name], rationales[name] = rating, rationale
     overall = value.get("overall_score")
     score = None if overall is None and not complete else _number(overall, "overall_score")
     if score is not None and not 1 <= score <= 10:
-        raise DataError(f"`overall_score` is {overall}, outside 1 to 10")
+        raise DataError(f"`overall_score` is {_quoted(overall)}, outside 1 to 10")
     if not aspects and score is None:
         raise DataError("the answer has neither aspect ratings nor an overall score")
     return Rating(aspects=aspects, rationales=rationales, overall_score=score, critique=_text(value, "critique", default=""))

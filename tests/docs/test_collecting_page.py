@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from misbehaving import judge_or_answer, serving
 from zephyr import api, recipe
 from zephyr.artifacts import Artifact
 from zephyr.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "collecting.md").read_text(encoding="utf-8")
-sys.path.append(str(ROOT / "tests" / "teachers"))
-from misbehaving import judge_or_answer, serving
 
 
 def test_the_recipe_and_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ class Server:
     """The server's process, and what it says that it saw."""
 
     def __init__(self, seed: int) -> None:
-        here = Path(__file__).resolve().parents[1] / "teachers" / "misbehaving.py"
+        here = Path(__file__).resolve().parents[1] / "misbehaving.py"
         command = [sys.executable, str(here), "--faults", FAULTS, "--seed", str(seed), "--delay", "0.02"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None

@@ -107,7 +107,7 @@ class Desk:
         for name, theirs in requests.items():
             yield from ((name, reply) for reply in self.teacher.answer(theirs))
 
-    def status(self) -> str:
+    def status(self, left: int) -> str:
         return ""
 
     def bill(self) -> dict[str, Any]:

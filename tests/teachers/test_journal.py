@@ -41,6 +41,35 @@ def test_an_answer_is_kept_and_not_asked_for_again(tmp_path: Path) -> None:
         assert journal.bill("complete") == {"a": bill} and journal.bill("rate") == {}
 
 
+def test_a_failure_after_a_cut_is_still_perhaps_paid(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.write([sending(1)], [])
+        journal.write([sending(1)], [Settled(sending(1), "unknown", error="cut")])
+        journal.write([], [Settled(sending(1), "failed", error="HTTP 400")])
+        assert journal.kept([sending(1).key])[sending(1).key].state == "unknown"
+        assert journal.bill()["complete a"]["possibly_spent_usd"] == 5 / NANO
+
+
+def test_an_answer_is_taken_in_though_its_process_was_believed_dead(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.write([sending(1)], [])
+        journal._orphan(journal.owner)
+        journal.write([], [answered(1)])
+        assert journal.kept([sending(1).key])[sending(1).key].state == "answered"
+        assert (journal.totals().spent, journal.totals().maybe, journal.totals().reserved) == (2, 5, 0)
+        journal.write([], [answered(1)])  # the other process's, of the same request
+        assert journal.totals().spent == 4 and journal.bill()["complete a"]["spent_usd"] == 4 / NANO
+
+
+def test_an_answer_made_here_is_kept_once_and_no_budget_counts_it(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", BudgetConfig(calls=1)) as journal:
+        for _ in range(3):
+            journal.record(answered(1))
+        journal.record(answered(2))
+        assert journal.totals().calls == 0 and journal.bill()["complete a"]["answered"] == 2
+        assert journal.write([sending(3)], []) == [SENT]
+
+
 def test_totals_are_the_sums_of_the_rows(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         journal.write([sending(n) for n in range(10)], [])
@@ -110,6 +139,22 @@ def test_many_processes_begin_and_share_one_journal(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         bill = journal.bill()["complete a"]
     assert bill["calls"] == bill["answered"] == 40, "every request once, whoever sent it"
+
+
+def open_often(path: Path, count: int) -> None:
+    for _ in range(count):
+        with Journal(path) as journal:
+            assert journal._owner_file(journal.owner).exists(), "another process took this one's lock for that of a dead one"
+
+
+def test_nobody_is_taken_for_dead_while_beginning(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=open_often, args=(tmp_path / "j", 60)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
 
 
 def test_it_is_durable_and_in_wal(tmp_path: Path) -> None:

@@ -95,7 +95,6 @@ def test_what_is_larger_than_the_bucket_waits_for_a_full_one() -> None:
 
 def test_a_breaker_rests_longer_each_time_and_lets_one_try() -> None:
     breaker, now, rests = Breaker(600), 0.0, []
-    breaker.begin(now)
     for _ in range(BREAKS_AFTER - 1):
         breaker.failed(now)
     assert not breaker.is_open and breaker.until == -math.inf
@@ -106,20 +105,22 @@ def test_a_breaker_rests_longer_each_time_and_lets_one_try() -> None:
         breaker.failed(now)  # what was under way when it opened
         now = breaker.until
     assert rests == [1, 2, 4, 8, 16, LONGEST_REST_S, LONGEST_REST_S, LONGEST_REST_S]
-    breaker.well(now)
+    breaker.well()
     assert not breaker.is_open
     breaker.failed(now)
     assert not breaker.is_open
 
 
-def test_patience_ends_when_nothing_came_for_so_long() -> None:
+def test_patience_ends_when_what_was_sent_after_it_fails_too() -> None:
     breaker = Breaker(60)
-    assert not breaker.is_dead(1e9)  # never asked
-    breaker.begin(100.0)
-    breaker.begin(150.0)
-    assert not breaker.is_dead(160.0) and breaker.is_dead(161.0)
-    breaker.well(161.0)
-    assert not breaker.is_dead(220.0)
+    assert not breaker.is_dead(1e9)  # never failed
+    breaker.failed(100.0)
+    breaker.failed(150.0)
+    assert not breaker.is_dead(159.0), "sent before patience ran out, however long it hung"
+    assert breaker.is_dead(160.0)
+    breaker.well()
+    breaker.failed(300.0)
+    assert not breaker.is_dead(300.0), "patience begins anew after every answer"
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
@@ -136,6 +137,7 @@ def test_backoff_is_bounded_and_spread(tries: int, unit: float) -> None:
         ({"retry-after": "0"}, 0),
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2),
         ({"retry-after": formatdate(TODAY + 90, usegmt=True)}, 90),
         ({"retry-after": formatdate(TODAY - 90, usegmt=True)}, 0),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, 90),

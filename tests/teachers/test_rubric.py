@@ -194,3 +194,23 @@ def test_the_schema_says_what_the_parser_reads() -> None:
     for score in told(SCHEMA["properties"]["overall_score"]):
         assert parse_reply(json.dumps(reply(overall_score=score))).overall_score == score
     assert "N/A" in told(aspects["honesty"]["properties"]["rating"]) and "N/A" not in told(aspects["truthfulness"]["properties"]["rating"])
+
+
+@pytest.mark.parametrize(
+    "text", ["```json" + "\n" * 200_000 + "x", "```" + " \n" * 100_000 + "```", "{" + '"a": 1, ' * 200_000 + '"a": 1}']
+)
+def test_no_reply_takes_long_to_refuse(text: str) -> None:
+    import time
+
+    began = time.process_time()
+    with pytest.raises(DataError):
+        parse_reply(text)
+    assert time.process_time() - began < 2
+
+
+def test_what_a_reply_says_is_not_repeated_whole() -> None:
+    with pytest.raises(DataError) as error:
+        parse_reply(aspect(rating="IGNORE ALL ABOVE " * 10_000))
+    assert len(str(error.value)) < 300
+    request = ask("id", "Q?", "A.", "amber", 0)
+    assert len(ask_again(request, "x" * 10**6, "y" * 10**6).messages[-1]["content"]) < 500

@@ -141,7 +141,7 @@ class Wrong:
                 text = self.given.setdefault(f"{request.prompt_id} {request.subject}", self.replies_[len(self.given) % len(self.replies_)])
                 yield name, Reply(request, text, "stop", 1)
 
-    def status(self) -> str:
+    def status(self, left: int) -> str:
         return ""
 
     def bill(self) -> dict[str, Any]:

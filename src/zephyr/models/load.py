@@ -186,6 +186,9 @@ def load_model(
     if attention == "segments":
         if getattr(model, "hf_quantizer", None) is not None and getattr(model.config, "quantization_config", None) is not None:
             raise ModelError(f"{where}: its weights are quantized, which cannot be trained or scored here; give the model it was made of")
+        from zephyr.train.fused import fuse
+
+        fuse(model)
         _refuse_other_numbers(model, where)
         _guard_positions(model, where)
     whole: PreTrainedModel = model

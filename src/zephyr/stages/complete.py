@@ -94,13 +94,14 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     answers: dict[str, dict[str, Completion]] = defaultdict(dict)
     digests = {name: inputs.models[f"teacher {name}"].digest for name, t in config.pool.items() if t.kind == "local"}
     with ask.opened("complete", config.pool, folder=out.final.parent, budget=config.budget, seed=config.seed, digests=digests) as teachers:
-        with bar("answers", sum(map(len, asked.values())), "answers") as progress:
-            for name, reply in teachers.replies(asked):
+        total = sum(map(len, asked.values()))
+        with bar("answers", total, "answers") as progress:
+            for done, (name, reply) in enumerate(teachers.replies(asked), 1):
                 if reply.finish_reason == "unknown":
                     out.drop("the answer may have been paid for, and is lost", f"prompt {reply.request.prompt_id[:16]}", {"model": name})
                 answers[reply.request.prompt_id][name] = _completion(config, name, reply)
                 out.manifest.tokens += reply.tokens
-                progress.advance(text=teachers.status())
+                progress.advance(text=teachers.status(total - done))
         bill = teachers.bill()
     _refuse_missing(asked, answers, prompts)
     for split, items in by_split.items():
@@ -108,6 +109,9 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         for item in items:
             p = item.record
             given = {name: c for name, c in answers[p.prompt_id].items() if c.finish_reason != "unknown"}
+            if not given:
+                out.drop("all its answers are lost", item.where, p.row())
+                continue
             order = sorted(given, key=lambda name: seeded_unit(config.seed, "position", p.prompt_id, name))
             rows.append(RatedPrompt(p.prompt, p.prompt_id, tuple(given[n] for n in order), p.source, p.category).row())
         out.write_rows(split, rows, schemas.ratings())

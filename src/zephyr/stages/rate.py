@@ -99,7 +99,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     prompts = {item.record.prompt_id: item.record for items in by_split.values() for item in items}
     asked = questions(config, prompts.values())
     digests = {TEACHER: inputs.models["teacher"].digest} if config.teacher.kind == "local" else {}
-    heard = Heard()
+    heard = Heard(left=len(asked))
     with ask.opened(
         "rate", {TEACHER: config.teacher}, folder=out.final.parent, budget=config.budget, seed=config.seed, digests=digests
     ) as teachers:
@@ -144,6 +144,7 @@ class Heard:
         lost: requests that may have been paid for, and whose answer is lost.
         asked_twice: how many replies could not be read the first time.
         tokens: sent and received.
+        left: requests of which nothing is known yet.
     """
 
     ratings: dict[Place, Rating] = field(default_factory=dict)
@@ -153,6 +154,7 @@ class Heard:
     lost: dict[Question, str] = field(default_factory=dict)
     asked_twice: int = 0
     tokens: int = 0
+    left: int = 0
 
 
 def _hear(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard, progress: Bar) -> None:
@@ -162,7 +164,8 @@ def _hear(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard, progr
         if problem := _take(question, reply, heard):
             again.append((question, reply.text, problem))
         else:
-            progress.advance(text=teachers.status())
+            heard.left -= 1
+            progress.advance(text=teachers.status(heard.left))
     heard.asked_twice += len(again)
     before = {question: (text, problem) for question, text, problem in again}
     second = [replace(question, request=rubric.ask_again(question.request, text, problem)) for question, text, problem in again]
@@ -172,7 +175,8 @@ def _hear(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard, progr
             heard.unread[question] = before[first_of[question]]
         elif problem := _take(question, reply, heard):
             heard.unread[question] = reply.text, problem
-        progress.advance(text=teachers.status())
+        heard.left -= 1
+        progress.advance(text=teachers.status(heard.left))
 
 
 def _replies(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard) -> Iterable[tuple[Question, Reply]]:

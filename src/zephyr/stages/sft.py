@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zephyr import sources
+from functools import cache
+
 from zephyr.artifacts import Draft
 from zephyr.recipe import Recipe, Section, SFTConfig, TrainConfig
-from zephyr.records import parse_dialogue
 from zephyr.stages import From, Inputs, Needs, template_file
 
 VERSION = 1
@@ -33,14 +33,18 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Train the student on the dialogues and write it as a plain model folder."""
-    by_split = sources.collect(inputs.data["dialogues"], parse_dialogue, out, invalid="error", test_fraction=0.0)
+    from zephyr.train import prepare
+
+    work = prepare.Work(
+        inputs.data["dialogues"], inputs.models["base"], config.chat_template, config.sft, out.checkpoints / "prepared", out.manifest.key
+    )
+    chat = cache(lambda: prepare.load_chat(work))
+    train, test = prepare.dialogues(work, chat, out)
+    # not before: torch and the model are not in memory while many dialogues are prepared
     from zephyr.models import load
-    from zephyr.train import encode, session
+    from zephyr.train import session
     from zephyr.train.tasks import SFT
 
-    load.refuse_longer(inputs.models["base"], {"sft.max_length": config.sft.max_length})
-    chat = load.load_chat(inputs.models["base"], config.chat_template)
-    train, test = (encode.dialogues(by_split[split], chat, config.sft, out, split) for split in ("train", "test"))
-    model = load.load_model(inputs.models["base"], chat)
-    out.manifest.results["dialogues"] = {split: sum(len(d.examples) for d in items) for split, items in (("train", train), ("test", test))}
-    session.fit(model, chat, SFT(), config.sft, config.train, train, test, seed=config.seed, out=out, label="dSFT")
+    model = load.load_model(inputs.models["base"], chat())
+    out.manifest.results["dialogues"] = {"train": len(train.split), "test": len(test.split)}
+    session.fit(model, chat(), SFT(), config.sft, config.train, train, test, seed=config.seed, out=out, label="dSFT")

@@ -20,8 +20,8 @@ class Teachers(Protocol):
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
         """(teacher, reply) to every request, in whatever order they get done."""
 
-    def status(self) -> str:
-        """How it goes: what is under way and what is spent; empty where nothing is paid or sent."""
+    def status(self, left: int) -> str:
+        """How it goes, with so many replies to come: what is under way and what is spent; empty where nothing is paid or sent."""
 
     def bill(self) -> dict[str, dict[str, Any]]:
         """What the stage's requests came to so far, earlier runs in the same folder included; {} where nothing was asked."""
@@ -89,7 +89,7 @@ class _All:
         """
         assert self._journal is not None
         model = f"{self._digests[name]} {config.chat_template or 'tokenizer'} seed {self._seed}"
-        keys = {request: wire.key_of(name, model, config, request) for request in requests}
+        keys = {request: wire.key_of(name, f"{model} of {request.author}", config, request) for request in requests}
         kept = self._journal.kept(list(keys.values()))
         missing = []
         for request in requests:
@@ -115,14 +115,14 @@ class _All:
         if self._client:
             self._client.close()
 
-    def status(self) -> str:
+    def status(self, left: int) -> str:
         """What is under way, what is spent, and what it will come to at this rate."""
         if self._journal is None or self._client is None:
             return ""
         spent, client = self._journal.seen.spent / NANO, self._client
         if not spent or not client.answered:
             return f"{client.in_flight} under way"
-        in_all = spent + (spent - self._spent_before) / client.answered * client.left
+        in_all = spent + (spent - self._spent_before) / client.answered * left
         return f"{client.in_flight} under way, ${spent:,.2f} spent, about ${in_all:,.2f} in all"
 
     def bill(self) -> dict[str, dict[str, Any]]:

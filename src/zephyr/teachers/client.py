@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from zephyr._version import __version__
 from zephyr.errors import TeacherError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 COMMIT_EVERY_S = 0.005  # more goes into each transaction, and other processes come to their turn between two
 TAKEN_POLL_S = 0.5  # how often one looks whether another process has the answer now
+WRITE_AGAIN_S = 0.5
+NOT_SENT = "not sent"  # the fate of a request where the journal cannot be written
 GRACE_S = 10.0  # when interrupted: how long answers that are under way are waited for
 UNKNOWN = "unknown"  # the finish reason of a request left out because it may have been paid for already
 
@@ -39,32 +41,41 @@ class Writer:
     interpreter's lock: measured, that costs more than the waiting for the disk.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, on_error: Callable[[], None]) -> None:
+        self._journal, self._on_error = journal, on_error
         self._waiting: list[tuple[Sequence[Sending], Sequence[Settled], asyncio.Future[list[str]]]] = []
         self._next = 0.0
+        self.error: Exception | None = None  # why the journal could not be written; for that nothing more is sent
 
     def write(self, sendings: Sequence[Sending] = (), settled: Sequence[Settled] = ()) -> asyncio.Future[list[str]]:
         """Done once it is durable, with the fate of each sending."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[list[str]] = loop.create_future()
         if not self._waiting:
-            loop.call_later(max(0.0, self._next - loop.time()), self._flush)
+            loop.call_later(max(0.0, self._next - loop.time()), self.flush)
         self._waiting.append((sendings, settled, done))
         return done
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits, now. Where that fails nothing is sent, and what came back is kept to be written later."""
+        if not self._waiting:
+            return
         batch, self._waiting = self._waiting, []
         sendings = [item for part, _, _ in batch for item in part]
         settled = [item for _, part, _ in batch for item in part]
+        loop = asyncio.get_running_loop()
         try:
             fates = iter(self._journal.write(sendings, settled))
-            self._next = asyncio.get_running_loop().time() + COMMIT_EVERY_S
         except Exception as error:
-            for _, _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
-            return
+            self.error = error
+            self._on_error()
+            fates = iter([NOT_SENT] * len(sendings))
+            self._waiting = [((), part, done) for _, part, done in batch if part]
+            batch = [item for item in batch if item[0]]
+            if self._waiting:
+                loop.call_later(WRITE_AGAIN_S, self.flush)
+        else:
+            self._next = loop.time() + COMMIT_EVERY_S
         for part, _, done in batch:
             mine = list(itertools.islice(fates, len(part)))
             if not done.done():
@@ -111,8 +122,10 @@ class Client:
         """
         self._stage, self._journal, self._budget = stage, journal, budget
         self._servers = {name: Server(name, config, seed) for name, config in teachers.items()}
-        self._stop: Callable[[], object] = lambda: None
+        self._stopping = threading.Event()
+        self._tell: Callable[[], object] = lambda: None
         self._thread: threading.Thread | None = None
+        self._kept_before = 0
 
     @property
     def in_flight(self) -> int:
@@ -124,11 +137,6 @@ class Client:
         """Answers that came since the stage began, not those that were kept."""
         return sum(server.answered for server in self._servers.values())
 
-    @property
-    def left(self) -> int:
-        """Requests without an answer yet."""
-        return sum(server.unanswered for server in self._servers.values())
-
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
         """(teacher, reply) to every request, those that the journal has first.
 
@@ -139,6 +147,9 @@ class Client:
         out = Outbox()
         for name, theirs in requests.items():
             yield from self._known(name, theirs)
+        if kept := sum(server.kept for server in self._servers.values()) - self._kept_before:
+            self._kept_before += kept
+            say(f"{kept:,} answers are in the journal already")
         if not any(server.waiting for server in self._servers.values()):
             return
         errors: list[BaseException] = []
@@ -165,7 +176,8 @@ class Client:
             return
         if self.in_flight:
             say(f"waiting up to {GRACE_S:.0f} s for {self.in_flight} answers that are under way")
-        self._stop()
+        self._stopping.set()
+        self._tell()
         self._thread.join(GRACE_S + 5)
 
     def _known(self, name: str, requests: Iterable[Request]) -> Generator[tuple[str, Reply]]:
@@ -176,6 +188,7 @@ class Client:
         for job in jobs:
             found = kept.get(job.sending.key)
             if found is not None and (reply := self._reply_kept(server, job, found)):
+                server.kept += found.state == "answered"
                 yield name, reply
             else:
                 server.waiting.append(job)
@@ -199,17 +212,15 @@ class Client:
         import aiohttp
 
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
-        writer = Writer(self._journal)
+        self._tell = lambda: loop.call_soon_threadsafe(stopped.set)
+        if self._stopping.is_set():  # before there was anybody to tell
+            return
+        writer = Writer(self._journal, stopped.set)
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # shorter than any server's: no request into a closing connection
         # no cookies: a gateway's would tie later requests to earlier ones
-        options: dict[str, Any] = {
-            "connector": connector,
-            "cookie_jar": aiohttp.DummyCookieJar(),
-            "headers": {"User-Agent": f"zephyr/{__version__}"},
-        }
+        agent = {"User-Agent": f"zephyr/{__version__}"}
         try:
-            async with aiohttp.ClientSession(**options) as session:
+            async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=agent) as session:
                 run = _Run(self._servers, self._journal, self._budget, writer, session, out, stopped, self._reply_kept)
                 work = asyncio.ensure_future(run.all())
                 stop = asyncio.ensure_future(stopped.wait())
@@ -223,10 +234,18 @@ class Client:
         except asyncio.CancelledError:
             pass  # the journal says of what was still under way that nothing is known
         finally:
-            self._stop = lambda: None
+            self._tell = lambda: None
+            writer.flush()
+        if writer.error and any(server.unanswered for server in self._servers.values()):
+            raise writer.error
 
     def _complain(self) -> None:
         closed = [f"{server.name}: {server.closed}" for server in self._servers.values() if server.closed and server.waiting]
+        closed += [
+            f"{server.name}: it refused all {server.troubles['refused']} requests, so it is not the requests: {server.refused}"
+            for server in self._servers.values()
+            if server.refused and not server.closed and not (server.answered or server.kept)
+        ]
         tired = [(server, job, problem) for server in self._servers.values() for job, problem in server.given_up]
         unasked = sum(len(server.waiting) for server in self._servers.values())
         for server in self._servers.values():
@@ -237,7 +256,7 @@ class Client:
             if tired:
                 server, _, problem = tired[0]
                 parts.append(f"{len(tired)} requests got no answer in {TRIES} tries (the first, to {server.name}: {problem})")
-            also = f"; {unasked} requests were not sent for that" if closed else ""
+            also = f"; {unasked} requests were not sent for that" if closed and unasked else ""
             raise TeacherError("; ".join(parts) + also + "; all answers are kept: run the same command again to ask for what is missing")
 
 
@@ -259,6 +278,7 @@ class _Run:
         self._out, self._stopped, self._reply_kept = out, stopped, reply_kept
         self._wakes = {name: asyncio.Event() for name in servers}
         self._over_budget = False
+        self._admitted = 0  # requests on their way to the journal, of which it is not known yet whether they are sent
 
     def wake(self) -> None:
         """Something changed that any server may be waiting for."""
@@ -285,10 +305,10 @@ class _Run:
 
         wake = self._wakes[server.name]
         proxy = proxy_for(server.url)
-        timeout = aiohttp.ClientTimeout(total=server.config.limits.timeout_s, sock_connect=30)
+        timeout = aiohttp.ClientTimeout(total=server.config.limits.timeout_s, sock_connect=min(30.0, server.config.limits.timeout_s / 2))
         while server.unanswered:
             wake.clear()
-            if server.closed or self._stopped.is_set():
+            if server.closed or self._stopped.is_set() or self._over_budget:
                 server.waiting.extend(job for _, _, job in server.delayed)
                 server.waiting.extend(server.taken)
                 server.delayed, server.taken = [], []
@@ -297,21 +317,23 @@ class _Run:
                 await wake.wait()
                 continue
             jobs, wait = server.admitted()
+            self._admitted += len(jobs)
             fates = await self._writer.write([job.sending for job in jobs]) if jobs else []
+            self._admitted -= len(jobs)
             for job, fate in reversed(list(zip(jobs, fates, strict=True))):
-                if fate == SENT:
-                    server.in_flight += 1
+                if fate == SENT and self._stopped.is_set():  # while it was written down: it does not leave
+                    group.create_task(self._take_back(job))
+                elif fate == SENT:
+                    server.sent_at[job] = time.monotonic()
                     group.create_task(self._one(server, job, proxy, timeout))
                     continue
                 server.not_sent(job)
                 if fate == TAKEN:
                     server.taken.append(job)
                 else:
-                    assert fate == OVER_BUDGET
                     server.waiting.appendleft(job)
-            if OVER_BUDGET in fates and not self._in_flight:
+            if OVER_BUDGET in fates and not self._in_flight and not self._admitted:
                 self._over_budget = True
-                self._stopped.set()
                 self.wake()
                 continue
             if server.taken:
@@ -319,6 +341,9 @@ class _Run:
                 wait = min(wait, TAKEN_POLL_S)
             if server.unanswered and (not jobs or OVER_BUDGET in fates):
                 await _either(wake, wait)
+
+    async def _take_back(self, job: Job) -> None:
+        await self._writer.write(settled=[Settled(job.sending, "failed", error="the run was interrupted before it was sent")])
 
     def _look(self, server: Server) -> None:
         """Whether what another process had in hand is there by now, or is left to us."""
@@ -334,6 +359,7 @@ class _Run:
                 self._out.put(server.name, reply)
             elif found.state == "sent":
                 still.append(job)
+                server.say(f"{server.name}: waiting for answers that another process has in hand", once="taken")
             else:
                 server.waiting.append(job)
         server.taken = still
@@ -357,7 +383,7 @@ class _Run:
             state: Literal["unknown", "failed"] = "unknown" if outcome.kind == "cut" else "failed"
             settled = Settled(job.sending, state, error=outcome.problem)
         await self._writer.write(settled=[settled])
-        server.in_flight -= 1
+        del server.sent_at[job]
         if isinstance(outcome, Answer):
             tokens = outcome.prompt_tokens + outcome.completion_tokens
             reply = Reply(job.request, outcome.text, outcome.finish_reason, tokens, prompt_tokens=outcome.prompt_tokens)

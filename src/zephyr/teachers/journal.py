@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zephyr.errors import BudgetError, ZephyrError
+from zephyr.guards import is_still
 from zephyr.recipe import BudgetConfig
 
 NAME = "journal.sqlite"
@@ -112,7 +114,7 @@ SENT, TAKEN, OVER_BUDGET = "sent", "taken", "over budget"
 
 
 class Journal:
-    """One process's hold on the journal in a folder. It is used by one thread at a time."""
+    """One process's hold on the journal in a folder."""
 
     def __init__(self, path: Path, budget: BudgetConfig | None = None) -> None:
         """Opens the journal, or begins it; what processes left behind that have died becomes `unknown`.
@@ -126,6 +128,7 @@ class Journal:
         self.owner = uuid.uuid4().hex
         self.seen = Totals()  # as of the last writing
         self._lock = contextlib.ExitStack()
+        self._alone = threading.RLock()  # one thread uses it at a time, but for one that closes it when interrupted twice
         with self._said():
             # isolation_level None: transactions are where we say, not where the module guesses
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -142,7 +145,7 @@ class Journal:
 
     def close(self) -> None:
         """What this process had in hand and did not settle becomes `unknown`."""
-        with self._said():
+        with self._said(), self._alone:
             try:
                 with self._transaction():
                     self._orphan(self.owner)
@@ -181,9 +184,16 @@ class Journal:
 
     def _own(self) -> None:
         """Lock a file of this process's own for as long as it lives, so that others can tell."""
-        file = self._lock.enter_context(self._owner_file(self.owner).open("w"))
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._lock.callback(self._owner_file(self.owner).unlink, missing_ok=True)
+        path = self._owner_file(self.owner)
+        while True:
+            file = path.open("w")
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_still(path, file.fileno()):
+                    break
+            file.close()  # somebody who looked for the dead held or removed it between our making and locking it
+        self._lock.enter_context(file)
+        self._lock.callback(path.unlink, missing_ok=True)
 
     def _owner_file(self, owner: str) -> Path:
         return self.path.with_name(f".{self.path.name}.{owner}.lock")
@@ -205,7 +215,8 @@ class Journal:
         try:
             with path.open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
+                if is_still(path, file.fileno()):
+                    path.unlink(missing_ok=True)
                 return False
         except FileNotFoundError:
             return False
@@ -259,10 +270,12 @@ class Journal:
         cut, reserved = item.state == "unknown", item.sending.reserve
         maybe = reserved if cut else 0
         done = self._db.execute(
-            "UPDATE requests SET state = ?, owner = NULL, cut = cut + ?, reserved = 0, spent = spent + ?, maybe = maybe + ?, text = ?, "
+            "UPDATE requests SET state = CASE WHEN ? = 'failed' AND cut > 0 THEN 'unknown' ELSE ? END, "  # an earlier sending may be paid
+            "owner = NULL, cut = cut + ?, reserved = 0, spent = spent + ?, maybe = maybe + ?, text = ?, "
             "finish_reason = ?, prompt_tokens = ?, completion_tokens = ?, usage_known = ?, error = ?, settled_at = ? "
             "WHERE key = ? AND state = 'sent' AND owner = ?",
             (
+                item.state,
                 item.state,
                 int(cut),
                 item.spent,
@@ -278,10 +291,24 @@ class Journal:
                 self.owner,
             ),
         )
-        assert done.rowcount == 1, "settled without having been sent"
+        if done.rowcount == 0:
+            self._settle_taken(item, now, totals)
+            return
         totals.reserved -= reserved
         totals.spent += item.spent
         totals.maybe += maybe
+
+    def _settle_taken(self, item: Settled, now: float, totals: Totals) -> None:
+        """Another process believed this one dead, and may have sent the request again: an answer is taken in all the same, and paid for."""
+        if item.state != "answered":
+            return
+        self._db.execute(
+            "UPDATE requests SET state = 'answered', owner = NULL, text = ?, finish_reason = ?, prompt_tokens = ?, completion_tokens = ?, "
+            "usage_known = ?, error = NULL, settled_at = ? WHERE key = ? AND state IN ('failed', 'unknown')",
+            (item.text, item.finish_reason, item.prompt_tokens, item.completion_tokens, int(item.usage_known), now, item.sending.key),
+        )
+        self._db.execute("UPDATE requests SET spent = spent + ? WHERE key = ?", (item.spent, item.sending.key))
+        totals.spent += item.spent
 
     def _send(self, item: Sending, now: float, totals: Totals) -> str:
         committed = totals.reserved + totals.spent + totals.maybe + item.reserve
@@ -302,10 +329,17 @@ class Journal:
         totals.reserved += item.reserve
         return SENT
 
-    def record(self, settled: Settled) -> None:
-        """An answer that was made in this process, where nothing is sent and nothing can be lost on the way."""
-        self.write([settled.sending], [])
-        self.write([], [settled])
+    def record(self, item: Settled) -> None:
+        """Keep an answer that was made in this process: nothing was sent, nothing is paid, no budget counts it."""
+        sending, now = item.sending, time.time()
+        with self._said(), self._transaction():
+            self._db.execute(
+                "INSERT INTO requests (key, stage, teacher, model, prompt_id, state, sends, text, finish_reason, prompt_tokens, "
+                "completion_tokens, usage_known, sent_at, settled_at) VALUES (?, ?, ?, ?, ?, 'answered', 1, ?, ?, ?, ?, 1, ?, ?) "
+                "ON CONFLICT (key) DO NOTHING",
+                (sending.key, sending.stage, sending.teacher, sending.model, sending.prompt_id, item.text, item.finish_reason,
+                 item.prompt_tokens, item.completion_tokens, now, now),
+            )  # fmt: skip
 
     def bury(self) -> None:
         """Look again which processes have died."""
@@ -342,14 +376,15 @@ class Journal:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk has ended it already
-                self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with self._alone:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has ended it already
+                    self._db.execute("ROLLBACK")
+                raise
 
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:

@@ -89,27 +89,25 @@ class Bucket:
 class Breaker:
     """Stops asking a server that only fails: after some failures in a row it rests, then one request tries whether it is back.
 
-    It rests twice as long each time. A server that has answered nothing for `patience_s` is dead.
+    It rests twice as long each time. A server is dead when a request failed that was sent more than `patience_s` after the first
+    of an unbroken row of failures: neither slow answers nor pauses that it asked for count against it.
     """
 
     patience_s: float
     failures: int = 0
     rest_s: float = FIRST_REST_S
     until: float = -math.inf
-    last_well: float | None = None
+    since: float | None = None
 
-    def begin(self, now: float) -> None:
-        """From now on it may be measured how long nothing came."""
-        if self.last_well is None:
-            self.last_well = now
-
-    def well(self, now: float) -> None:
+    def well(self) -> None:
         """It answered, be it with an error of the request's own."""
-        self.failures, self.rest_s, self.last_well = 0, FIRST_REST_S, now
+        self.failures, self.rest_s, self.since = 0, FIRST_REST_S, None
 
     def failed(self, now: float) -> None:
         """It failed, in a way that is not the request's fault."""
         self.failures += 1
+        if self.since is None:
+            self.since = now
         if self.failures >= BREAKS_AFTER and now >= self.until:
             self.until = now + self.rest_s
             self.rest_s = min(LONGEST_REST_S, 2 * self.rest_s)
@@ -119,9 +117,9 @@ class Breaker:
         """Whether it only lets one request through at a time, to try."""
         return self.failures >= BREAKS_AFTER
 
-    def is_dead(self, now: float) -> bool:
-        """Whether nothing came for longer than one is willing to wait."""
-        return self.last_well is not None and now - self.last_well > self.patience_s
+    def is_dead(self, sent_at: float) -> bool:
+        """Whether a request that was sent then and failed was one too many."""
+        return self.since is not None and sent_at >= self.since + self.patience_s
 
 
 def backoff_s(tries: int, unit: float) -> float:
@@ -143,8 +141,9 @@ def pause_asked(headers: Mapping[str, str], today: float) -> Pause | None:
 
     An absurd figure (negative, not a number, longer than five minutes) is bounded, and said to be.
     """
-    if (text := headers.get("retry-after-ms")) is not None:
-        return _bounded(_number(text, 1e-3), f"retry-after-ms: {text}")
+    text = headers.get("retry-after-ms")
+    if text is not None and ((seconds := _number(text, 1e-3)) is not None or "retry-after" not in headers):
+        return _bounded(seconds, f"retry-after-ms: {text}")
     if (text := headers.get("retry-after")) is not None:
         seconds = _number(text, 1.0)
         return _bounded(_until(text, today) if seconds is None else seconds, f"Retry-After: {text}")

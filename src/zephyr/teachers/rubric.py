@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -99,6 +98,7 @@ def ask_again(request: Request, reply: str, error: str) -> Request:
     """The same request once more, with the reply that could not be read and why."""
     if len(reply) > 4000:  # a reply of megabytes is not sent back at the price of its tokens
         reply = reply[:4000] + " […]"
+    error = error[:300]
     retry: tuple[Message, ...] = (
         *request.messages,
         {"role": "assistant", "content": reply if reply.strip() else "(nothing)"},
@@ -142,8 +142,10 @@ def parse_together(text: str, count: int) -> list[Rating]:
 
 def _object(text: str) -> Mapping[str, Any]:
     body = text.strip()
-    if fenced := re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", body, re.DOTALL):
-        body = fenced.group(1)
+    if body.startswith("```") and body.endswith("```") and len(body) > 6:
+        first, newline, rest = body[3:-3].partition("\n")
+        if newline and first.strip() in ("", "json") and rest.rstrip(" \t").endswith("\n"):
+            body = rest
     try:
         value = json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -177,7 +179,9 @@ def _no_constant(name: str) -> object:
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)[:80]!r} is given twice")
-    return dict(pairs)
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name[:80]!r} is given twice")
+        found[name] = value
+    return found

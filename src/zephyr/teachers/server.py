@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import re
 import time
 import urllib.request
 from collections import Counter, deque
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 TRIES = 16  # sendings of one request that end without an answer for no fault of its own; patience asked for does not count
+CUT_TRIES = 6  # of them, those that may have been paid for
 REFUSED_AT_FIRST = 20  # requests refused, and none answered: it is not the requests
 LONGEST_WAIT_S = 60.0
 
@@ -35,6 +37,7 @@ class Job:
     request: Request
     sending: Sending
     tries: int = 0
+    cut: int = 0  # those of them that may have been paid for
     patience: int = 0  # how often the server asked for it
 
 
@@ -55,9 +58,10 @@ class Server:
         self.delayed: list[tuple[float, int, Job]] = []
         self.taken: list[Job] = []
         self.looked_at = 0.0
-        self.in_flight = 0
+        self.sent_at: dict[Job, float] = {}  # of the requests under way
         self.answered = 0
-        self.refused_at_first = 0
+        self.kept = 0  # answers that the journal had
+        self.refused = ""  # the last reason why a request was
         self.closed = ""  # why it is asked nothing more
         self.given_up: list[tuple[Job, str]] = []
         self.troubles: Counter[str] = Counter()
@@ -67,6 +71,11 @@ class Server:
     # --- what to send ---
 
     @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return len(self.sent_at)
+
+    @property
     def unanswered(self) -> int:
         """How many requests are still to be answered."""
         return len(self.waiting) + len(self.delayed) + len(self.taken) + self.in_flight
@@ -74,14 +83,15 @@ class Server:
     def admitted(self) -> tuple[list[Job], float]:
         """The requests that may be sent now, and how many seconds until more may."""
         now = self._clock()
-        self.breaker.begin(now)
         while self.delayed and self.delayed[0][0] <= now:
             self.waiting.append(heapq.heappop(self.delayed)[2])
         until = self.delayed[0][0] - now if self.delayed else LONGEST_WAIT_S
         resting = max(self.paused_until, self.breaker.until) - now
         if resting > 0:
             return [], min(resting, LONGEST_WAIT_S)
-        free = (1 if self.breaker.is_open else int(self.window.size)) - self.in_flight
+        free = int(self.window.size) - self.in_flight
+        if self.breaker.is_open:  # what was under way when it opened, and may hang, is not the one that tries
+            free = 1 - sum(at >= self.breaker.until for at in self.sent_at.values())
         jobs: list[Job] = []
         while self.waiting and len(jobs) < free:
             wait = self._wait(self.waiting[0], now)
@@ -128,40 +138,53 @@ class Server:
         headers = {"Content-Type": "application/json", "Idempotency-Key": job.sending.key.hex()}
         if self.secret:
             headers["Authorization"] = self.secret.header()
-        sent_at = self._clock()
-        pause = None
+        sent_at, pause = self.sent_at[job], None
         try:
             body = wire.body_of(self.config, job.request)
             async with session.post(self.url, data=body, headers=headers, allow_redirects=False, proxy=proxy, timeout=timeout) as response:
-                if response.status != 200:
-                    pause = pause_asked({name.lower(): value for name, value in response.headers.items()}, time.time())
-                outcome = wire.read(self.config, job.request, response.status, await _body(response))
+                if response.status >= 300:
+                    pause = pause_asked({name.lower(): self._masked(value) for name, value in response.headers.items()}, time.time())
+                outcome = wire.read(self.config, job.request, response.status, await _body(response), self._masked)
+        except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:  # whose text has the proxy's password
+            outcome = Trouble(
+                "failed", f"the proxy does not let it through ({getattr(error, 'status', type(error).__name__)})", connected=False
+            )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch) as error:
-            outcome = Trouble("failed", f"no connection ({_first_line(error)})")
+            outcome = Trouble("failed", f"no connection ({self._first_line(error)})", connected=False)
         except aiohttp.InvalidURL:
-            outcome = Trouble("closed", f"{self.url}: not an address")
+            outcome = Trouble("closed", f"{self.url}, or the address of the proxy, is not an address")
         except TimeoutError:
             outcome = Trouble("cut", f"no answer within {self.config.limits.timeout_s:g} s", congested=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            outcome = Trouble("cut", f"the connection broke ({_first_line(error)})")
-        outcome = self._without_key(outcome)
+            outcome = Trouble("cut", f"the connection broke ({self._first_line(error)})")
+        outcome = self._without_key(self._of_this_request(outcome))
         self._learn(outcome, sent_at, pause.seconds if pause else None)
         if pause and pause.remark:
-            self._say(f"{self.name}: {self._masked(pause.remark)}", once="Retry-After")
+            self.say(f"{self.name}: {pause.remark}", once="Retry-After")
         if isinstance(outcome, Answer) and self.tokens:
             self.tokens.give_back(self._expected(job) - outcome.prompt_tokens - outcome.completion_tokens)
         return outcome, pause.seconds if pause else None
 
     def _masked(self, text: str) -> str:
+        """A text about an error without what it must not repeat: the key, and names and passwords in addresses."""
+        text = re.sub(r"://[^/@\s]+@", "://", text)
         return self.secret.removed_from(text) if self.secret else text
 
+    def _first_line(self, error: BaseException) -> str:
+        text = self._masked(next(iter(str(error).splitlines()), ""))
+        return f"{type(error).__name__}{': ' + text[: wire.ERROR_CHARACTERS] if text else ''}"
+
+    def _of_this_request(self, outcome: Answer | Trouble) -> Answer | Trouble:
+        """Where others were answered, a 403 or 404 is about the request: a filter, a gateway."""
+        if isinstance(outcome, Trouble) and outcome.kind == "closed" and not outcome.of_all and (self.answered or self.kept):
+            return Trouble("refused", outcome.problem.partition(";")[0])
+        return outcome
+
     def _without_key(self, outcome: Answer | Trouble) -> Answer | Trouble:
-        """What a server says might repeat the key; nothing keeps it."""
-        if self.secret is None:
+        """An answer might repeat the key; nothing keeps it."""
+        if self.secret is None or isinstance(outcome, Trouble):
             return outcome
-        if isinstance(outcome, Trouble):
-            return Trouble(outcome.kind, self._masked(outcome.problem), outcome.congested)
-        text, reason = self._masked(outcome.text), self._masked(outcome.finish_reason)
+        text, reason = map(self.secret.removed_from_answer, (outcome.text, outcome.finish_reason))
         return Answer(text, reason, outcome.prompt_tokens, outcome.completion_tokens, outcome.usage_known)
 
     def _learn(self, outcome: Answer | Trouble, sent_at: float, pause_s: float | None) -> None:
@@ -170,13 +193,13 @@ class Server:
         if isinstance(outcome, Answer):
             self.answered += 1
             self.window.grow()
-            self.breaker.well(now)
+            self.breaker.well()
             return
         self.troubles[outcome.kind] += 1
         if outcome.kind == "refused":
-            self.breaker.well(now)
-            self.refused_at_first += not self.answered
-            if self.refused_at_first >= REFUSED_AT_FIRST:
+            self.breaker.well()
+            self.refused = outcome.problem
+            if not (self.answered or self.kept) and self.troubles["refused"] >= REFUSED_AT_FIRST:
                 self.closed = f"it refused the first {REFUSED_AT_FIRST} requests, so it is not the requests: {outcome.problem}"
             return
         if outcome.kind == "closed":
@@ -186,14 +209,16 @@ class Server:
             self.window.cut(sent_at, now)
         if pause_s is not None:  # all of them, and not all at the same moment afterwards: the window lets them through bit by bit
             self.paused_until = max(self.paused_until, now + pause_s)
-        if outcome.kind != "busy":
-            self.breaker.failed(now)
-            if self.breaker.is_open:
-                self._say(f"{self.name}: {outcome.problem}; trying on for {self.config.limits.patience_s:.0f} s", once="failing")
-        if self.breaker.is_dead(now):
+        if outcome.kind == "busy":
+            return
+        self.breaker.failed(now)
+        if self.breaker.is_open:
+            self.say(f"{self.name}: {outcome.problem}; trying on for {self.config.limits.patience_s:.0f} s", once="failing")
+        if self.breaker.is_dead(sent_at):
             self.closed = self.closed or f"nothing was answered for {self.config.limits.patience_s:.0f} s: {outcome.problem}"
 
-    def _say(self, text: str, *, once: str) -> None:
+    def say(self, text: str, *, once: str) -> None:
+        """A line on stderr, the first time."""
         if once not in self._said:
             self._said.add(once)
             say(text)
@@ -203,20 +228,22 @@ class Server:
         unit = seeded_unit(self._seed, "backoff", job.sending.key.hex(), job.tries + job.patience)
         if trouble.kind == "busy":
             job.patience += 1  # not counted as a try: the server said that it did nothing
-            self.later(job, pause_s * (1 + 0.1 * unit) if pause_s is not None else backoff_s(job.patience, unit))
+            wait = backoff_s(job.patience, unit)
+            if pause_s is not None:  # taken at its word once; one that says 0 again and again is not
+                wait = max(pause_s * (1 + 0.1 * unit), wait if job.patience > 1 else 0.0)
+            self.later(job, wait)
             return True
-        job.tries += 1
-        if job.tries >= TRIES:
+        job.tries += trouble.connected  # one that never left is a matter of patience
+        job.cut += trouble.kind == "cut"
+        if job.tries >= TRIES or job.cut >= CUT_TRIES:
             self.given_up.append((job, trouble.problem))
             return False
-        self.later(job, max(pause_s or 0.0, backoff_s(job.tries, unit)))
+        self.later(job, max(pause_s or 0.0, backoff_s(max(1, job.tries), unit)))
         return True
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """All of a reply, unless it is absurdly long."""
-    if (response.content_length or wire.BODY_LIMIT + 1) <= wire.BODY_LIMIT:
-        return await response.read()
+    """All of a reply, unpacked, unless it is absurdly long."""
     parts, size = [], 0
     async for part in response.content.iter_any():
         parts.append(part)
@@ -225,11 +252,6 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             raise ValueError(f"a reply of more than {wire.BODY_LIMIT:,} bytes")
     return b"".join(parts)
-
-
-def _first_line(error: BaseException) -> str:
-    text = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}{': ' + text[: wire.ERROR_CHARACTERS] if text else ''}"
 
 
 def proxy_for(url: str) -> str | None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from zephyr.artifacts import canonical
 from zephyr.errors import DataError, UsageError
-from zephyr.recipe import APIConfig, ThinkingConfig
+from zephyr.recipe import APIConfig, LocalConfig
 from zephyr.records import Message
 from zephyr.teachers import Request
 
 MASK = "[key]"
-BODY_LIMIT = 64 * 2**20  # bytes; no answer of a language model is as long
+SECRET_CHARACTERS = 16
+MOST_BELIEVED = 10_000_000  # tokens of one call; what is more is no count
+BODY_LIMIT = 16 * 2**20  # bytes, unpacked; no answer of a language model is as long
 TEMPLATE_TOKENS, TURN_TOKENS = 64, 16  # more than any chat template known to us adds, in all and a turn
 ERROR_CHARACTERS = 300
 
@@ -42,8 +44,12 @@ class Secret:
         return f"Bearer {self._value}"
 
     def removed_from(self, text: str) -> str:
-        """A text of the server's, which might repeat the key, without it."""
+        """A text about an error, which might repeat the key, without it."""
         return text.replace(self._value, MASK)
+
+    def removed_from_answer(self, text: str) -> str:
+        """An answer without the key; what is too short to be a secret (`EMPTY`, `ollama`) is a word that an answer may hold."""
+        return text.replace(self._value, MASK) if len(self._value) >= SECRET_CHARACTERS else text
 
 
 def secret_of(name: str, config: APIConfig) -> Secret | None:
@@ -64,7 +70,7 @@ def secret_of(name: str, config: APIConfig) -> Secret | None:
     return Secret(value)
 
 
-def sampling_of(config: ThinkingConfig, request: Request) -> dict[str, Any]:
+def sampling_of(config: LocalConfig | APIConfig, request: Request) -> dict[str, Any]:
     """What decides an answer, beside the model and the messages."""
     extra: dict[str, Any] = {}
     if isinstance(config, APIConfig):
@@ -74,7 +80,9 @@ def sampling_of(config: ThinkingConfig, request: Request) -> dict[str, Any]:
         if request.schema is not None and config.structured_output == "json_schema":
             form = {"name": "reply", "strict": True, "schema": request.schema}
             extra["response_format"] = {"type": "json_schema", "json_schema": form}
-    return {"temperature": config.temperature, "top_p": config.top_p, "max_new_tokens": config.max_new_tokens, **extra}
+    # what is null is left to the server
+    set_ = {name: value for name, value in (("temperature", config.temperature), ("top_p", config.top_p)) if value is not None}
+    return {**extra, **set_, "max_new_tokens": config.max_new_tokens}
 
 
 def body_of(config: APIConfig, request: Request) -> bytes:
@@ -85,9 +93,11 @@ def body_of(config: APIConfig, request: Request) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
-def key_of(name: str, model: str, config: ThinkingConfig, request: Request) -> bytes:
+def key_of(name: str, model: str, config: LocalConfig | APIConfig, request: Request) -> bytes:
     """What a request is known by: sha256 of the teacher's name, the model, the messages, the sampling, and which sample it is."""
     identity = [name, model, list(request.messages), sampling_of(config, request), request.sample]
+    if isinstance(config, APIConfig) and config.revision is not None:
+        identity.append(config.revision)
     return hashlib.sha256(canonical(identity).encode("utf-8")).digest()
 
 
@@ -123,55 +133,85 @@ class Trouble:
             nothing for it; `cut`, it may have worked and the answer is lost; `closed`, it will answer no request of ours at all.
         problem: in words, without the key.
         congested: whether it is a sign of too many requests at once.
+        connected: whether the request left at all.
+        of_all: of `closed`: whether it means all requests even if others were answered; if not, it is the request that is refused.
     """
 
     kind: Literal["refused", "busy", "failed", "cut", "closed"]
     problem: str
     congested: bool = False
+    connected: bool = True
+    of_all: bool = True
 
 
 # error codes under which a server says that money, not patience, is what is lacking
 BROKE = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_credits", "credit_balance_too_low")
+Mask = Callable[[str], str]
 
 
-def read(config: APIConfig, request: Request, status: int, body: bytes) -> Answer | Trouble:
-    """What a server's reply is; the body decides, whatever its content type says."""
-    if status == 200:
+def read(config: APIConfig, request: Request, status: int, body: bytes, mask: Mask) -> Answer | Trouble:
+    """What a server's reply is; the body decides, whatever its content type says.
+
+    Args:
+        config: of the teacher.
+        request: what it was asked.
+        status: of HTTP.
+        body: as it came.
+        mask: takes out what must not be repeated; applied before anything is cut short.
+    """
+    if 200 <= status < 300:
         try:
             return _answer(config, request, body)
         except DataError as error:  # it worked, and may be paid for: but no answer came
-            return Trouble("cut", f"a reply that is no chat completion: {error}")
-    problem = f"HTTP {status}" + (f": {message}" if (message := _message(body)) else "")
+            began = mask(_printable(body.decode("utf-8", "replace")))[:ERROR_CHARACTERS]
+            return Trouble("cut", f"a reply that is no chat completion: {mask(str(error))[:ERROR_CHARACTERS]}; it begins {began!r}")
+    value = _json(body)
+    message = mask(_message(value, body))[:ERROR_CHARACTERS]
+    problem = f"HTTP {status}" + (f": {message}" if message else "")
     if 300 <= status < 400:
         return Trouble("closed", f"{problem}; the server sends us elsewhere: put the address it is meant to have into base_url")
-    if status in (401, 403):
-        return Trouble("closed", f"{problem}; the key is not accepted")
-    if status == 402 or any(code in body.decode("utf-8", "replace") for code in BROKE):
+    if status == 402 or _is_broke(value):
         return Trouble("closed", f"{problem}; the account has no credit left")
+    if status == 401:
+        return Trouble("closed", f"{problem}; the key is not accepted")
+    if status == 403:  # of a moderated prompt too
+        return Trouble("closed", f"{problem}; the key is not accepted", of_all=False)
     if status in (404, 405):
-        return Trouble("closed", f"{problem}; base_url or model is wrong")
-    if status == 429 or status == 529:
+        return Trouble("closed", f"{problem}; base_url or model is wrong", of_all=False)
+    if status in (429, 529):
         return Trouble("busy", problem, congested=True)
-    if status == 503:
+    if status in (409, 425, 500, 501, 503):  # 409, 425: an earlier sending of the same request is being worked on
         return Trouble("failed", problem)
-    if status in (408, 502, 504, 522, 524):  # what stands between gave up waiting, the server may not have
+    if status in (408, 499) or status > 500:  # what stands between gave up waiting, the server may not have
         return Trouble("cut", problem, congested=True)
-    if status >= 500:
-        return Trouble("failed", problem)
     return Trouble("refused", problem)
 
 
-def _message(body: bytes) -> str:
-    """The server's own words for an error."""
+def _json(body: bytes) -> object:
     try:
-        value = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
-        return " ".join(body[:2000].decode("utf-8", "replace").split())[:ERROR_CHARACTERS]
+        return None
+
+
+def _is_broke(value: object) -> bool:
+    error = value.get("error", value) if isinstance(value, Mapping) else None
+    return isinstance(error, Mapping) and any(error.get(name) in BROKE for name in ("code", "type", "status"))
+
+
+def _printable(text: str) -> str:
+    """In one line, and such that it can be written down: no half characters."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _message(value: object, body: bytes) -> str:
+    """The server's own words for an error, whole."""
+    if value is None:
+        return _printable(body[: 2**16].decode("utf-8", "replace"))
     for key in ("error", "message", "detail"):
         if isinstance(value, Mapping) and key in value:
             value = value[key]
-    text = value if isinstance(value, str) else json.dumps(value)
-    return " ".join(text.split())[:ERROR_CHARACTERS]
+    return _printable(value if isinstance(value, str) else json.dumps(value))
 
 
 def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
@@ -183,32 +223,50 @@ def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
         raise DataError("not a JSON object")
     choices = value.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], Mapping):
-        raise DataError(_message(body) if "error" in value else "`choices` is not a list of one choice")
+        raise DataError(_message(value, body) if "error" in value else "`choices` is not a list of one choice")
     message, reason = choices[0].get("message"), choices[0].get("finish_reason")
     if not isinstance(message, Mapping):
         raise DataError("the choice has no message")
     if not isinstance(reason, str) or not reason:
         raise DataError("`finish_reason` is missing")
+    if reason in ("error", "abort") or choices[0].get("error"):  # half a text, or none, of a server that failed meanwhile
+        raise DataError(f"it ended with {reason!r}")
     text = message.get("content")
     if text is None and isinstance(refusal := message.get("refusal"), str):
         text, reason = refusal, "refusal"
-    if text is None and reason in ("length", "content_filter"):  # all its tokens went into thinking, or the filter took them
+    if text is None:  # all its tokens went into thinking, or a filter took them: an empty answer, which is kept as one
         text = ""
+    if isinstance(text, list):
+        text = _joined(text)
     if not isinstance(text, str):
         raise DataError("the message has no text")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError("the text holds half a character (a lone surrogate)") from None
+    for part in (text, reason):
+        try:
+            part.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError("the text holds half a character (a lone surrogate)") from None
     prompt, completion, known = _usage(config, request, text, value.get("usage"))
     return Answer(text, reason, prompt, completion, known)
 
 
+def _joined(parts: list[object]) -> str:
+    """A text that comes in parts."""
+    texts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
+    if any(not isinstance(text, str) for text in texts):
+        raise DataError("the message has parts that are no text")
+    return "".join(map(str, texts))
+
+
 def _usage(config: APIConfig, request: Request, text: str, usage: object) -> tuple[int, int, bool]:
-    """Tokens of the prompt and of the answer as the server counts them, if that can be; else the most that they can be."""
+    """Tokens of the prompt and of the answer as the server counts them, if that can be; else the most that they can be.
+
+    A server that claims more than can be (a long system prompt of its own, thoughts that do not count towards the limit) may
+    well bill it: the larger figure is counted, and said not to be believed.
+    """
     most = most_tokens(request.messages), config.max_new_tokens
-    if isinstance(usage, Mapping):
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if type(prompt) is int and type(completion) is int and 1 <= prompt <= most[0] and int(text != "") <= completion <= most[1]:
-            return prompt, completion, True
-    return *most, False
+    given = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, Mapping) else (None, None)
+    counts = [n if type(n) is int and 0 <= n <= MOST_BELIEVED else None for n in given]
+    prompt, completion = counts
+    if prompt is not None and completion is not None and 1 <= prompt <= most[0] and int(text != "") <= completion <= most[1]:
+        return prompt, completion, True
+    return max(most[0], prompt or 0), max(most[1], completion or 0), False

@@ -18,6 +18,8 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from zephyr.errors import ModelError
+from zephyr.train import kernels
+from zephyr.train.blockwise import BlockAttention
 
 NAME = "zephyr_segments"
 
@@ -76,7 +78,8 @@ def segment_attention(
     window = sliding_window if sliding_window is not None and longest > sliding_window else None
     plain = window is None and softcap is None and not dropout and value.shape[3] == query.shape[3]  # latent attention differs there
     if query.device.type == "cpu" and plain:
-        result: Tensor = _TreeAttention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]
+        attention = BlockAttention if len(query) == 1 and kernels.usable(query, key, value) else _TreeAttention
+        result: Tensor = attention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]
         return result, None
     return plain_attention(query, key, value, segments, scale, dropout, window, softcap), None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from zephyr.records import seeded_unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -65,6 +65,8 @@ class Stream:
 
 def flatten(examples: Sequence[Example], device: str = "cpu") -> Stream:
     """The stream of some examples; positions restart at each, and branches go on where their trunk ends."""
+    import torch  # not above: where dialogues are prepared, nobody needs it
+
     ids: list[int] = []
     positions: list[int] = []
     at: list[int] = []

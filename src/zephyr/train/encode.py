@@ -6,71 +6,61 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zephyr.artifacts import Draft, canonical, sha256_text
+from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.recipe import SFTConfig
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
-from zephyr.text.chat import ChatFormat, adds_bos
-from zephyr.train.batches import Example, branching, pack
-from zephyr.train.tasks import Dialogues
+from zephyr.text.chat import ChatFormat, Tokens, adds_bos
+from zephyr.train.batches import Example, branching
 
 TOO_LONG = "the first exchange is longer than sft.max_length"
 
 
-def dialogues(items: Sequence[Located[Dialogue]], chat: ChatFormat, config: SFTConfig, out: Draft, split: str) -> list[Dialogues]:
-    """Dialogues as sequences of at most `max_length` tokens; packed several to a sequence, if the recipe says so.
+@dataclass(frozen=True)
+class Encoded:
+    """A dialogue in ids, what of it is learnt, and whether it lost its last exchanges."""
 
-    A dialogue that is too long loses its last exchanges, whole ones, until it fits; one whose first exchange does not fit
-    is dropped. The test split is not packed: its loss is the same either way.
+    tokens: Tokens
+    cut: bool
+
+
+def dialogues(records: Sequence[Dialogue], chat: ChatFormat, config: SFTConfig) -> list[Encoded | str]:
+    """Dialogues as sequences of at most `max_length` tokens, or the reason why one is left out.
+
+    A dialogue that is too long loses its last exchanges, whole ones, until it fits; one whose first exchange does not fit is left out.
     """
-    examples: list[tuple[str, Example]] = []
-    cut = 0
-    for item in items:
-        try:
-            example, was_cut = _fitting(item.record, chat, config)
-        except DataError as error:
-            out.drop(unencodable(error), item.where, item.record.row())
-            continue
-        if example is None:
-            out.drop(TOO_LONG, item.where, item.record.row())
-            continue
-        cut += was_cut
-        examples.append((item.record.prompt_id, example))
-    if cut:
-        out.note(f"{cut} {split} dialogues lost their last exchanges: they were longer than sft.max_length ({config.max_length} tokens).")
-    if not config.packing or split == "test":
-        return [Dialogues(name, (example,)) for name, example in examples]
-    bins = pack([len(e.ids) for _, e in examples], config.max_length)
-    return [Dialogues(_pack_name([examples[i][0] for i in members]), tuple(examples[i][1] for i in members)) for members in bins]
-
-
-def _pack_name(ids: Sequence[str]) -> str:
-    """Of the dialogues in it, shortened for the reader; the order hangs on it, so a hash of the whole ids keeps apart what begins alike."""
-    return "+".join(name[:16] for name in ids) + f" ({sha256_text(canonical(list(ids)))[:12]})"
-
-
-def _fitting(record: Dialogue, chat: ChatFormat, config: SFTConfig) -> tuple[Example | None, bool]:
-    """The dialogue, or as much of it as fits, and whether it was cut."""
-    example = Example((), ())
-
-    def fits(turns: tuple[Message, ...]) -> bool:
-        nonlocal example
-        tokens = chat.encode(turns, loss_on=config.loss_on)
-        example = Example(tokens.ids, tokens.learnt)
-        return len(tokens.ids) <= config.max_length
-
-    messages = shortened(record.messages, fits)
-    return (None, False) if messages is None else (example, len(messages) < len(record.messages))
+    found: dict[int, Encoded | str] = {}
+    waiting = {at: record.messages for at, record in enumerate(records)}
+    while waiting:
+        longer: dict[int, tuple[Message, ...]] = {}
+        for (at, messages), tokens in zip(waiting.items(), chat.encode_each(list(waiting.values()), loss_on=config.loss_on), strict=True):
+            if isinstance(tokens, DataError):
+                found[at] = unencodable(tokens)
+            elif len(tokens.ids) <= config.max_length:
+                found[at] = Encoded(tokens, cut=len(messages) < len(records[at].messages))
+            elif shorter := _without_last_exchange(messages):
+                longer[at] = shorter
+            else:
+                found[at] = TOO_LONG
+        waiting = longer
+    return [found[at] for at in range(len(records))]
 
 
 def shortened(messages: tuple[Message, ...], fits: Callable[[tuple[Message, ...]], bool]) -> tuple[Message, ...] | None:
     """The turns without the last exchanges, as few as need be to fit; None if even the first exchange does not."""
     while not fits(messages):
-        messages = messages[:-2]
-        if not any(m["role"] == "assistant" for m in messages):
+        shorter = _without_last_exchange(messages)
+        if shorter is None:
             return None
+        messages = shorter
     return messages
+
+
+def _without_last_exchange(messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
+    """None where that leaves nobody's answer."""
+    shorter = messages[:-2]
+    return shorter if any(m["role"] == "assistant" for m in shorter) else None
 
 
 @dataclass(frozen=True)

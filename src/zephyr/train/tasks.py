@@ -34,10 +34,14 @@ class Item(Protocol):
     def weight(self) -> int:
         """What the loss is a mean over: predicted tokens (dSFT) or pairs (dDPO)."""
 
+    @property
+    def tokens(self) -> int:
+        """How many go through the model."""
+
 
 def tokens_of(item: Item) -> int:
     """How many go through the model."""
-    return sum(e.tokens for e in item.examples)
+    return item.tokens
 
 
 def names_of(items: Sequence[str]) -> str:
@@ -82,6 +86,11 @@ class Dialogues:
         """Predicted tokens."""
         return sum(n for e in self.examples for n in e.targets)
 
+    @property
+    def tokens(self) -> int:
+        """Of all its dialogues."""
+        return sum(e.tokens for e in self.examples)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -102,17 +111,22 @@ class Pair:
         """One pair."""
         return 1
 
+    @property
+    def tokens(self) -> int:
+        """Those of the prompt once."""
+        return self.answers.tokens
+
 
 class SFT:
     """Maximum likelihood: the negative log-probability of the learnt tokens."""
 
     by_token = True
 
-    def loss(self, sums_S: Tensor, items: Sequence[Dialogues]) -> Tensor:
+    def loss(self, sums_S: Tensor, items: Sequence[Item]) -> Tensor:
         """Summed over tokens, in nats."""
         return -sums_S.sum()
 
-    def stats(self, sums_S: Tensor, items: Sequence[Dialogues]) -> Stats:
+    def stats(self, sums_S: Tensor, items: Sequence[Item]) -> Stats:
         """Nothing beside the loss."""
         return {}
 

@@ -1,6 +1,6 @@
 """A server that speaks the chat-completions protocol over real HTTP, counts and bills, and misbehaves as it is told.
 
-    python tests/teachers/misbehaving.py --faults 500=0.15,503=0.15 --seed 3      prints its port, and runs until stdin closes
+    python tests/misbehaving.py --faults 500=0.15,503=0.15 --seed 3      prints its port, and runs until stdin closes
 
 What it answers depends on the messages alone, what it does wrong on the seed, the request's idempotency key and how often that was
 sent. `GET /count` says what it saw: a bill for every request it worked on, whether or not the answer got through.
@@ -63,7 +63,8 @@ FAULTS = {
     "drip": True,
     "usage": True,
     "no finish": True,
-    "null": True,
+    "aborted": True,
+    "half a character": True,
     "echo key": False,
 }
 
@@ -212,8 +213,10 @@ class Connection(asyncio.Protocol):
             value["choices"] = []
         elif fault == "no finish":
             value["choices"][0]["finish_reason"] = None
-        elif fault == "null":
-            value["choices"][0]["message"]["content"] = None
+        elif fault == "aborted":
+            value["choices"][0]["finish_reason"] = "abort"
+        elif fault == "half a character":
+            value["choices"][0]["finish_reason"] = "\ud800"
         text = json.dumps(value).encode()
         if fault == "cut JSON":
             self.reply(200, text[: len(text) // 2])

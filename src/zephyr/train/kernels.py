@@ -1,0 +1,122 @@
+"""The functions of kernels.c on tensors, where they can be had: on the CPU, with a C compiler, in float32 and float64.
+
+They are compiled when first asked for, which takes a second, and kept in the user's cache under a name that says of what source,
+by which compiler and for which processor, so that a cache shared by machines is safe. Without a compiler, or with
+`ZEPHYR_KERNELS=0`, there are none, and everything is computed by torch: the same to rounding, slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import itertools
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zephyr.models.registry import cache_dir
+
+SOURCE = Path(__file__).with_suffix(".c")
+FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-ffp-contract=fast", "-fPIC", "-shared")
+FLAGS_OF = {torch.float32: (), torch.float64: ("-DDOUBLE",)}
+ALONE = 1 << 14  # numbers below which a second thread costs more than it gives
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Are there kernels for these tensors, all on the CPU and of one number format?"""
+    dtype = tensors[0].dtype
+    same = all(t.device.type == "cpu" and t.dtype == dtype and type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
+    return same and dtype in FLAGS_OF and os.environ.get("ZEPHYR_KERNELS") != "0" and library(dtype) is not None
+
+
+def call(name: str, rows: int, dtype: torch.dtype, *arguments: Tensor | int | float) -> None:
+    """One of the functions, over all rows of contiguous tensors, by as many threads as torch has."""
+    function = _function(name, dtype)
+    assert all(a.is_contiguous() for a in arguments if isinstance(a, Tensor)), f"{name}: a tensor is not contiguous"
+    converted = [_converted(a) for a in arguments]
+    largest = max(a.numel() for a in arguments if isinstance(a, Tensor))
+    spread(lambda begin, end: function(ctypes.c_int64(begin), ctypes.c_int64(end), *converted), rows, largest)
+
+
+def _converted(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_double:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_double(value)
+
+
+def spread(work: Callable[[int, int], object], rows: int, numbers: int) -> None:
+    """Rows dealt out to torch's number of threads, in equal stretches; the calling thread takes the first."""
+    threads = min(torch.get_num_threads(), max(1, numbers // ALONE), rows)
+    if threads <= 1:
+        work(0, rows)
+        return
+    bounds = [rows * i // threads for i in range(threads + 1)]
+    others = [_pool(os.getpid()).submit(work, *pair) for pair in itertools.pairwise(bounds[1:])]
+    work(bounds[0], bounds[1])
+    for other in others:
+        other.result()
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Of this process: threads do not survive a fork."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="zephyr-kernels")
+
+
+@functools.cache
+def _function(name: str, dtype: torch.dtype) -> Callable[..., None]:
+    found = library(dtype)
+    assert found is not None
+    function: Callable[..., None] = getattr(found, name)
+    function.restype = None  # type: ignore[attr-defined]
+    return function
+
+
+@functools.cache
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled functions for a number format; None where they cannot be had."""
+    try:
+        path, command = _planned(dtype)
+        if path.exists():
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(str(path))
+        _compile(command, path)  # also over a file that was damaged
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _planned(dtype: torch.dtype) -> tuple[Path, list[str]]:
+    """Where the compiled functions lie, and what makes them."""
+    compiler, flags = os.environ.get("CC", "cc"), (*FLAGS, *FLAGS_OF[dtype])
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *flags, version, platform.machine(), _processor()])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    return cache_dir() / "kernels" / f"{digest[:32]}.so", [compiler, *flags, str(SOURCE)]
+
+
+def _compile(command: list[str], path: Path) -> None:
+    """Aside, then in one rename: others may compile it at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        subprocess.run([*command, "-o", str(made), "-lm"], capture_output=True, check=True, timeout=120)
+        made.replace(path)
+
+
+def _processor() -> str:
+    """What the processor can do, which `-march=native` makes use of."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
