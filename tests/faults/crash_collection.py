@@ -12,6 +12,7 @@ Results are appended, a line a point; the points that a results file holds are n
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -207,9 +208,10 @@ def summary(done: list[dict[str, Any]]) -> dict[str, Any]:
 
 def prepare() -> None:
     """All imports of the stages, so that a fork is a process ready to work."""
-    import aiohttp  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-
+    # what the command imports by and by: pyarrow looks for pandas, typer for its own adapters
+    stages = [f"zephyr.stages.{stage}" for stage in STAGES]
+    for name in ("aiohttp", "pandas", "pyarrow.parquet", "typer._adapters", "zephyr.api", "zephyr.teachers.client", *stages):
+        importlib.import_module(name)
     from zephyr.teachers import pacing
 
     pacing.FIRST_BACKOFF_S, pacing.LONGEST_BACKOFF_S, pacing.FIRST_REST_S = 0.01, 0.05, 0.05
