@@ -135,7 +135,7 @@ def _given_path(loc: Sequence[str | int], values: object) -> tuple[tuple[str | i
         path.append(part)
         inside = isinstance(current, Mapping) and part in current
         inside = inside or (isinstance(current, list) and isinstance(part, int) and part < len(current))
-        current = current[part] if inside else None  # type: ignore[index]
+        current = current[part] if inside else None  # type: ignore[index]  # `inside` says that it can be indexed
     return tuple(path), kinds
 
 
