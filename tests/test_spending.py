@@ -64,7 +64,19 @@ def test_more_of_the_same_is_estimated_from_what_came_before(tmp_path: Path) -> 
         assert sum(line["calls"] for line in lines) == 120 and sum(line["kept"] for line in lines) == 80
         assert all(line["completion_tokens"] == 3 * line["calls"] for line in lines)  # the server bills three tokens each
         (rating,) = [line for line in found["lines"] if line["stage"] == "rate"]
-        assert rating["guess"] == "the answers are not written yet; each is taken to have 3 tokens"
+        assert rating["guess"] == "the answers are not written yet; each is taken to have 3 tokens, 200 at most"
+
+
+def test_recorded_answers_are_as_long_as_they_are(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"What is {i}?", "completions": [{"model": m, "response": "x" * 400} for m in ("amber", "birch")]} for i in range(10)
+    ]
+    (tmp_path / "recorded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pool = {name: {"kind": "replay", "path": str(tmp_path / "recorded.jsonl")} for name in ("amber", "birch")}
+    complete = {"prompts": [str(tmp_path / "p.jsonl")], "models_per_prompt": 2, "pool": pool}
+    (line,) = api.plan(write(tmp_path, "http://localhost:1/v1", complete=complete), out=tmp_path / "run")["lines"]
+    assert line["guess"] == "the answers are not written yet; each is taken to have 100 tokens, 100 at most"
+    assert line["prompt_tokens"] > line["calls"] * 100
 
 
 def test_a_budget_that_will_not_do_is_said(tmp_path: Path) -> None:

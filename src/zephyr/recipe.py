@@ -240,6 +240,13 @@ OURS = {"model", "messages", "stream", "n", "best_of", "temperature", "top_p", "
 } | {"n_predict", "num_predict"}  # fmt: skip
 
 
+def _names(value: object) -> list[str]:
+    """Every name in a value, however deep."""
+    if isinstance(value, dict):
+        return [*value, *(name for inner in value.values() for name in _names(inner))]
+    return [name for inner in value for name in _names(inner)] if isinstance(value, list) else []
+
+
 class APIConfig(ThinkingConfig):
     """A model behind a server that speaks the OpenAI chat-completions protocol: OpenAI, vLLM, llama.cpp, Ollama, TGI, a gateway."""
 
@@ -292,7 +299,7 @@ class APIConfig(ThinkingConfig):
         if ours := sorted(OURS & set(value)):
             raise ValueError(f"{ours[0]} is set by zephyr and by settings of its own; take it out")
         if secret := next(
-            (name for name in value if re.search(r"api_?key|auth|secret|passw|credential|access_token", name, re.IGNORECASE)), None
+            (name for name in _names(value) if re.search(r"api_?key|auth|secret|passw|credential|access_token", name, re.IGNORECASE)), None
         ):
             raise ValueError(f"{secret} looks like a key, and what is here is written down; name an environment variable in key_env")
         return value

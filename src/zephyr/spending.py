@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zephyr import pipeline, sources
 from zephyr.artifacts import Draft, Manifest
-from zephyr.recipe import APIConfig, DataSource, Recipe
+from zephyr.recipe import APIConfig, DataSource, LocalConfig, Recipe, ReplayConfig
 from zephyr.records import Completion, Prompt, RatedPrompt, parse_prompt, parse_rated_prompt
 from zephyr.stages import complete, rate
 from zephyr.teachers import Request, journal, wire
@@ -69,7 +69,7 @@ def plan(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
         "usd": None if None in known else sum(filter(None, known)),
         "usd_most": None if None in most else sum(filter(None, most)),
         "spent_usd": spent.spent / journal.NANO,
-        "possibly_spent_usd": spent.maybe / journal.NANO,
+        "possibly_spent_usd": (spent.maybe + spent.reserved) / journal.NANO,
         "spent_calls": spent.calls,
         "budget": recipe.budget.model_dump(),
     }
@@ -154,22 +154,31 @@ def _rate(recipe: Recipe, run_dir: Path, draft: Draft) -> list[Line]:
 def _unwritten(recipe: Recipe, config: rate.Config, run_dir: Path, draft: Draft) -> Line:
     """Ratings of answers that are not written yet: each is taken to be as long as it may be, or as those before it were."""
     assert recipe.complete is not None and isinstance(config.teacher, APIConfig)
-    lengths = []
-    for name, teacher in recipe.complete.pool.items():
-        if teacher.kind == "replay":
-            continue
-        seen = journal.peek_lengths(run_dir / journal.NAME, "complete", name)
-        lengths.append(seen.mean if seen.answers >= ENOUGH else float(teacher.max_new_tokens))
-    length = sum(lengths) / len(lengths) if lengths else 0.0
-    size = round(length * CHARACTERS_A_TOKEN)
+    pool = recipe.complete.pool
+    length = sum(_length(name, teacher, run_dir) for name, teacher in pool.items()) / len(pool)
+    most = max(_length(name, teacher, run_dir, most=True) for name, teacher in pool.items())
     names = [f"answer {i}" for i in range(recipe.complete.models_per_prompt)]
-    rows = [
-        RatedPrompt(p.prompt, p.prompt_id, tuple(Completion(name, f"{name} ".ljust(size, "x")) for name in names))
-        for p in _prompts(recipe.complete.prompts, recipe, draft)
-    ]
-    asked = [question.request for question in rate.questions(config, rows)]
-    guess = f"the answers are not written yet; each is taken to have {length:,.0f} tokens"
-    return _line("rate", rate.TEACHER, config.teacher, asked, run_dir, guess)
+    prompts = _prompts(recipe.complete.prompts, recipe, draft)
+
+    def asked(tokens: float) -> list[Request]:
+        size = round(tokens * CHARACTERS_A_TOKEN)
+        rows = [RatedPrompt(p.prompt, p.prompt_id, tuple(Completion(name, f"{name} ".ljust(size, "x")) for name in names)) for p in prompts]
+        return [question.request for question in rate.questions(config, rows)]
+
+    guess = f"the answers are not written yet; each is taken to have {length:,.0f} tokens, {most:,.0f} at most"
+    line = _line("rate", rate.TEACHER, config.teacher, asked(length), run_dir, guess)
+    longest = _line("rate", rate.TEACHER, config.teacher, asked(most), run_dir)
+    return replace(line, prompt_tokens_most=longest.prompt_tokens_most, usd_most=longest.usd_most)
+
+
+def _length(name: str, teacher: ReplayConfig | LocalConfig | APIConfig, run_dir: Path, *, most: bool = False) -> float:
+    """Tokens of a teacher's answers: as recorded, as the journal's had on average, or all that it may say."""
+    if isinstance(teacher, ReplayConfig):
+        rows = (row for source in teacher.recordings() for _, _, row in sources.rows(source, whole=True))
+        found = [len(c["response"]) / CHARACTERS_A_TOKEN for row in rows for c in row.get("completions") or () if c.get("model") == name]
+        return (max(found) if most else sum(found) / len(found)) if found else 0.0
+    seen = journal.peek_lengths(run_dir / journal.NAME, "complete", name)
+    return seen.mean if seen.answers >= ENOUGH and not most else float(teacher.max_new_tokens)
 
 
 def _is_done(recipe: Recipe, stage: str, run_dir: Path) -> bool:

@@ -144,8 +144,8 @@ def test_everything_at_once(tmp_path: Path) -> None:
 
 
 def test_no_more_are_under_way_than_allowed_and_no_fewer_than_it_takes(tmp_path: Path) -> None:
-    with serving(delay_s=0.02) as running:
-        collect(tmp_path, questions(300), a=config(running.url, limits={"max_in_flight": 24}))
+    with serving(delay_s=0.3) as running:  # long enough for all that may leave to be there together
+        collect(tmp_path, questions(150), a=config(running.url, limits={"max_in_flight": 24, "timeout_s": 10}))
         assert running.book.most == 24
 
 
@@ -289,6 +289,49 @@ def test_refusals_of_an_earlier_run_are_no_reason_to_stop_a_later_one(tmp_path: 
         for _ in range(2):
             found = collect(tmp_path, questions(120), a=config(running.url))
             assert sum(r.finish_reason == "refused" for r in found.values()) == 30 and len(found) == 120
+
+
+def test_so_many_turned_away_in_a_row_are_no_filter(tmp_path: Path) -> None:
+    """A key that ends, a model that goes: nothing is taken for answered that was turned away, and a mended server is asked again."""
+    with serving() as running:
+        collect(tmp_path, questions(30), a=config(running.url))
+        for status in (403, 404):
+            running.book.always = lambda body, status=status: (status, {}, b'{"error": "key limit exceeded"}')
+            with pytest.raises(TeacherError, match=f"a: HTTP {status}: key limit exceeded; .* requests were not sent for that"):
+                collect(tmp_path, questions(300), a=config(running.url))
+        running.book.always = lambda body: None
+        found = collect(tmp_path, questions(300), a=config(running.url))
+        assert {r.finish_reason for r in found.values()} == {"stop"} and len(found) == 300
+
+
+@pytest.mark.parametrize("count", [3, 19, 20, 21, 23, 40])
+def test_all_refused_is_an_error_however_many(tmp_path: Path, count: int) -> None:
+    with serving() as running:
+        running.book.always = lambda body: (400, {}, b"{}")
+        with pytest.raises(TeacherError, match="it refused"):
+            collect(tmp_path, questions(count), a=config(running.url))
+
+
+def test_one_prompt_that_is_refused_does_not_end_a_run(tmp_path: Path) -> None:
+    with serving() as running:
+        running.book.always = lambda body: (400, {}, b"{}")
+        assert collect(tmp_path, questions(1), a=config(running.url))["p0"].finish_reason == "refused"
+
+
+def test_one_figure_that_cannot_be_says_nothing_of_the_other(tmp_path: Path) -> None:
+    def usage(prompt: Any, completion: Any) -> tuple[int, int, bool]:
+        value = {
+            "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
+        }
+        found = wire.read(config("http://h/v1"), questions(1)[0], 200, json.dumps(value).encode(), str)
+        assert isinstance(found, wire.Answer)
+        return found.prompt_tokens, found.completion_tokens, found.usage_known
+
+    most = wire.most_tokens(questions(1)[0].messages)
+    assert usage(7, 3) == (7, 3, True)
+    assert usage(most + 8, 3) == (most + 8, 3, False) and usage(7, 5000) == (7, 5000, False)
+    assert usage(-1, 3) == (most, 3, False) and usage(7, None) == (7, 16, False)
 
 
 def test_few_requests_all_refused_are_a_wrong_setting_too(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ COMMIT_EVERY_S = 0.005  # more goes into each transaction, and other processes c
 TAKEN_POLL_S = 0.5  # how often one looks whether another process has the answer now
 WRITE_AGAIN_S = 0.5
 NOT_SENT = "not sent"  # the fate of a request where the journal cannot be written
+REFUSED_ALL = 3  # requests, and none answered: it is not the requests; fewer may be bad luck
 GRACE_S = 10.0  # when interrupted: how long answers that are under way are waited for
 UNKNOWN = "unknown"  # the finish reason of a request left out because it may have been paid for already
 
@@ -125,7 +126,6 @@ class Client:
         self._stopping = threading.Event()
         self._tell: Callable[[], object] = lambda: None
         self._thread: threading.Thread | None = None
-        self._kept_before = 0
 
     @property
     def in_flight(self) -> int:
@@ -145,10 +145,10 @@ class Client:
             TeacherError: some requests have no answer; the others have been handed on.
         """
         out = Outbox()
+        before = sum(server.kept for server in self._servers.values())
         for name, theirs in requests.items():
             yield from self._known(name, theirs)
-        if kept := sum(server.kept for server in self._servers.values()) - self._kept_before:
-            self._kept_before += kept
+        if kept := sum(server.kept for server in self._servers.values()) - before:
             say(f"{kept:,} answers are in the journal already")
         if not any(server.waiting for server in self._servers.values()):
             return
@@ -227,7 +227,10 @@ class Client:
                 await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
                     run.wake()
-                    await asyncio.wait({work}, timeout=GRACE_S)
+                    # a journal that cannot be written is no hurry: what is under way is paid for, and written as soon as it can be
+                    patient = writer.error is not None and not self._stopping.is_set()
+                    longest = max(server.config.limits.timeout_s for server in self._servers.values())
+                    await asyncio.wait({work}, timeout=longest if patient else GRACE_S)
                     work.cancel()
                 stop.cancel()
                 await work
@@ -244,7 +247,7 @@ class Client:
         closed += [
             f"{server.name}: it refused all {server.troubles['refused']} requests, so it is not the requests: {server.refused}"
             for server in self._servers.values()
-            if server.refused and not server.closed and not (server.answered or server.kept)
+            if server.troubles["refused"] >= REFUSED_ALL and not (server.answered or server.kept) and not (server.closed and server.waiting)
         ]
         tired = [(server, job, problem) for server in self._servers.values() for job, problem in server.given_up]
         unasked = sum(len(server.waiting) for server in self._servers.values())
@@ -356,6 +359,7 @@ class _Run:
         for job in server.taken:
             found = kept[job.sending.key]
             if reply := self._reply_kept(server, job, found):
+                server.kept += found.state == "answered"
                 self._out.put(server.name, reply)
             elif found.state == "sent":
                 still.append(job)

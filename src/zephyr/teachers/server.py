@@ -62,6 +62,7 @@ class Server:
         self.answered = 0
         self.kept = 0  # answers that the journal had
         self.refused = ""  # the last reason why a request was
+        self.turned_away = 0  # in a row, by what may be about one request or about all
         self.closed = ""  # why it is asked nothing more
         self.given_up: list[tuple[Job, str]] = []
         self.troubles: Counter[str] = Counter()
@@ -177,7 +178,9 @@ class Server:
     def _of_this_request(self, outcome: Answer | Trouble) -> Answer | Trouble:
         """Where others were answered, a 403 or 404 is about the request: a filter, a gateway."""
         if isinstance(outcome, Trouble) and outcome.kind == "closed" and not outcome.of_all and (self.answered or self.kept):
-            return Trouble("refused", outcome.problem.partition(";")[0])
+            self.turned_away += 1
+            if self.turned_away < REFUSED_AT_FIRST:  # so many in a row are no filter: the key has ended, the model has gone
+                return Trouble("refused", outcome.problem.partition(";")[0])
         return outcome
 
     def _without_key(self, outcome: Answer | Trouble) -> Answer | Trouble:
@@ -192,6 +195,7 @@ class Server:
         now = self._clock()
         if isinstance(outcome, Answer):
             self.answered += 1
+            self.turned_away = 0
             self.window.grow()
             self.breaker.well()
             return

@@ -267,6 +267,11 @@ def _usage(config: APIConfig, request: Request, text: str, usage: object) -> tup
     given = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, Mapping) else (None, None)
     counts = [n if type(n) is int and 0 <= n <= MOST_BELIEVED else None for n in given]
     prompt, completion = counts
-    if prompt is not None and completion is not None and 1 <= prompt <= most[0] and int(text != "") <= completion <= most[1]:
-        return prompt, completion, True
-    return max(most[0], prompt or 0), max(most[1], completion or 0), False
+    sent = prompt is not None and 1 <= prompt <= most[0]
+    back = completion is not None and int(text != "") <= completion <= most[1]
+    # each figure by itself: that one cannot be says nothing of the other
+    return (
+        prompt if sent and prompt is not None else max(most[0], prompt or 0),
+        completion if back and completion is not None else max(most[1], completion or 0),
+        sent and back,
+    )

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -91,17 +92,17 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
                 return ctypes.CDLL(str(path))
         _compile(command, path)  # also over a file that was damaged
         return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, RuntimeError, ValueError):  # no compiler, no home, a version that is no text
         return None
 
 
 def _planned(dtype: torch.dtype) -> tuple[Path, list[str]]:
     """Where the compiled functions lie, and what makes them."""
-    compiler, flags = os.environ.get("CC", "cc"), (*FLAGS, *FLAGS_OF[dtype])
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    compiler, flags = shlex.split(os.environ.get("CC", "cc")), (*FLAGS, *FLAGS_OF[dtype])
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *flags, version, platform.machine(), _processor()])
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    return cache_dir() / "kernels" / f"{digest[:32]}.so", [compiler, *flags, str(SOURCE)]
+    return cache_dir() / "kernels" / f"{digest[:32]}.so", [*compiler, *flags, str(SOURCE)]
 
 
 def _compile(command: list[str], path: Path) -> None:

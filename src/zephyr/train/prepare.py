@@ -15,6 +15,7 @@ import contextlib
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -88,7 +89,9 @@ def dialogues(work: Work, chat: Callable[[], ChatFormat], out: Draft) -> tuple[P
     if world.current().leads:
         try:
             _prepare(work, chat, out)
-        except (ZephyrError, OSError) as error:
+        except sqlite3.Error as error:  # of the nameless database that finds what is there twice
+            failed = ZephyrError(f"the folder for temporary files (TMPDIR) does not hold what finding repeated rows needs ({error})")
+        except Exception as error:  # whatever it is, the other processes must not wait for what will not come
             failed = error
     if (told := world.share(failed)) is not None:
         raise failed or told
