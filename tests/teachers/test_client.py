@@ -41,7 +41,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(url: str, *, limits: dict[str, Any] | None = None, **rest: Any) -> APIConfig:
-    values = {"max_in_flight": 32, "timeout_s": 1.0, "patience_s": 60, **(limits or {})}
+    values = {"max_in_flight": 32, "timeout_s": 20, "patience_s": 60, **(limits or {})}
     return APIConfig(kind="api", base_url=url, model="m", limits=LimitsConfig(**values), **{"max_new_tokens": 16, **rest})
 
 
@@ -111,7 +111,11 @@ def test_every_fault_by_itself(tmp_path: Path, fault: str) -> None:
     """A quarter of all sendings goes wrong in one way; every question gets its answer, and the journal knows what may have been paid twice."""
     requests = questions(40)
     with serving({fault: 0.25}, seed=5) as running:
-        found = collect(tmp_path, requests, a=config(running.url, prices={"prompt": 1.0, "completion": 2.0}))
+        found = collect(
+            tmp_path,
+            requests,
+            a=config(running.url, limits={"timeout_s": 1.0 if "hang" in fault else 20}, prices={"prompt": 1.0, "completion": 2.0}),
+        )
         assert {p: r.text for p, r in found.items()} == {r.prompt_id: answer_to(list(r.messages)) for r in requests}
         book = running.book
     b = bill(tmp_path)
@@ -136,7 +140,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     requests = questions(160)
     share = {name: 0.6 / len(FAULTS) for name in FAULTS}
     with serving(share, seed=9) as running:
-        found = collect(tmp_path, requests, a=config(running.url, limits={"max_in_flight": 64}))
+        found = collect(tmp_path, requests, a=config(running.url, limits={"max_in_flight": 64, "timeout_s": 1.0}))
         assert {p: r.text for p, r in found.items()} == {r.prompt_id: answer_to(list(r.messages)) for r in requests}
         assert running.book.most <= 64
     b = bill(tmp_path)
