@@ -32,6 +32,7 @@ BUILTIN = "builtin:"
 class Identified(Protocol):
     """A record with a prompt, the id of that, and what tells the record from others: the same id, or a hash of its texts."""
 
+    # D102: the line above says what each is
     @property
     def prompt(self) -> str: ...  # noqa: D102
     @property

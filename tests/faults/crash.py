@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 STAGES = ("sft", "dpo")
 OVERRIDES = ("train.checkpoint_minutes=0", "sft.packing=false", "sft.epochs=2", "sft.evaluate_every=3", "dpo.epochs=4", "dpo.batch_size=2")
@@ -36,19 +36,10 @@ def command(recipe: Path, out: Path, *more: str) -> list[str]:
     return ["run", str(recipe), "--out", str(out), *more, *OVERRIDES]
 
 
-def child(arguments: list[str], pipe: int, log: Path) -> None:
-    """The command in this process, which ends here; each write of a checkpoint is announced."""
+def end_with(arguments: list[str], log: Path) -> NoReturn:
+    """The command in this process, a fork, which ends with it."""
     from zephyr.cli import main
-    from zephyr.train import checkpoint
 
-    write = checkpoint.publish
-
-    def announced(*args: Any) -> None:
-        os.write(pipe, ENTERED)
-        write(*args)
-        os.write(pipe, LEFT)
-
-    checkpoint.publish = announced  # type: ignore[assignment]
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -61,6 +52,21 @@ def child(arguments: list[str], pipe: int, log: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def child(arguments: list[str], pipe: int, log: Path) -> None:
+    """The command in this process, which ends here; each write of a checkpoint is announced."""
+    from zephyr.train import checkpoint
+
+    write = checkpoint.publish
+
+    def announced(*args: Any) -> None:
+        os.write(pipe, ENTERED)
+        write(*args)
+        os.write(pipe, LEFT)
+
+    checkpoint.publish = announced  # type: ignore[assignment]
+    end_with(arguments, log)
 
 
 class Run:

@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crash import end_with
+
 FAULTS = "500=0.03,503=0.02,reset after=0.02,cut body=0.02,html=0.01"
 IN_FLIGHT = 4
 PROMPTS, MODELS = 40, ("amber", "birch", "cedar")
@@ -90,22 +92,10 @@ def recipe(folder: Path, url: str) -> Path:
 
 def start(arguments: list[str], log: Path) -> int:
     """The command in a process of its own; its pid."""
-    if pid := os.fork():
-        return pid
-    from zephyr.cli import main
-
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    code = 0
-    try:
-        main(arguments)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    pid = os.fork()
+    if pid == 0:
+        end_with(arguments, log)
+    return pid
 
 
 def finish(pid: int) -> int:

@@ -215,7 +215,7 @@ def draw(chart: Chart) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         out = io.StringIO()
-        canvas.print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        canvas.print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]  # matplotlib gives it no types
     return _as_element(out.getvalue(), chart)
 
 

@@ -79,7 +79,7 @@ def segment_attention(
     plain = window is None and softcap is None and not dropout and value.shape[3] == query.shape[3]  # latent attention differs there
     if query.device.type == "cpu" and plain:
         attention = BlockAttention if len(query) == 1 and kernels.usable(query, key, value) else _TreeAttention
-        result: Tensor = attention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]
+        result: Tensor = attention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]  # torch's has no types
         return result, None
     return plain_attention(query, key, value, segments, scale, dropout, window, softcap), None
 

@@ -116,7 +116,7 @@ def _rotary(own: Callable[..., Any] | None, q: Tensor, k: Tensor, cosine: Tensor
 
 
 def _apply(function: type[torch.autograd.Function], *inputs: Tensor | float) -> Tensor:
-    found: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]
+    found: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]  # torch's has no types
     return found
 
 

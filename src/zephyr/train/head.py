@@ -74,7 +74,7 @@ def head_loss(
     whole = Tile(slice(0, len(items)), slice(0, stream.sequences), slice(0, len(stream.target_N)))
     groups = [whole] if task.by_token else list(tiles(items, limit))
     wanted = torch.is_grad_enabled()
-    loss, sums_S = _HeadLoss.apply(  # type: ignore[no-untyped-call]
+    loss, sums_S = _HeadLoss.apply(  # type: ignore[no-untyped-call]  # torch's has no types
         hidden_ND, weight_VD, stream, items, task, slope_S, groups, limit, scale, output_softcap(model), wanted
     )
     return loss, sums_S
