@@ -1,0 +1,53 @@
+"""Whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zephyr.cli.base import Json, Overrides, app, show
+
+
+@app.command(epilog="Example: `zephyr init my-run.yaml`, then read it, then `zephyr run my-run.yaml`.")
+def init(path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml")) -> None:
+    """Write a commented recipe to start from: the demo's."""
+    from zephyr import api
+
+    print(f"wrote {api.init(path)}; next: zephyr run {path}")
+
+
+@app.command(
+    epilog="Examples: `zephyr run recipes/demo.yaml` · `zephyr run my.yaml sft.learning_rate=1e-5 --out runs/b` · "
+    "`zephyr run my.yaml --dry-run`"
+)
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
+    until: Annotated[str | None, typer.Option(help="Run up to this stage.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; do nothing.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every finished file again before it is believed.")] = False,
+    json: Json = False,
+) -> None:
+    """Take a recipe through all its stages. Run it again to resume: what is finished is skipped."""
+    from zephyr import api
+
+    result = api.run(recipe, overrides or [], out=out, only=only, until=until, dry_run=dry_run, verify=verify)
+    show(result, as_json=json, text=api.describe(result))
+
+
+@app.command(epilog="Example: `zephyr plan my.yaml`, before `zephyr run my.yaml` spends anything; `--json` for the figures alone.")
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what a run will ask of paid teachers: calls, tokens and money, by stage and teacher. Nothing is sent."""
+    from zephyr import api, spending
+
+    found = api.plan(recipe, overrides or [], out=out)
+    show(found, as_json=json, text=spending.describe(found))

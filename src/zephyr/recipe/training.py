@@ -1,0 +1,111 @@
+"""How the two training stages train."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
+
+from zephyr.recipe.base import Count, Name, Positive, Section, Share
+
+
+class TrainConfig(Section):
+    """What both training stages share; none of it changes what is computed, only how.
+
+    What is kept out of the manifest (`exclude`) is not part of a stage's key either: changing it runs nothing again.
+    """
+
+    # auto: bfloat16 where a timed matrix product says that it pays, else float32
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    # how many tokens go through the model at once; more is faster and takes more memory
+    micro_batch_tokens: Count = Field(default=2048, exclude=True)
+    # a checkpoint at least this often, from which the same command goes on; and how many of the last are kept
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
+    keep_checkpoints: Count = Field(default=2, exclude=True)
+    # compute what is inside the layers again on the way back: less memory, one more pass forward, the same numbers
+    activation_checkpointing: bool = Field(default=False, exclude=True)
+    # where to show the log while it runs, besides metrics.jsonl
+    log_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default=[], exclude=True)
+
+
+class LoRAConfig(Section):
+    """Small matrices learn beside the frozen ones of the model, and are added to them at the end."""
+
+    rank: Count = 16
+    # the adapter counts alpha / rank
+    alpha: Count = 16
+    # in sft; preferences are learnt without any, as their reference is computed
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    # names of modules as they end; all-linear: every linear layer but the head
+    target_modules: list[Name] = Field(default=["all-linear"], min_length=1)
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    epochs: Count = 1
+    learning_rate: Positive
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_ratio: Share = 0.1
+    batch_size: Count
+    max_grad_norm: Positive = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    adam_epsilon: Positive = 1e-8
+    # optimizer steps between two looks at the test split; the first and the last step are always looked at
+    evaluate_every: Count = 10
+    # train an adapter instead of all weights
+    lora: LoRAConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not used is no part of what a stage was made from."""
+        return {name: value for name, value in handler(self).items() if self._is_read(name)}
+
+    def _is_read(self, name: str) -> bool:
+        return name != "lora" or self.lora is not None
+
+
+class SFTConfig(OptimizerConfig):
+    """Distilled supervised fine-tuning: paper, section 3."""
+
+    learning_rate: Positive = 2e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    # sequences of max_length tokens when packed, dialogues when not
+    batch_size: Count = 512
+    max_length: Count = 2048
+    packing: bool = True
+    # assistant: learn what the assistant says; all: every token, as the first public recipe did
+    loss_on: Literal["assistant", "all"] = "assistant"
+
+
+# settings of dpo that one objective alone reads
+READ_BY = {"label_smoothing": "cdpo", "gamma": "simpo"}
+
+
+class DPOConfig(OptimizerConfig):
+    """Distilled direct preference optimization: paper, Eq. 1."""
+
+    # dpo: Eq. 1; cdpo: some labels are wrong; ipo: drawn to a margin, not past it; simpo: without a reference
+    objective: Literal["dpo", "cdpo", "ipo", "simpo"] = "dpo"
+    beta: Positive = 0.1
+    # cdpo: the share of pairs expected to be the wrong way round
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    # simpo: the margin that the preferred answer should win by
+    gamma: Annotated[float, Field(ge=0)] = 0.5
+    learning_rate: Positive = 5e-7
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    batch_size: Count = 32
+    max_length: Count = 1024
+    max_prompt_length: Count = 512
+
+    @field_validator(*READ_BY)
+    @classmethod
+    def _read_by_the_objective(cls, value: float, info: ValidationInfo) -> float:
+        reader, objective = READ_BY[str(info.field_name)], info.data.get("objective")
+        if objective not in (None, reader):  # None: it is wrong itself, and said to be
+            raise ValueError(f"objective {objective} does not read it; take it out, or set objective: {reader}")
+        return value
+
+    def _is_read(self, name: str) -> bool:
+        return super()._is_read(name) and READ_BY.get(name, self.objective) == self.objective
