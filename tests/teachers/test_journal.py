@@ -61,6 +61,14 @@ def test_an_answer_is_taken_in_though_its_process_was_believed_dead(tmp_path: Pa
         assert journal.totals().spent == 4 and journal.bill()["complete a"]["spent_usd"] == 4 / NANO
 
 
+def test_an_answer_whose_commit_only_seemed_to_fail_is_booked_once(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.write([sending(1)], [])
+        journal.write([], [answered(1)])
+        journal.write([], [answered(1)])  # again, as after an error of which nobody knows what it left
+        assert (journal.totals().spent, journal.bill()["complete a"]["spent_usd"]) == (2, 2 / NANO)
+
+
 def test_an_answer_made_here_is_kept_once_and_no_budget_counts_it(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", BudgetConfig(calls=1)) as journal:
         for _ in range(3):

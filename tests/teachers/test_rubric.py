@@ -39,9 +39,20 @@ def test_one_object_is_read(text: str) -> None:
     assert rating.rationales["honesty"] == "On honesty."
 
 
+def test_what_was_thought_aloud_before_the_verdict_is_no_verdict() -> None:
+    another = json.dumps(reply(overall_score=10))
+    assert parse_reply(f"<think>\nPerhaps {another}, no.\n</think>\n\n{GOOD}").overall_score == 6.5
+    assert parse_reply(f"<think></think>```json\n{GOOD}\n```").overall_score == 6.5
+
+
 NOT_ONE = "not one JSON object"
 REFUSED = {
     "nothing": ("", NOT_ONE),
+    "a thought without end": (f"<think>{GOOD}", "it is not told apart"),
+    "a thought alone": (f"<think>{GOOD}</think>", NOT_ONE),
+    "two thoughts": (f"<think>a</think><think>b</think>{GOOD}", "it is not told apart"),
+    "a thought within a thought": (f"<think>a<think>b</think>{GOOD}", "it is not told apart"),
+    "a thought after the verdict": (f"{GOOD}<think>a</think>", NOT_ONE),
     "prose": ("A fine answer, 9/10.", NOT_ONE),
     "text before": (f"Here it is: {GOOD}", NOT_ONE),
     "text after": (f"{GOOD}\nI hope this helps!", NOT_ONE),

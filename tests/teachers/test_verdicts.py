@@ -77,7 +77,7 @@ WRONG: dict[str, Make] = {
     "two verdicts": lambda v, r: json.dumps(v) + r.choice(["", "\n", "\n\n", " ", ","]) + json.dumps(good(r)),
     "two in a list": lambda v, r: json.dumps([v, good(r)]),
     "inside the answer": _quoted,
-    "words around": lambda v, r: r.choice(["Here is my rating:\n{}", "{}\nHope this helps!", "```json\n{}\n```\nDone.", "<think>ok</think>{}"]).format(json.dumps(v)),
+    "words around": lambda v, r: r.choice(["Here is my rating:\n{}", "{}\nHope this helps!", "```json\n{}\n```\nDone.", "<think>{}</think>", "<think>ok{}", "Hm.<think>ok</think>{}"]).format(json.dumps(v)),
     "cut off": lambda v, r: (lambda text: text[: r.randrange(len(text) - 1)])(json.dumps(v)),
     "a key twice": lambda v, r: json.dumps(v)[:-1] + f', "overall_score": {r.randint(1, 10)}}}',
     "a key more": lambda v, r: json.dumps({**v, r.choice(["verdict", "score", "Overall_Score", "rating", "final"]): r.randint(1, 10)}),

@@ -300,7 +300,8 @@ class Journal:
 
     def _settle_taken(self, item: Settled, now: float, totals: Totals) -> None:
         """Another process believed this one dead, and may have sent the request again: an answer is taken in all the same, and paid for."""
-        if item.state != "answered":
+        (cut,) = self._db.execute("SELECT cut FROM requests WHERE key = ?", (item.sending.key,)).fetchone() or (0,)
+        if item.state != "answered" or not cut:  # of which nobody gave up: it is in already, its COMMIT only seemed to fail
             return
         self._db.execute(
             "UPDATE requests SET state = 'answered', owner = NULL, text = ?, finish_reason = ?, prompt_tokens = ?, completion_tokens = ?, "

@@ -152,7 +152,7 @@ def parse_together(text: str, count: int) -> list[Rating]:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    body = text.strip()
+    body = _said(text)
     if body.startswith("```") and body.endswith("```") and len(body) > 6:
         first, newline, rest = body[3:-3].partition("\n")
         if newline and first.strip() in ("", "json") and rest.rstrip(" \t").endswith("\n"):
@@ -164,6 +164,17 @@ def _object(text: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise DataError("not a JSON object")
     return value
+
+
+def _said(text: str) -> str:
+    """The reply without what a judge thought aloud before it, which is no verdict, whatever it says."""
+    body = text.strip()
+    if not body.startswith("<think>"):
+        return body
+    thought, end, verdict = body.partition("</think>")
+    if not end or "<think>" in thought[len("<think>") :] + verdict or "</think>" in verdict:
+        raise DataError("it is not told apart what was thought and what is the verdict: one <think>…</think>, then the JSON object")
+    return verdict.strip()
 
 
 def _rating(value: Mapping[str, Any]) -> Rating:
