@@ -20,8 +20,11 @@ from zephyr.guards import os_error
 # isort: off
 # each adds its commands, in the order in which the help shows them
 from zephyr.cli import runs  # noqa: F401
+from zephyr.cli import recipes  # noqa: F401
 from zephyr.cli import stages  # noqa: F401
 from zephyr.cli import data  # noqa: F401
+from zephyr.cli import score  # noqa: F401
+from zephyr.cli import benchmarks  # noqa: F401
 from zephyr.cli import models  # noqa: F401
 # isort: on
 

@@ -1,4 +1,4 @@
-"""Models: talking to them, fetching them."""
+"""Models: talking to them, fetching them, giving them away."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zephyr.cli.base import Json, Seed, Template, app, models_app, show
+from zephyr.cli.base import Json, Out, Seed, Template, app, models_app, show
 from zephyr.errors import UsageError
 
 
@@ -25,6 +25,52 @@ def chat(
     from zephyr.chat import talk
 
     talk(model, system=system, chat_template=chat_template, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+
+
+@app.command(
+    epilog="Examples: `zephyr export runs/demo/dpo --out exports/demo --to safetensors` · "
+    "`zephyr export runs/demo/dpo --out exports/demo-gguf --to gguf --dtype q8_0`"
+)
+def export(
+    model: Annotated[str, typer.Argument(help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")],
+    out: Out,
+    to: Annotated[
+        str, typer.Option("--to", help="`safetensors`, a folder for transformers and vLLM; `gguf`, a file for llama.cpp and Ollama.")
+    ],
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="The number format: `bfloat16`, `float16`, `float32`; of GGUF `q8_0`, too.")
+    ] = "bfloat16",
+    revision: Annotated[str | None, typer.Option("--revision", help="Of a model on the hub: at which commit.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Write a model as others read it, its chat template and tokenizer checked by reading back what was written."""
+    from zephyr import export as exporting
+
+    found = exporting.export(model, out, to=to, dtype=dtype, revision=revision)
+    checked = f"{found['checked']['dialogues']} dialogues read the same, {found['checked']['texts']} texts are cut the same"
+    done = "there already" if found["status"] == "done" else "written"
+    files = [f"  {size:>15,} {name}" for name, size in found["files"].items()]
+    show(found, as_json=json, text="\n".join([f"{found['path']}: {done}; {checked}", *files, *found["notes"]]))
+
+
+@app.command(epilog="Example: `zephyr push exports/demo OWNER/NAME --private --dry-run`, read it, then the same without --dry-run")
+def push(
+    model: Annotated[str, typer.Argument(help="A model folder, an artifact, or what `zephyr export` wrote.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Others do not see it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent and what speaks against it; send nothing.")] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="A finding that is no reason to stop; may be given more than once.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send a model and its card to the hub, if nothing in the folder speaks against it: licence, base, paths, keys."""
+    from zephyr import export as exporting
+
+    found = exporting.push(model, repo, private=private, dry_run=dry_run, ignore=ignore or [])
+    show(found.json(), as_json=json, text=found.describe())
+    if found.findings:
+        raise typer.Exit(1)
 
 
 @models_app.command("list")

@@ -39,15 +39,28 @@ def run(
     show(result, as_json=json, text=api.describe(result))
 
 
-@app.command(epilog="Example: `zephyr plan my.yaml`, before `zephyr run my.yaml` spends anything; `--json` for the figures alone.")
+@app.command(
+    epilog="Examples: `zephyr plan my.yaml`, before `zephyr run my.yaml` spends anything · `zephyr plan my.yaml --calibrate` · "
+    "`zephyr plan recipes/zephyr-7b-beta.yaml --gpu a100-80gb --devices 16 --json`"
+)
 def plan(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run; `runs/NAME` if not given.")] = None,
+    devices: Annotated[list[int] | None, typer.Option("--devices", min=1, help="So many GPUs; may be given more than once.")] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option("--gpu", help="rtx-4090, l40s, a100-80gb, h100-80gb or h200; may be given more than once.")
+    ] = None,
+    utilization: Annotated[
+        float | None, typer.Option("--utilization", min=0.01, max=1.0, help="The share of a GPU's peak that is reached.")
+    ] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Train a few real steps on this machine and go by them.")] = False,
     json: Json = False,
 ) -> None:
-    """Say what a run will ask of paid teachers: calls, tokens and money, by stage and teacher. Nothing is sent."""
+    """Say what a run will take: of paid teachers (calls, tokens, money), of GPUs (memory, hours). Nothing is sent or written."""
     from zephyr import api, spending
+    from zephyr.estimate import show as training
 
-    found = api.plan(recipe, overrides or [], out=out)
-    show(found, as_json=json, text=spending.describe(found))
+    found = api.plan(recipe, overrides or [], out=out, devices=devices or [], gpus=gpu or [], utilization=utilization, calibrate=calibrate)
+    text = [spending.describe(found), *([training.describe(found["training"])] if found["training"] else [])]
+    show(found, as_json=json, text="\n\n".join(text))

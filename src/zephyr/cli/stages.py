@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zephyr.cli.base import Against, Files, Json, Model, Out, Overrides, RecipeSeed, Seed, Template, Test, app, show
+from zephyr.errors import UsageError
 
 
 def one_stage(name: str, section: str, inputs: dict[str, list[str]], out: Path, json: bool, **rest: Any) -> None:
@@ -21,10 +22,48 @@ def one_stage(name: str, section: str, inputs: dict[str, list[str]], out: Path, 
     show(result, as_json=json, text=api.describe(result))
 
 
-@app.command(epilog="Example: `zephyr curate dialogues.jsonl --out data/curated test_fraction=0.05`")
-def curate(files: Files, out: Out, test: Test = None, json: Json = False) -> None:
-    """Check dialogues, drop duplicates, divide into train and test."""
-    one_stage("curate", "curate", {"dialogues": files}, out, json, test=test)
+@app.command(
+    epilog="Examples: `zephyr synthesize --recipe my.yaml --out data/dialogues world.count=500` · "
+    "`zephyr synthesize --copy-prompts my-prompts`, then edit them, and set synthesize.prompts"
+)
+def synthesize(
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="The recipe whose `synthesize` section says what and by whom.")] = None,
+    copy_prompts: Annotated[Path | None, typer.Option("--copy-prompts", help="Write the prompts and lists to a folder, and end.")] = None,
+    seed: RecipeSeed = None,
+    json: Json = False,
+) -> None:
+    """Have teachers write dialogues."""
+    from zephyr import api
+    from zephyr.errors import UsageError
+
+    if copy_prompts is not None:
+        from zephyr.synthesis import texts
+
+        names = texts.copy_to(copy_prompts)
+        show({"folder": str(copy_prompts), "files": names}, as_json=json, text=f"wrote {len(names)} files to {copy_prompts}")
+        return
+    if recipe is None or out is None:
+        raise UsageError("synthesize: needs --recipe and --out (or --copy-prompts FOLDER)")
+    result = api.synthesize(recipe, out, settings=overrides or [], seed=seed)
+    show(result, as_json=json, text=api.describe(result))
+
+
+@app.command(
+    epilog="Examples: `zephyr curate dialogues.jsonl --out data/curated test_fraction=0.05` · "
+    "`zephyr curate raw/ --out data/curated --against mt_bench.jsonl invalid=drop filters=default near_prompts={} select.target=200000`"
+)
+def curate(
+    files: Files,
+    out: Out,
+    test: Test = None,
+    against: Against = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it with a sample of the data, and say what became of it.")] = False,
+    json: Json = False,
+) -> None:
+    """Check dialogues, leave out what is wrong or doubled, divide into train and test."""
+    one_stage("curate", "curate", {"dialogues": files}, out, json, test=test, against=against or [], dry_run=dry_run)
 
 
 @app.command(epilog="Example: `zephyr sft data/curated --model path/to/model --out models/sft epochs=1 learning_rate=2e-5`")
@@ -93,33 +132,50 @@ def dpo(
 
 
 @app.command(
-    epilog="Example: `zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated "
-    "--ratings data/ratings --out scores`"
+    epilog="Examples: `zephyr evaluate models/dpo --on mt-bench,alpaca-eval,open-llm --recipe judges.yaml --out scores --limit 10` · "
+    "`zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated --ratings data/ratings --out scores`"
 )
 def evaluate(
     out: Out,
-    base: Annotated[str, typer.Option("--base", help="The model before any training.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="A model to measure with --on; then settings, as `section.key=value`.", show_default=False)
+    ] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Benchmarks, with commas: mt-bench, alpaca-eval, open-llm.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="With --on: whose `judge` and `evaluate` name the files.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="With --on: so many questions of each, for a quick look.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="The model before any training.")] = None,
     sft: Annotated[str | None, typer.Option("--sft", help="The dSFT model.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The dDPO model.")] = None,
     dialogues: Annotated[list[str] | None, typer.Option("--dialogues", help="Test dialogues.")] = None,
     ratings: Annotated[list[str] | None, typer.Option("--ratings", help="Test ratings, or pairs.")] = None,
-    overrides: Overrides = None,
     chat_template: Template = "zephyr",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure models on test rows, and on academic tasks."""
+    """Measure a model on benchmarks; or a base, its dSFT and its dDPO model on test rows."""
     from zephyr import api
 
-    result = api.evaluate(
-        out,
-        {"base": base, "dsft": sft, "ddpo": model},
-        dialogues=dialogues or [],
-        ratings=ratings or [],
-        settings=overrides or [],
-        chat_template=chat_template,
-        seed=seed,
-    )
+    words = overrides or []
+    if on is not None:
+        models = [word for word in words if "=" not in word]
+        if len(models) != 1 or recipe is None:
+            raise UsageError(
+                "evaluate --on: needs one model, and --recipe: zephyr evaluate MODEL --on mt-bench --recipe judges.yaml --out scores"
+            )
+        settings = [word for word in words if word != models[0]]
+        result = api.benchmark(models[0], [name.strip() for name in on.split(",")], recipe, out, limit=limit, settings=settings)
+    elif base is None:
+        raise UsageError("evaluate: needs --base, the model before any training; or a model and --on with the names of benchmarks")
+    else:
+        result = api.evaluate(
+            out,
+            {"base": base, "dsft": sft, "ddpo": model},
+            dialogues=dialogues or [],
+            ratings=ratings or [],
+            settings=words,
+            chat_template=chat_template,
+            seed=seed,
+        )
     show(result, as_json=json, text=api.describe(result))
 
 

@@ -15,8 +15,15 @@ from zephyr.recipe.base import ModelConfig as ModelConfig
 from zephyr.recipe.base import Name as Name
 from zephyr.recipe.base import Positive as Positive
 from zephyr.recipe.base import Section as Section
+from zephyr.recipe.base import ShapeConfig as ShapeConfig
 from zephyr.recipe.base import Share as Share
 from zephyr.recipe.base import Source as Source
+from zephyr.recipe.curation import Curation as Curation
+from zephyr.recipe.curation import FilterConfig as FilterConfig
+from zephyr.recipe.curation import GateConfig as GateConfig
+from zephyr.recipe.curation import NearConfig as NearConfig
+from zephyr.recipe.curation import NearPromptsConfig as NearPromptsConfig
+from zephyr.recipe.curation import SelectConfig as SelectConfig
 from zephyr.recipe.dialogues import CurateConfig as CurateConfig
 from zephyr.recipe.evaluation import EvaluateConfig as EvaluateConfig
 from zephyr.recipe.evaluation import ReportConfig as ReportConfig
@@ -27,6 +34,12 @@ from zephyr.recipe.feedback import CompleteConfig as CompleteConfig
 from zephyr.recipe.feedback import PairPolicy as PairPolicy
 from zephyr.recipe.feedback import Principle as Principle
 from zephyr.recipe.feedback import RateConfig as RateConfig
+from zephyr.recipe.judging import JudgeConfig as JudgeConfig
+from zephyr.recipe.synthesis import MaterialsPlan as MaterialsPlan
+from zephyr.recipe.synthesis import SelfInstructPlan as SelfInstructPlan
+from zephyr.recipe.synthesis import SynthesizeConfig as SynthesizeConfig
+from zephyr.recipe.synthesis import WorldConfig as WorldConfig
+from zephyr.recipe.synthesis import WritingConfig as WritingConfig
 from zephyr.recipe.teachers import OURS as OURS
 from zephyr.recipe.teachers import APIConfig as APIConfig
 from zephyr.recipe.teachers import BudgetConfig as BudgetConfig
@@ -42,6 +55,7 @@ from zephyr.recipe.training import LoRAConfig as LoRAConfig
 from zephyr.recipe.training import OptimizerConfig as OptimizerConfig
 from zephyr.recipe.training import SFTConfig as SFTConfig
 from zephyr.recipe.training import TrainConfig as TrainConfig
+from zephyr.recipe.training import Truncation as Truncation
 from zephyr.recipe.whole import Recipe as Recipe
 from zephyr.recipe.whole import load as load
 from zephyr.settings import apply_overrides as apply_overrides

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from zephyr.recipe.base import Source
+from zephyr.recipe.curation import Curation
 
-from zephyr.recipe.base import Invalid, Section, Share, Source
 
-
-class CurateConfig(Section):
+class CurateConfig(Curation):
     """Which dialogues are learnt from."""
 
-    data: list[Source] = Field(min_length=1)
-    # for sources that name no split: this share of prompts, chosen by hash, is kept for the test
-    test_fraction: Share = 0.1
-    invalid: Invalid = "error"
+    # where the dialogues come from; several sources are a mixture. Unset: a `synthesize` section makes them
+    data: list[Source] = []

@@ -23,12 +23,17 @@ Principle = Literal["helpfulness", "truthfulness", "honesty", "calibration"]
 class CompleteConfig(Section):
     """Several models answer each prompt: paper, section 3, step 2."""
 
+    # what is asked
     prompts: list[Source] = Field(min_length=1)
+    # the models that answer, by name
     pool: dict[str, TeacherConfig] = Field(min_length=2)
+    # how many of the pool answer each prompt, drawn by hash
     models_per_prompt: Annotated[int, Field(ge=2)] = 4
     # each answer is asked for under one of them, drawn by hash; [] asks without a system prompt
     principles: list[Principle] = ["helpfulness", "truthfulness", "honesty", "calibration"]
+    # for sources that name no split: this share of prompts, chosen by hash, is kept for the test
     test_fraction: Share = 0.1
+    # a row that cannot be used: error, it stops the stage; drop, it is left out and counted
     invalid: Invalid = "error"
 
     @model_validator(mode="after")
@@ -41,11 +46,13 @@ class CompleteConfig(Section):
 class RateConfig(Section):
     """A teacher scores every answer."""
 
+    # who scores them
     teacher: TeacherConfig
     # each: one call an answer; together: all answers to a prompt in one call, in shuffled and recorded order
     protocol: Literal["each", "together"] = "each"
     # answers already collected, where there is no `complete` section
     data: list[Source] = []
+    # a row that cannot be used: error, it stops the stage; drop, it is left out and counted
     invalid: Invalid = "error"
     # the stage stops when more than this share of the replies could not be read
     max_unparsed: Share = 0.1
@@ -120,7 +127,9 @@ class BinarizeConfig(PairPolicy):
 
     # ratings or ready-made pairs, where there is no `rate` section
     data: list[Source] = []
+    # for sources that name no split: this share of prompts, chosen by hash, is kept for the test
     test_fraction: Share = 0.1
+    # a row that cannot be used: error, it stops the stage; drop, it is left out and counted
     invalid: Invalid = "error"
     # leave out prompts that are in one of the recipe's benchmarks
     decontaminate: bool = True

@@ -14,7 +14,9 @@ from zephyr.recipe.base import Count, DataSource, Name, Positive, Section
 class ReplayConfig(Section):
     """Answers or ratings that were recorded in a file, given back."""
 
+    # who answers: replay, a recording; local, a model run here; api, a model behind a server
     kind: Literal["replay"]
+    # the recording
     path: Name
 
     def recordings(self) -> list[DataSource]:
@@ -25,6 +27,7 @@ class ReplayConfig(Section):
 class ThinkingConfig(Section):
     """What every teacher that thinks is told: the paper's pool samples at temperature 1, 1,024 tokens at most."""
 
+    # how long an answer may be
     max_new_tokens: Count = 1024
 
     def recordings(self) -> list[DataSource]:
@@ -35,10 +38,13 @@ class ThinkingConfig(Section):
 class LocalConfig(ThinkingConfig):
     """A model folder or name, run in this process."""
 
+    # who answers: replay, a recording; local, a model run here; api, a model behind a server
     kind: Literal["local"]
+    # a model folder, a hub name, or a name that `zephyr models list` shows
     path: Name
     # a judge rates at 0 unless another is set here
     temperature: Annotated[float, Field(ge=0)] = 1.0
+    # nucleus sampling: the most probable tokens that have this share together
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     # `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
     chat_template: Name | None = None
@@ -52,15 +58,20 @@ class LocalConfig(ThinkingConfig):
 class PricesConfig(Section):
     """What a million tokens cost, in US dollars."""
 
+    # of what is sent
     prompt: Annotated[float, Field(ge=0)]
+    # of what comes back
     completion: Annotated[float, Field(ge=0)]
 
 
 class LimitsConfig(Section):
     """How fast a server may be asked. It is found out how much it takes; these are what it must not pass."""
 
+    # requests that wait for an answer at the same time
     max_in_flight: Count = 64
+    # no limit if unset
     requests_per_minute: Positive | None = None
+    # sent and coming back; no limit if unset
     tokens_per_minute: Positive | None = None
     # one answer may take so long
     timeout_s: Positive = 600
@@ -84,6 +95,7 @@ def _names(value: object) -> list[str]:
 class APIConfig(ThinkingConfig):
     """A model behind a server that speaks the OpenAI chat-completions protocol: OpenAI, vLLM, llama.cpp, Ollama, TGI, a gateway."""
 
+    # who answers: replay, a recording; local, a model run here; api, a model behind a server
     kind: Literal["api"]
     # up to and without /chat/completions: http://localhost:8000/v1
     base_url: Name
@@ -93,6 +105,7 @@ class APIConfig(ThinkingConfig):
     revision: Name | None = None
     # a judge rates at 0 unless another is set here; null is left to the server, for models that refuse to be told
     temperature: Annotated[float, Field(ge=0)] | None = 1.0
+    # nucleus sampling; null is left to the server
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     # the environment variable that holds the key; never the key
     key_env: Name | None = Field(default=None, exclude=True)
@@ -145,5 +158,7 @@ TeacherConfig = Annotated[ReplayConfig | LocalConfig | APIConfig, Field(discrimi
 class BudgetConfig(Section):
     """What the run may spend on teachers in all, earlier runs in the same folder included. It stops before more is spent."""
 
+    # US dollars; no limit if unset
     usd: Positive | None = None
+    # requests; no limit if unset
     calls: Count | None = None

@@ -13,6 +13,8 @@ from zephyr.recipe.base import Benchmark, ModelConfig, Name, Section
 from zephyr.recipe.dialogues import CurateConfig
 from zephyr.recipe.evaluation import EvaluateConfig, ReportConfig
 from zephyr.recipe.feedback import BinarizeConfig, CompleteConfig, RateConfig
+from zephyr.recipe.judging import JudgeConfig
+from zephyr.recipe.synthesis import SynthesizeConfig
 from zephyr.recipe.teachers import APIConfig, BudgetConfig, LocalConfig, ReplayConfig
 from zephyr.recipe.training import DPOConfig, SFTConfig, TrainConfig
 from zephyr.settings import apply_overrides, build, parse_yaml
@@ -21,17 +23,22 @@ from zephyr.settings import apply_overrides, build, parse_yaml
 class Recipe(Section):
     """A whole run. The path is in the order of these fields."""
 
+    # what the run is called
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    # the folder of the run; runs/NAME if unset
     out: str | None = None
-    seed: int = 0
+    # decides orders, draws and first values of adapters
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     model: ModelConfig
     train: TrainConfig = TrainConfig()
+    synthesize: SynthesizeConfig | None = None
     curate: CurateConfig | None = None
     sft: SFTConfig | None = None
     complete: CompleteConfig | None = None
     rate: RateConfig | None = None
     binarize: BinarizeConfig | None = None
     dpo: DPOConfig | None = None
+    judge: JudgeConfig | None = None
     evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
     # what is evaluated on, by name: prompts found in it are not trained on
@@ -45,6 +52,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _connected(self) -> Recipe:
+        if self.curate and not self.synthesize and not self.curate.data:
+            raise ValueError("curate: needs `data` with dialogues, or a `synthesize` section that makes them")
         if self.sft and not self.curate:
             raise ValueError("sft: there is no `curate` section to give it dialogues")
         if self.rate and not self.complete and not self.rate.data:
@@ -52,6 +61,8 @@ class Recipe(Section):
         if self.binarize and not self.rate and not self.binarize.data:
             raise ValueError("binarize: needs a `rate` section, or `data` with ratings or pairs")
         # answers and ratings may be paid for: none are collected that nothing would be made of
+        if self.synthesize and self.curate and self.curate.data:
+            raise ValueError("synthesize: its dialogues would not be learnt from, for `curate.data` is given; take one of the two out")
         if self.complete and self.rate and self.rate.data:
             raise ValueError("complete: its answers would not be rated, for `rate.data` is given; take one of the two out")
         if self.rate and self.binarize and self.binarize.data:
@@ -62,6 +73,8 @@ class Recipe(Section):
             raise ValueError(
                 f"budget: usd is set, and {unpriced[0]} has no prices to count it by; set its prices (0 for a server of your own)"
             )
+        if self.judge and (unknown := [m for m in self.judge.models or () if m != "base" and not (self.sft if m == "dsft" else self.dpo)]):
+            raise ValueError(f"judge.models: the run trains no {unknown[0]}; take it out")
         if self.dpo and not self.binarize:
             raise ValueError("dpo: there is no `binarize` section to give it preferences")
         return self
@@ -69,7 +82,11 @@ class Recipe(Section):
     def teachers(self) -> dict[str, ReplayConfig | LocalConfig | APIConfig]:
         """All of them, by where they stand in the recipe."""
         pool = {f"complete.pool.{name}": teacher for name, teacher in self.complete.pool.items()} if self.complete else {}
-        return {**pool, **({"rate.teacher": self.rate.teacher} if self.rate else {})}
+        talk = {f"synthesize.{role}": teacher for role, teacher in self.synthesize.teachers().items()} if self.synthesize else {}
+        rated = {"rate.teacher": self.rate.teacher} if self.rate else {}
+        judged = {"judge.teacher": self.judge.teacher} if self.judge else {}
+        asked = {f"judge.endpoints.{name}": model for name, model in self.judge.endpoints.items()} if self.judge else {}
+        return {**talk, **pool, **rated, **asked, **judged}
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,0 +1,135 @@
+"""What a different setting does to the cost of a run, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zephyr.recipe import LoRAConfig, Recipe, ShapeConfig
+from zephyr.recipes.volume import TRAINED_BYTES, adapter_weights, volumes
+
+# what changes the result and not the work
+FREE = {
+    "seed", "learning_rate", "schedule", "warmup_ratio", "max_grad_norm", "weight_decay", "adam_betas", "adam_epsilon", "beta",
+    "label_smoothing", "gamma", "loss_on", "alpha", "dropout", "rejected", "score", "temperature", "top_p", "title", "chat_template",
+    "revision", "trust_remote_code",
+}  # fmt: skip
+
+
+def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
+    """In words, "" where nothing general can be said.
+
+    Args:
+        path: of the setting that differs.
+        before: its value in `a`.
+        after: its value in `b`.
+        a: a recipe.
+        b: another.
+    """
+    stage, name = path.split(".")[0].split("[")[0], path.split(".")[-1]
+    if path == stage and None in (before, after):
+        return f"the stage {stage} {'is run' if before is None else 'is not run'}" if path != "budget" else ""
+    if name == "lora" and stage in ("sft", "dpo"):
+        return _adapters(stage, a, b)
+    if ".lora." in path:
+        return _adapters(stage, a, b) if name in ("rank", "target_modules") else _QUANTIZED if name == "quantize" else "nothing"
+    if name in FREE:
+        return "nothing"
+    if say := _SAID.get(name):
+        return say(before, after)
+    if stage in ("sft", "dpo") and name in ("epochs", "batch_size", "max_length", "packing"):
+        return _more_or_less(stage, a, _with(a, b, stage, name), name)
+    if stage in ("curate", "binarize") and (name == "test_fraction" or path.startswith(f"{stage}.data[")):
+        field = "data" if "[" in path else name
+        return _more_or_less("sft" if stage == "curate" else "dpo", a, _with(a, b, stage, field), name)
+    return ""
+
+
+def _with(a: Recipe, b: Recipe, stage: str, name: str) -> Recipe:
+    """`a`, but for one setting, which is as in `b`: what that one alone does."""
+    mine, other = getattr(a, stage), getattr(b, stage)
+    return a if mine is None or other is None else a.model_copy(update={stage: mine.model_copy(update={name: getattr(other, name)})})
+
+
+_QUANTIZED = "in 4 bits the frozen weights take an eighth of their memory, and are made out anew for each product"
+
+
+def _ratio(before: float, after: float) -> str:
+    return f"×{after / before:.3g}"
+
+
+def _more_or_less(stage: str, a: Recipe, changed: Recipe, name: str) -> str:
+    """Tokens and steps of a training stage, before and after."""
+    before, after = volumes(a).get(stage), volumes(changed).get(stage)
+    if before is None or after is None:
+        return ""
+    said = []
+    for what in ("tokens", "steps") if name != "batch_size" else ("steps",):
+        was, now = getattr(before, what), getattr(after, what)
+        if was and now and was != now:
+            said.append(f"{count(was)} → {count(now)} {what} ({_ratio(was, now)})")
+    if name == "batch_size":
+        return ", ".join([*said, "the same tokens and the same memory: train.micro_batch_tokens says what is in memory at once"])
+    if name == "max_length":
+        said.append("what attention costs a token grows with the length")
+    known = None not in (before.steps, after.steps)
+    return ", ".join(said) or ("nothing" if known else "")
+
+
+def _adapters(stage: str, a: Recipe, b: Recipe) -> str:
+    """Weights that learn, and what they take."""
+    shape = b.model.shape or a.model.shape
+    was, now = (_learning(getattr(recipe, stage), shape) for recipe in (a, b))
+    if was is None or now is None or was == now:
+        return "less memory with adapters: gradients and AdamW's means are of those alone" if was != now or shape is None else "nothing"
+    less = (was - now) * TRAINED_BYTES / 1e9
+    now_quantized = _is_quantized(b, stage) and not _is_quantized(a, stage)
+    return (f"{_QUANTIZED}; " if now_quantized else "") + (
+        f"{count(was)} → {count(now)} weights learn: {abs(less):,.1f} GB {'less' if less > 0 else 'more'} for gradients and AdamW's means, "
+        "in all"
+    )
+
+
+def _is_quantized(recipe: Recipe, stage: str) -> bool:
+    lora = getattr(getattr(recipe, stage), "lora", None)
+    return lora is not None and lora.quantize is not None
+
+
+def _learning(section: Any, shape: ShapeConfig | None) -> int | None:
+    lora: LoRAConfig | None = getattr(section, "lora", None)
+    if section is None or shape is None:
+        return None
+    return shape.parameters if lora is None else adapter_weights(shape, lora)
+
+
+def _grows(what: str) -> Callable[[Any, Any], str]:
+    def say(before: Any, after: Any) -> str:
+        numbers = all(isinstance(v, int | float) and v for v in (before, after))
+        return f"{what} {_ratio(before, after)}" if numbers else what
+
+    return say
+
+
+_SAID: dict[str, Callable[[Any, Any], str]] = {
+    "models_per_prompt": _grows("answers asked for, and ratings of them,"),
+    "max_new_tokens": _grows("at most so many tokens an answer:"),
+    "samples": _grows("answers written in the evaluation"),
+    "micro_batch_tokens": _grows("memory of activations"),
+    "evaluate_every": lambda before, after: f"looks at the test split {_ratio(after, before)}",
+    "activation_checkpointing": lambda before, after: (
+        "a third more computing, less memory" if after else "a quarter less computing, more memory"
+    ),
+    "dtype": lambda before, after: "bfloat16 products take half the memory of activations, and less time where the machine has them",
+    "protocol": lambda before, after: (
+        "fewer calls: one a prompt" if after == "together" else "more calls: one an answer, each with the prompt again"
+    ),
+    "checkpoint_minutes": lambda before, after: "writes to disk: three times the model's size each time",
+    "keep_checkpoints": _grows("disk for checkpoints"),
+}
+
+
+def count(n: int) -> str:
+    """139,000 as it is, 285,000,000 as 285M."""
+    if n < 1_000_000:
+        return f"{n:,}"
+    return f"{n / 1e9:,.2f}B" if n >= 1_000_000_000 else f"{n / 1e6:,.0f}M" if n >= 100_000_000 else f"{n / 1e6:,.1f}M"
