@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format lint types imports crash bench bench-quick bench-collect build clean
+.PHONY: help install install-dev demo test check format lint types imports crash bench bench-quick bench-collect parity build clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ bench-quick: install-dev  ## does it run? the same once, on a tiny model, less o
 
 bench-collect: install-dev  ## requests a second: ours with its journal, the bare HTTP client, the vendor's where it is installed
 	$(BIN)/python benchmarks/collect.py
+
+parity: install-dev  ## published numbers of MT-Bench and AlpacaEval, recomputed: make parity DATA=../shared/data
+	$(BIN)/python benchmarks/parity.py $(or $(DATA),../shared/data)
 
 build: install-dev  ## wheel and sdist into dist/
 	$(BIN)/python -m build --no-isolation

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from zephyr.evals.statistics import ratio, share, student_t_975
+from zephyr.evals.statistics import bootstrap, paired, rate, ratio, share, standard_error, student_t_975
 
 # Student's t, 97.5% point: any printed table
 TABLE = {
@@ -153,3 +153,70 @@ def test_a_share_of_few_groups() -> None:
     assert share([]) is None and share([(0.0, 0)]) is None
     one = share([(3.0, 4), (0.0, 0)])
     assert one is not None and (one.value, one.low, one.high, one.groups, one.ci95) == (0.75, 0.0, 1.0, 1, None)
+
+
+# --- differences and draws -----------------------------------------------------------------------------------------
+
+
+def test_points_between_loss_and_win() -> None:
+    """Probabilities spread less than wins and losses do; at the ends the interval stays within the scale."""
+    points = [(0.4 + 0.2 * (i % 2), 1) for i in range(50)]
+    found, as_wins = rate(points), share(points)
+    assert found is not None and as_wins is not None and found.value == as_wins.value == pytest.approx(0.5)
+    assert found.high - found.low == pytest.approx(2 * student_t_975(49) * np.std([v for v, _ in points], ddof=1) / math.sqrt(50))
+    assert as_wins.high - as_wins.low > 2 * (found.high - found.low)
+    near = rate([(0.0, 1)] * 9 + [(0.2, 1)])
+    assert near is not None and near.low == 0 < near.high < 0.1
+    assert rate([(0.0, 1)] * 9) == share([(0.0, 1)] * 9) and rate([(1.0, 1)]) == share([(1.0, 1)]) and rate([]) is None
+
+
+def test_a_bootstrap_of_groups() -> None:
+    rng = np.random.default_rng(5)
+    groups = [(float(rng.normal(5, 2) * n), n) for n in rng.integers(1, 4, 80).tolist()]
+    estimate, drawn = ratio(groups), bootstrap(groups)
+    assert estimate is not None and drawn is not None
+    assert drawn == pytest.approx([estimate.low, estimate.high], abs=0.1) and bootstrap(groups) == drawn != bootstrap(groups, seed=1)
+    assert bootstrap(groups[:1]) is None and standard_error(groups[:1]) is None
+    assert standard_error([(v, 1) for v in (1.0, 2.0, 4.0)]) == pytest.approx(np.std([1, 2, 4], ddof=1) / math.sqrt(3))
+
+
+def test_a_paired_difference_against_the_textbook() -> None:
+    """One item a group: the paired t interval; what is hard for both cancels."""
+    rng = np.random.default_rng(6)
+    hard = rng.normal(0, 2, 60)
+    one, other = hard + rng.normal(0.3, 0.5, 60), hard + rng.normal(0, 0.5, 60)
+    found = paired({i: (float(v), 1) for i, v in enumerate(one)}, {i: (float(v), 1) for i, v in enumerate(other)} | {99: (9.0, 1)})
+    assert found is not None and found.groups == 60
+    error = np.std(one - other, ddof=1) / math.sqrt(60)
+    assert (found.value, found.paired_se) == (pytest.approx((one - other).mean()), pytest.approx(error))
+    assert (
+        found.unpaired_se == pytest.approx(math.hypot(np.std(one, ddof=1), np.std(other, ddof=1)) / math.sqrt(60))
+        and found.unpaired_se > 3 * error
+    )
+    assert found.high - found.low == pytest.approx(2 * student_t_975(59) * error)
+    assert found.smallest == pytest.approx((student_t_975(59) + 0.8416212) * error)
+    assert paired({1: (1.0, 1)}, {1: (2.0, 1)}) is None
+
+
+def test_the_smallest_difference_is_shown_four_times_in_five() -> None:
+    rng = np.random.default_rng(7)
+    smallest = (student_t_975(39) + 0.8416212) / math.sqrt(40)
+    shown = 0
+    for _ in range(400):
+        found = paired({i: (float(v), 1) for i, v in enumerate(rng.normal(smallest, 1, 40))}, dict.fromkeys(range(40), (0.0, 1)))
+        shown += found is not None and found.told_apart
+    assert shown / 400 == pytest.approx(0.8, abs=0.06)  # three standard errors
+
+
+def test_a_difference_in_words() -> None:
+    def words(*differences: float) -> str:
+        found = paired({i: (d, 1) for i, d in enumerate(differences)}, {i: (0.0, 1) for i, _ in enumerate(differences)})
+        assert found is not None
+        return found.words("a", "b")
+
+    assert words(1.0, 2.0, 1.0, 2.0) == "a is better than b by 1.50 [0.58, 2.42], on 4 questions"
+    assert words(-1.0, -2.0, -1.0, -2.0) == "b is better than a by 1.50 [0.58, 2.42], on 4 questions"
+    assert words(1.0, -1.0, 1.0, -1.0).startswith(
+        "a and b cannot be told apart with 4 questions: the difference is 0.00 [-1.84, 1.84]; one of 2.32"
+    )
+    assert words(0.0, 0.0) == "a and b cannot be told apart: they have the same value on each of 2 questions"

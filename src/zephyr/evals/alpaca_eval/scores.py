@@ -1,0 +1,239 @@
+"""AlpacaEval's numbers: win rate and standard error as the original computes them, and what they rest on.
+
+win rate = 100 mean(preference - 1) over the pairs that have a verdict, standard error = 100 sd / sqrt(n) with sd's divisor n - 1; a draw
+counts half. Our strict reading differs from the original's (`compatible`) in this: a preference that is none is an error and not
+dropped, an instruction that was judged twice counts once, and the length-controlled rate is fitted with each instruction's own difficulty.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import DataError
+from zephyr.evals.alpaca_eval import files, leaderboard, preferences
+from zephyr.evals.alpaca_eval.files import Annotation
+from zephyr.evals.statistics import Estimate, Group, bootstrap, paired, rate, share, standard_error
+from zephyr.records import Row
+
+INSTRUCTIONS = 805
+
+
+def score(annotations: Sequence[Annotation], *, compatible: bool = False, seed: int = 0) -> Row:
+    """The win rate of the annotations' model, with counts, intervals and what has to be known about them.
+
+    Args:
+        annotations: of one model against one baseline.
+        compatible: count as the original does.
+        seed: of the bootstrap.
+
+    Returns:
+        The object that docs/scores.md describes, but for the length-controlled rate.
+
+    Raises:
+        DataError: no annotation has a verdict.
+    """
+    judged = [a for a in annotations if a.points is not None]
+    if not judged:
+        raise DataError(f"{annotations[0].where}: none of {len(annotations)} annotations has a verdict")
+    groups = by_instruction(annotations, compatible=compatible)
+    found = rate(list(groups.values()))
+    assert found is not None
+    points = [a.points for a in judged if a.points is not None]
+    kinds = Counter("n_wins" if p > 0.5 else "n_wins_base" if p < 0.5 else "n_draws" for p in points)
+    error = standard_error(list(groups.values()))
+    dataset_of = {a.instruction: str(a.row.get("dataset") or "unknown") for a in annotations}
+    subsets: dict[str, list[Group]] = defaultdict(list)
+    for (instruction, _), group in groups.items():
+        subsets[dataset_of[instruction]].append(group)
+    by_dataset = {name: rate(part) for name, part in sorted(subsets.items())} if len(subsets) > 1 else {}
+    at = {files.position(a.instruction) for a in annotations}
+    lengths = [len(a.output_2) for a in annotations]
+    result: Row = {
+        "model": annotations[0].generator_2,
+        "baseline": annotations[0].generator_1,
+        "annotator": annotations[0].annotator,
+        "win_rate": percent(found),
+        "standard_error": None if error is None else 100 * error,
+        "ci95": percent_ci(found),
+        "ci95_bootstrap": _scaled(bootstrap(list(groups.values()), seed=seed)),
+        **{name: kinds[name] for name in ("n_wins", "n_wins_base", "n_draws")},
+        "n_total": len(judged) if compatible else len(groups),
+        "n_null": len(annotations) - len(judged),
+        "nulls_as": _filled(annotations, compatible),
+        "discrete_win_rate": 100 * (kinds["n_wins"] + kinds["n_draws"] / 2) / len(judged),
+        "avg_length": int(statistics.fmean(lengths)),
+        "by_dataset": {name: percent(e) for name, e in by_dataset.items()},
+        "by_dataset_ci95": {name: percent_ci(e) for name, e in by_dataset.items()},
+        "order": order(annotations),
+        "longer_wins": longer_wins(annotations),
+        "n_missing": 0 if None in at else INSTRUCTIONS - len(at),
+        "n_unknown": sum(files.position(a.instruction) is None for a in annotations),
+        "n_empty": sum(not a.output_2.strip() for a in annotations),
+        "duplicates": len(annotations) - len({a.instruction for a in annotations}),
+        "compatible": compatible,
+    }
+    result["warnings"] = _warnings(annotations, result)
+    return result
+
+
+def by_instruction(
+    annotations: Sequence[Annotation], *, compatible: bool = False, null: float | None = None
+) -> dict[tuple[str, int], Group]:
+    """(points, 1) of each instruction with a verdict, by (instruction, 0): of several verdicts the mean.
+
+    Args:
+        annotations: of one model.
+        compatible: each row by itself, as the original has it, by (instruction, number of the row).
+        null: the points of a row without a verdict; None leaves it out.
+    """
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for i, a in enumerate(annotations):
+        points = null if a.points is None else a.points
+        if points is not None:
+            found[a.instruction, i if compatible else 0].append(points)
+    return {key: (sum(values) / len(values), 1) for key, values in found.items()}
+
+
+def order(annotations: Sequence[Annotation]) -> Row:
+    """What the order of presentation did: the win rate where the model was shown first, and second.
+
+    `rederived` counts the rows whose raw completion, read in the derived order, gives the preference on record, `of` those with one.
+    """
+    first = {a.where: preferences.model_shown_first(a.instruction) for a in annotations}
+    checked = [(a, preferences.of_completion(a.row["raw_completion"])) for a in annotations if a.row.get("raw_completion") is not None]
+    same = sum(
+        shown is not None
+        and a.preference is not None
+        and abs(preferences.unswitched(shown, model_first=first[a.where]) - a.preference) < 1e-6
+        for a, shown in checked
+    )
+    parts = {side: rate([(a.points, 1) for a in annotations if a.points is not None and first[a.where] is side]) for side in (True, False)}
+    return {
+        "n_model_shown_first": sum(first.values()),
+        "win_rate_shown_first": percent(parts[True]),
+        "win_rate_shown_first_ci95": percent_ci(parts[True]),
+        "win_rate_shown_second": percent(parts[False]),
+        "win_rate_shown_second_ci95": percent_ci(parts[False]),
+        "rederived": same,
+        "of": len(checked),
+    }
+
+
+def longer_wins(annotations: Sequence[Annotation]) -> Row | None:
+    """Of the decided pairs whose outputs differ in length, the share in which the longer one wins (0 to 100)."""
+    groups: dict[str, Group] = {}
+    for a in annotations:
+        longer = len(a.output_2) - len(a.output_1)
+        if a.points is not None and a.points != 0.5 and longer:
+            total, n = groups.get(a.instruction, (0.0, 0))
+            groups[a.instruction] = total + float((a.points > 0.5) == (longer > 0)), n + 1
+    found = share(list(groups.values()))
+    return None if found is None else {"share": percent(found), "ci95": percent_ci(found), "n": found.items}
+
+
+def against(one: Sequence[Annotation], other: Sequence[Annotation]) -> Row:
+    """The difference of two models' win rates (percentage points), paired by instruction.
+
+    Raises:
+        DataError: other baselines or judges, or fewer than two instructions in common.
+    """
+    for key in ("generator_1", "annotator"):
+        names = getattr(one[0], key), getattr(other[0], key)
+        if names[0] != names[1]:
+            raise DataError(f"{other[0].where}: `{key}` is {names[1]}, that of the other file is {names[0]}; such rates cannot be compared")
+    groups = [{name: (100 * total, n) for name, (total, n) in by_instruction(part).items()} for part in (one, other)]
+    found = paired(groups[0], groups[1])
+    if found is None:
+        raise DataError(f"{other[0].where}: fewer than two instructions in common with {one[0].where}")
+    names = one[0].generator_2, other[0].generator_2
+    return {"model": names[1], **found.json(), "in_words": found.words(*names, what="instructions", digits=1)}
+
+
+def belongs_to(annotations: Sequence[Annotation], path: Path) -> list[str]:
+    """What in the place of a file speaks against its being this model's: results/MODEL/ANNOTATOR/annotations.json."""
+    first, folder = annotations[0], path.resolve().parent
+    said: list[str] = []
+    if not (folder.name == first.annotator or "alpaca_eval" in folder.name):
+        return said
+    if first.annotator and folder.name != first.annotator:
+        said.append(f"{path}: the folder is that of {folder.name}, the annotator of the rows is {first.annotator}")
+    if folder.parent.name != first.generator_2:
+        said.append(
+            f"{path}: the folder is that of {folder.parent.name}, the rows are about {first.generator_2}: another model, or another name"
+        )
+    return said
+
+
+def beside_published(result: Row, board: leaderboard.Board, path: Path) -> tuple[Row | None, list[str]]:
+    """(the published row and how far ours is from it, what is wrong with the leaderboard)."""
+    said = [
+        f"{path}: the rates of {copy} are those of {original} to the last digit; one of the two was copied"
+        for original, copy in leaderboard.copies(board)
+        if result["model"] in (original, copy)
+    ]
+    row = board.get(result["model"])
+    if row is None:
+        return None, [*said, f"{path}: has no row of {result['model']}"]
+    columns = ("win_rate", "standard_error", "n_total", "length_controlled_winrate")
+    found: Row = {}
+    for column in columns:
+        value = leaderboard.published(row, column)
+        found[column] = value
+        found[f"{column}_difference"] = None if value is None or result.get(column) is None else result[column] - value
+    if (off := found["win_rate_difference"]) is not None and abs(off) > 1e-6:
+        said.append(
+            f"{path}: the published win rate of {result['model']} is {found['win_rate']:.4f}, that of these rows {result['win_rate']:.4f}"
+        )
+    return found, said
+
+
+def percent(estimate: Estimate | None) -> float | None:
+    """The value, 0 to 100."""
+    return None if estimate is None else 100 * estimate.value
+
+
+def percent_ci(estimate: Estimate | None) -> list[float] | None:
+    """The interval, 0 to 100."""
+    return None if estimate is None else estimate.times(100).ci95
+
+
+def _scaled(ci: list[float] | None) -> list[float] | None:
+    return None if ci is None else [100 * end for end in ci]
+
+
+def _filled(annotations: Sequence[Annotation], compatible: bool) -> dict[str, Mapping[str, Any]]:
+    """The win rate with what has no verdict left out, counted as lost, as a draw, as won."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, null in (("dropped", None), ("worst", 0.0), ("middle", 0.5), ("best", 1.0)):
+        estimate = rate(list(by_instruction(annotations, compatible=compatible, null=null).values()))
+        found[name] = {"win_rate": percent(estimate), "ci95": percent_ci(estimate)}
+    return found
+
+
+def _warnings(annotations: Sequence[Annotation], result: Row) -> list[str]:
+    model, n = result["model"], len(annotations)
+    said = []
+    if result["n_missing"]:
+        there = {files.position(a.instruction) for a in annotations}
+        first = next(i for i in range(INSTRUCTIONS) if i not in there)
+        said.append(f"{model}: {result['n_missing']} of AlpacaEval's {INSTRUCTIONS} instructions are missing, the first is number {first}")
+    if result["n_unknown"]:
+        first_unknown = next(a for a in annotations if files.position(a.instruction) is None)
+        said.append(f"{model}: {result['n_unknown']} of {n} instructions are none of AlpacaEval's, the first is {first_unknown.where}")
+    if result["duplicates"]:
+        counts = Counter(a.instruction for a in annotations)
+        again = next(a for a in annotations if counts[a.instruction] > 1)
+        said.append(f"{model}: {result['duplicates']} rows repeat an instruction, such as that of {again.where}")
+    if result["n_null"]:
+        said.append(f"{model}: {result['n_null']} of {n} pairs have no verdict; the win rate leaves them out")
+    if result["n_empty"]:
+        empty = next(a for a in annotations if not a.output_2.strip())
+        said.append(f"{model}: {result['n_empty']} outputs are empty, the first is {empty.where}")
+    o = result["order"]
+    if o["rederived"] != o["of"]:
+        said.append(f"{model}: of {o['of'] - o['rederived']} of {o['of']} raw completions the preference on record is not what they say")
+    return said
