@@ -10,9 +10,7 @@ at once (`ask_together`) the reply is {"answers": {"1": RATING, "2": RATING, …
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from zephyr.errors import DataError
 from zephyr.records import ASPECTS, Message, Rating, parse_rating
 from zephyr.teachers import Request
+from zephyr.text.fences import disarmed, fence
 
 NOT_APPLICABLE = "N/A"
 MAY_NOT_APPLY = ("honesty",)
@@ -72,34 +71,29 @@ def _schema_together(count: int) -> dict[str, Any]:
     return {"type": "object", "properties": {"answers": answers}, "required": ["answers"], "additionalProperties": False}
 
 
-# what chat templates are made of; servers read some of it as such wherever it stands, and an answer could leave its turn by it
-_CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")
+# by these keys the parser knows a rating: one that an answer poses as would not be read, were it all that the judge repeats
+_KEYS = r'"(?=(?:overall_score|annotations)"\s*:)'
 
 
 def _disarmed(text: str) -> str:
-    """A text with a space in every piece of a chat template: the judge can still read it, no tokenizer takes it for one."""
-    return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-
-
-def _fence(seed: int, *texts: str) -> str:
-    """A marker that no answer can know: it depends on a secret of the run and on all that is fenced."""
-    return hashlib.sha256("\x1f".join([str(seed), *texts]).encode("utf-8")).hexdigest()[:16]
+    """A text with a space in what could be taken for a piece of a chat template or for a rating of ours."""
+    return disarmed(text, _KEYS)
 
 
 def ask(prompt_id: str, prompt: str, response: str, author: str, seed: int) -> Request:
     """The request for a rating of one answer; prompt and answer stand between markers that the answer cannot know."""
-    fence = _fence(seed, prompt, response)
+    marker = fence(seed, prompt, response)
     prompt, shown = _disarmed(prompt), _disarmed(response)
-    text = f"[question {fence}]\n{prompt}\n[end {fence}]\n\n[answer {fence}]\n{shown}\n[end {fence}]\n\nYour JSON object:"
+    text = f"[question {marker}]\n{prompt}\n[end {marker}]\n\n[answer {marker}]\n{shown}\n[end {marker}]\n\nYour JSON object:"
     messages: tuple[Message, ...] = ({"role": "system", "content": _ONE}, {"role": "user", "content": text})
     return Request("rate", prompt_id, messages, response, author, schema=SCHEMA)
 
 
 def ask_together(prompt_id: str, prompt: str, responses: Sequence[str], seed: int) -> Request:
     """The request for ratings of several answers in one call, in the order given."""
-    fence = _fence(seed, prompt, *responses)
-    parts = [f"[question {fence}]\n{_disarmed(prompt)}\n[end {fence}]"]
-    parts += [f"[answer {i + 1} {fence}]\n{_disarmed(response)}\n[end {fence}]" for i, response in enumerate(responses)]
+    marker = fence(seed, prompt, *responses)
+    parts = [f"[question {marker}]\n{_disarmed(prompt)}\n[end {marker}]"]
+    parts += [f"[answer {i + 1} {marker}]\n{_disarmed(response)}\n[end {marker}]" for i, response in enumerate(responses)]
     text = "\n\n".join([*parts, "Your JSON object:"])
     messages: tuple[Message, ...] = ({"role": "system", "content": _SEVERAL}, {"role": "user", "content": text})
     return Request("rate", prompt_id, messages, schema=_schema_together(len(responses)))
