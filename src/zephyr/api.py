@@ -8,6 +8,7 @@ result["scores"]["reward_accuracy"]["ddpo"]["ci95"]
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, ParamSpec
 from zephyr import artifacts, pipeline, world
 from zephyr.artifacts import Manifest
 from zephyr.errors import UsageError, ZephyrError
+from zephyr.guards import sigterm_interrupts
 from zephyr.recipe import (
     BinarizeConfig,
     DataSource,
@@ -29,9 +31,11 @@ from zephyr.recipe import (
     build,
     load,
 )
-from zephyr.stages import From, Needs, template_file
+from zephyr.stages import From, Inputs, Needs, template_file
 
 Result = dict[str, Any]
+# what `zephyr evaluate MODEL --on` takes, and the settings that say how
+BENCHMARKS = {"mt-bench": "mt_bench", "alpaca-eval": "alpaca_eval", "open-llm": "benchmarks"}
 P = ParamSpec("P")
 
 
@@ -107,21 +111,46 @@ def run(
     return pipeline.summary(recipe, run_dir, outcomes)
 
 
-def plan(recipe: str | Path | Recipe, overrides: Sequence[str] = (), *, out: str | Path | None = None) -> Result:
-    """What a run will ask of paid teachers, by stage and teacher, from its real prompts. Nothing is written or sent.
+def plan(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    devices: Sequence[int] = (),
+    gpus: Sequence[str] = (),
+    utilization: float | None = None,
+    calibrate: bool = False,
+) -> Result:
+    """What a run will ask of paid teachers, and what its training will take. Nothing is written or sent.
 
     Args:
         recipe: a YAML file, or a `Recipe`.
         overrides: settings as `section.key=value`; with a file only.
-        out: the folder of the run, whose journal says what is there already.
+        out: the folder of the run, whose journal and artifacts say what is there already.
+        devices: numbers of GPUs to plan for; 1, 8 and 16 if none is given.
+        gpus: names of `zephyr.estimate.machines.KNOWN`; all if none is given.
+        utilization: the share of a GPU's peak that is reached.
+        calibrate: measure a few real steps on this machine.
 
     Returns:
-        `lines` (calls, tokens, money of each teacher), their sums, what is spent so far, and the budget.
+        `lines` (calls, tokens, money of each teacher), their sums, what is spent so far, and the budget; `training` (None where
+        nothing is trained): parameters, and for each stage tokens, operations, and by GPU and number bytes by kind and hours.
     """
     from zephyr import spending
+    from zephyr.estimate import machines, training
 
     recipe = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
-    return spending.plan(recipe, pipeline.out_of(recipe, out))
+    run_dir = pipeline.out_of(recipe, out)
+    found = spending.plan(recipe, run_dir)
+    trains = training.plan(
+        recipe,
+        run_dir,
+        devices=devices or training.DEVICES,
+        gpus=gpus,
+        utilization=machines.UTILIZATION if utilization is None else utilization,
+        calibrate=calibrate,
+    )
+    return {**found, "training": trains}
 
 
 @_led
@@ -138,6 +167,7 @@ def stage(
     recipe: str | Path | None = None,
     seed: int | None = None,
     against: Sequence[str] = (),
+    dry_run: bool = False,
 ) -> Result:
     """Run one stage on plain files.
 
@@ -153,6 +183,7 @@ def stage(
         recipe: a recipe whose section, training settings and seed are the starting point.
         seed: decides orders and samples; by default the recipe's, or 0.
         against: benchmarks whose prompts are left out, as files or `NAME=FILE`; beside those of the recipe.
+        dry_run: curate alone: do it with a sample of the data, and keep nothing.
     """
     main_input = next(iter(inputs))
     if not inputs[main_input]:
@@ -171,7 +202,46 @@ def stage(
         raise UsageError(f"{name}: needs a model")
     needs = Needs({key: given.get(key, found) for key, found in wanted.data.items()}, wanted.models)
     out = Path(out).expanduser()
+    if dry_run:
+        return _sampled(name, module.configure(whole), needs, out)
     return _result(pipeline.run_single(name, module.configure(whole), needs, out.parent, out))
+
+
+def _sampled(name: str, config: Any, needs: Needs, out: Path) -> Result:
+    """What a stage makes of a sample of its data; nothing is kept."""
+    module = pipeline.module_of(name)
+    if not hasattr(module, "sample"):
+        raise UsageError(f"{name}: there is no dry run of it")
+    data: dict[str, Sequence[DataSource]] = {key: found for key, found in needs.data.items() if not isinstance(found, From)}
+    with tempfile.TemporaryDirectory() as scratch, sigterm_interrupts():
+        manifest = Manifest(stage=name, key="sample", config=config.model_dump(), parents={})
+        draft = artifacts.Draft(Path(scratch) / "draft", Path(scratch) / "out", manifest)
+        draft.path.mkdir()
+        module.sample(config, Inputs(data, {}), draft)
+        draft.seal(0.0)
+    found = {"stage": name, "path": str(out), "status": "would run", "reason": "a sample of the data", "digest": ""}
+    return {**found, **_counts(manifest)}
+
+
+@_led
+def synthesize(recipe: str | Path, out: str | Path, *, settings: Sequence[str] = (), seed: int | None = None) -> Result:
+    """Have teachers write dialogues, as the `synthesize` section of a recipe says.
+
+    Args:
+        recipe: a YAML file with that section.
+        out: the artifact to write; the journal lies beside it.
+        settings: of the section as `key=value`.
+        seed: decides draws and samples; by default the recipe's.
+    """
+    from zephyr.stages import synthesize as module
+
+    found = load(recipe, [f"synthesize.{setting}" for setting in settings])
+    if found.synthesize is None:
+        raise UsageError(f"{recipe}: has no section `synthesize`")
+    if seed is not None:
+        found = found.model_copy(update={"seed": seed})
+    out = Path(out).expanduser()
+    return _result(pipeline.run_single("synthesize", module.configure(found), module.needs(found), out.parent, out))
 
 
 def named_benchmarks(given: Sequence[str]) -> dict[str, str]:
@@ -198,11 +268,11 @@ def _recipe_for(
     against: Mapping[str, str],
 ) -> Recipe:
     """A recipe with the one section that a single stage needs, and the data that its neighbours would give it."""
-    values = getattr(base, section).model_dump(exclude_unset=True) if base else {}  # what is not set must not seem to be
-    train = dict(base.train) if base else {}  # all of it: a dump leaves out what is no part of a key
+    values = getattr(base, section).given() if base else {}  # what is not set must not seem to be
+    train = base.train.given() if base else {}
     for setting in settings:
         apply_overrides(train if setting.startswith("train.") else values, [setting.removeprefix("train.")], {})
-    rows = [source.model_dump() for source in data]
+    rows = [source.given() for source in data]
     if section in ("curate", "rate", "binarize"):
         values["data"] = rows
     if section == "complete":
@@ -213,8 +283,8 @@ def _recipe_for(
         "seed": seed if seed is not None else base.seed if base else 0,
         "model": {"path": model or ".", "chat_template": chat_template},
         "train": train,
-        "benchmarks": {**({name: source.model_dump() for name, source in base.benchmarks.items()} if base else {}), **against},
-        "budget": dict(base.budget) if base else {},
+        "benchmarks": {**({name: source.given() for name, source in base.benchmarks.items()} if base else {}), **against},
+        "budget": base.budget.given() if base else {},
         **({neighbour: {"data": rows}} if neighbour else {}),
         section: values,
     }
@@ -230,6 +300,12 @@ def _result(outcome: pipeline.Outcome) -> Result:
         "status": outcome.status,
         "reason": outcome.reason,
         "digest": manifest.digest,
+        **_counts(manifest),
+    }
+
+
+def _counts(manifest: Manifest) -> Result:
+    return {
         "rows_in": manifest.rows_in,
         "rows": manifest.rows_out,
         "dropped": manifest.dropped,
@@ -282,6 +358,59 @@ def evaluate(
 
 
 @_led
+def benchmark(
+    model: str,
+    on: Sequence[str],
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+) -> Result:
+    """Measure one model on benchmarks whose files, judge and endpoints a recipe names; run again to go on, or to judge again.
+
+    Args:
+        model: a folder, an artifact or a hub name; it speaks its own chat template.
+        on: `mt-bench`, `alpaca-eval` (of the section `judge`), `open-llm` (of `evaluate`).
+        recipe: its sections `judge`, `evaluate` and `budget` are read.
+        out: the folder of the answers, the judgments and the scores, an artifact each.
+        limit: so many questions or items of each.
+        settings: of the recipe, as `section.key=value`.
+
+    Raises:
+        UsageError: a benchmark that is not known, or that the recipe says nothing of.
+    """
+    given = load(recipe, settings)
+    if unknown := sorted(set(on) - {*BENCHMARKS}):
+        raise UsageError(f"--on {unknown[0]}: not a benchmark that is known here; known are {', '.join(BENCHMARKS)}")
+    judge = given.judge.given() if given.judge else {}
+    chat = {BENCHMARKS[name] for name in on} & {"mt_bench", "alpaca_eval"}
+    if missing := sorted(name for name in chat if name not in judge):
+        raise UsageError(f"{recipe}: has no judge.{missing[0]}, which says where its files are and who judges")
+    if "open-llm" in on and not (given.evaluate and given.evaluate.benchmarks):
+        raise UsageError(f"{recipe}: has no evaluate.benchmarks, which says where the items of the tasks are")
+    whole: dict[str, Any] = {
+        "name": "benchmark",
+        "seed": given.seed,
+        "model": {"path": model, "chat_template": "tokenizer"},
+        "train": given.train.given(),
+        "budget": given.budget.given(),
+    }
+    if chat:
+        left_out = {"mt_bench", "alpaca_eval"} - chat
+        whole["judge"] = {**{name: value for name, value in judge.items() if name not in left_out}, "models": ["base"]}
+    if "open-llm" in on and given.evaluate:
+        whole["evaluate"] = {**given.evaluate.given(), "samples": 0}
+    for section in ("judge", "evaluate"):
+        if limit is not None and section in whole:
+            whole[section]["limit"] = limit
+    one = build(Recipe, whole, {}, "command line")
+    run_dir = Path(out).expanduser()
+    outcomes = pipeline.run(one, run_dir, until=pipeline.stages_of(one)[-2])
+    return pipeline.summary(one, run_dir, outcomes)
+
+
+@_led
 def report(run_dir: str | Path, out: str | Path, title: str | None = None) -> Result:
     """Write the page and the model card of a run's artifacts."""
     from zephyr.stages import report as module
@@ -298,14 +427,33 @@ def describe(result: Result) -> str:
     """A result in words."""
     if "artifacts" not in result:
         lines = [f"{result['stage']}: {result['status']}, {result['path']}"]
+        lines += [f"  {result['reason']}, {result['rows_in']:,} rows"] if result["status"] == pipeline.WOULD_RUN else []
         lines += [f"  {split}: {n} rows" for split, n in result["rows"].items()]
         lines += [f"  dropped, {reason}: {n}" for reason, n in result["dropped"].items()]
         lines += [f"  {note}" for note in result["notes"]]
         return "\n".join(lines)
     lines = [f"{name:10} {a['status']:9} {a['reason']}" for name, a in result["artifacts"].items()]
     lines += _scores(result["scores"] or {})
+    lines += _judged(result["judged"] or {})
     lines += [f"{what}: {result[what]}" for what in ("model", "report") if result[what]]
     return "\n".join(lines)
+
+
+def _judged(judged: Mapping[str, Any]) -> list[str]:
+    """Scores of the chat benchmarks; what answers that say nothing got stands among them, as `canary`."""
+    lines = []
+    for name, key, unit in (("mt_bench", "score", "of 10"), ("alpaca_eval", "win_rate", "%")):
+        for model, found in judged.get(name, {}).items():
+            unread = found.get("n_unparsed", found.get("n_null"))
+            if found[key] is None:
+                lines.append(f"{name.replace('_', '-')}, {model}: none of {unread} verdicts could be read")
+                continue
+            interval = " [{:.2f}, {:.2f}]".format(*found["ci95"]) if found["ci95"] else " (no interval)"
+            lines.append(
+                f"{name.replace('_', '-')}, {model}: {found[key]:.2f} {unit}{interval}, judged by {judged['judge']}"
+                + (f"; {unread} verdicts could not be read" if unread else "")
+            )
+    return lines
 
 
 def _scores(scores: Mapping[str, Any]) -> list[str]:

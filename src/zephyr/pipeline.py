@@ -16,7 +16,7 @@ from typing import Any
 
 from zephyr import artifacts, sources, world
 from zephyr.artifacts import Artifact, Manifest, TornManifestError
-from zephyr.errors import ArtifactError, LeaderGoneError, UsageError, ZephyrError
+from zephyr.errors import ArtifactError, LeaderGoneError, ModelError, UsageError, ZephyrError
 from zephyr.guards import locked, os_error, sigterm_interrupts
 from zephyr.models import load
 from zephyr.progress import mute, say
@@ -25,13 +25,13 @@ from zephyr.stages import From, Inputs, Needs
 from zephyr.teachers import wire
 
 FINGERPRINTS = ".fingerprints.json"
-STAGES = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate", "report")
+STAGES = ("synthesize", "curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "answer", "judge", "evaluate", "report")
 DONE, RAN, WOULD_RUN = "done", "ran", "would run"
 # what several processes, where they were started, do together; the rest is done by the first
 TOGETHER = ("sft", "reference", "dpo")
 # the files of an artifact; a folder with any other in it, hidden ones too, is not ours to replace
 OWN_FILES = re.compile(
-    r"manifest\.json|data/\w+-\d{5}\.parquet|data/scores\.json|dropped/dropped\.jsonl|metrics\.jsonl|model/.+|report\.html|README\.md"
+    r"manifest\.json|data/\w+-\d{5}\.parquet|data/scores\.json|data/(?:mt_bench|alpaca_eval)[\w.-]*\.jsonl?|dropped/dropped\.jsonl|changed/truecased\.jsonl|metrics\.jsonl|model/.+|report\.html|README\.md"
 )
 
 
@@ -58,8 +58,8 @@ class Outcome:
 
 
 def stages_of(recipe: Recipe) -> list[str]:
-    """The stages a recipe asks for, in order. The reference's log-probabilities belong to dpo."""
-    sections = {"reference": recipe.dpo}
+    """The stages a recipe asks for, in order. The reference's log-probabilities belong to dpo, answers to who judges them."""
+    sections = {"reference": recipe.dpo, "answer": recipe.judge}
     return [name for name in STAGES if (sections[name] if name in sections else getattr(recipe, name)) is not None]
 
 
@@ -76,7 +76,9 @@ def out_of(recipe: Recipe, out: str | Path | None = None) -> Path:
 # --- binding ---------------------------------------------------------------------------------------------------
 
 
-def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache: Path, *, verify: bool = False) -> Work:
+def bind(
+    stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache: Path, *, verify: bool = False, trusted: bool = False
+) -> Work:
     """A stage with its inputs found and hashed; what it takes from other stages must be there.
 
     Args:
@@ -87,6 +89,7 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
         out: the folder it writes.
         cache: a file that remembers hashes of inputs.
         verify: hash the files of artifacts again before they are believed.
+        trusted: models that other stages made may run the code that their base came with.
 
     Raises:
         ZephyrError: an input is missing or damaged.
@@ -105,7 +108,7 @@ def bind(stage: str, config: Any, needs: Needs, run_dir: Path, out: Path, cache:
     for name, model in needs.models.items():
         if isinstance(model, From):
             made = _upstream(run_dir, model.stage, stage, verify=verify)
-            ref = load.ModelRef(str(made.model_dir), made.manifest.digest)
+            ref = load.ModelRef(str(made.model_dir), made.manifest.digest, trust_remote_code=trusted)
         else:
             ref = load.refer(model, cache, verify=verify)
         models[name] = ref
@@ -137,7 +140,8 @@ def _digest(artifact: Artifact, *, whole: bool) -> str:
 def _bound(recipe: Recipe, stage: str, run_dir: Path, cache: Path, *, verify: bool) -> Work:
     """A stage of a recipe, bound."""
     module = module_of(stage)
-    return bind(stage, module.configure(recipe), module.needs(recipe), run_dir, run_dir / stage, cache, verify=verify)
+    needs, trusted = module.needs(recipe), recipe.model.trust_remote_code
+    return bind(stage, module.configure(recipe), needs, run_dir, run_dir / stage, cache, verify=verify, trusted=trusted)
 
 
 # --- is it done? -----------------------------------------------------------------------------------------------
@@ -276,7 +280,7 @@ def plan(recipe: Recipe, run_dir: Path, *, only: str | None = None, until: str |
         if (run_dir / FINGERPRINTS).exists():  # what was hashed before need not be hashed again
             shutil.copyfile(run_dir / FINGERPRINTS, cache)
         outcomes = _plan(recipe, run_dir, selected(recipe, only, until), cache, verify=verify)
-        _refuse_what_would_fail_late(recipe, _pending(outcomes), cache)
+        _refuse_what_would_fail_late(recipe, _pending(outcomes), cache, fetch=False)
         return outcomes
 
 
@@ -342,11 +346,13 @@ def _say_what_is_stale(recipe: Recipe, run_dir: Path, only: str, cache: Path) ->
         say(f"{only}: takes what is there, though with this recipe {', '.join(stale)} would run again")
 
 
-def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: Path) -> None:
+def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: Path, *, fetch: bool = True) -> None:
     """What stages take from outside has to be there before the first of them runs: hours may lie between.
 
+    Without `fetch`, a model that is not on this machine is not asked what it can do.
+
     Raises:
-        ZephyrError: a file, a model, a teacher's key or lm-eval is not there.
+        ZephyrError: a file, a model, a teacher's key or a package is not there, or the model cannot do what is asked of it.
     """
     for stage in pending:
         needs = module_of(stage).needs(recipe)
@@ -361,9 +367,35 @@ def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: 
             wire.secret_of(place, teacher)
     if "evaluate" in pending and recipe.evaluate:
         _refuse_benchmarks(recipe.evaluate)
-    adapters = [name for name, section in (("sft", recipe.sft), ("dpo", recipe.dpo)) if name in pending and section and section.lora]
-    if adapters and importlib.util.find_spec("peft") is None:
-        raise UsageError(f"{adapters[0]}.lora: adapters need peft, which is not installed: pip install 'zephyr-align[lora]'")
+    adapted = {name: s.lora for name, s in (("sft", recipe.sft), ("dpo", recipe.dpo)) if name in pending and s and s.lora}
+    wanted = [(f"{name}.lora", "adapters need peft", "peft", "lora") for name in adapted]
+    wanted += [(f"{n}.lora.quantize", "4 bits need bitsandbytes", "bitsandbytes", "qlora") for n, lora in adapted.items() if lora.quantize]
+    for place, what, package, extra in wanted:
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{place}: {what}, which is not installed: pip install 'zephyr-align[{extra}]'")
+    if {"sft", "reference", "dpo"} & set(pending):
+        from zephyr.train.student import refuse_apart
+
+        refuse_apart(next((lora.quantize for lora in adapted.values() if lora.quantize), None), recipe.train.offload, world.started().size)
+    if {"sft", "reference", "dpo", "evaluate"} & set(pending):
+        student = load.refer(recipe.model, cache)
+        if fetch or load.is_here(student):
+            _refuse_what_the_model_cannot(recipe, pending, student)
+
+
+def _refuse_what_the_model_cannot(recipe: Recipe, pending: Sequence[str], student: load.ModelRef) -> None:
+    """Lengths beyond its context, adapters on layers that it does not have; what is trained later in the run is of the same shape."""
+    readers = {"sft": ("sft", "evaluate"), "dpo": ("reference", "dpo", "evaluate")}
+    read = {name: section for name, section in (("sft", recipe.sft), ("dpo", recipe.dpo)) if section and {*readers[name]} & {*pending}}
+    load.refuse_longer(student, {f"{name}.max_length": section.max_length for name, section in read.items()})
+    for name, section in read.items():
+        if name in pending and section.lora and section.lora.target_modules != ["all-linear"]:
+            from zephyr.train import lora
+
+            try:
+                lora.targets(load.without_weights(student), section.lora.target_modules)
+            except ModelError as error:
+                raise ModelError(f"{name}.{error}") from None
 
 
 def _refuse_benchmarks(section: EvaluateConfig) -> None:
@@ -376,7 +408,10 @@ def _refuse_benchmarks(section: EvaluateConfig) -> None:
 
 def _say_forecast(recipe: Recipe, pending: Sequence[str], cache: Path) -> None:
     """How long it will take, if there is training or scoring to do."""
-    if heavy := {"sft", "reference", "dpo", "evaluate"} & set(pending):
+    heavy = {"sft", "reference", "dpo", "evaluate"} & set(pending)
+    if heavy and (recipe.train.offload == "all" or any(section and section.quantize for section in (recipe.sft, recipe.dpo))):
+        say("forecast: not known: it would be measured with the whole model on the device, which this recipe keeps off it")
+    elif heavy:
         from zephyr import forecast
 
         # rows are not checked yet: the forecast passes over wrong ones, which are for their stage to refuse, with the place
@@ -446,7 +481,7 @@ def _same(a: Path, b: Path) -> bool:
 def summary(recipe: Recipe, run_dir: Path, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Where everything is, and the scores: what `--json` prints. What would only run is named without its old results."""
     there = {outcome.stage for outcome in outcomes if outcome.status != WOULD_RUN}
-    scores = Manifest.read(run_dir / "evaluate") if "evaluate" in there else None
+    scores, judged = (Manifest.read(run_dir / stage) if stage in there else None for stage in ("evaluate", "judge"))
     model = next((run_dir / stage / "model" for stage in ("dpo", "sft") if stage in there), None)
     return {
         "name": recipe.name,
@@ -455,6 +490,7 @@ def summary(recipe: Recipe, run_dir: Path, outcomes: Sequence[Outcome]) -> dict[
         "model": str(model) if model else None,
         "report": str(run_dir / "report" / "report.html") if "report" in there else None,
         "scores": scores.results if scores else None,
+        "judged": judged.results if judged else None,
     }
 
 

@@ -92,7 +92,7 @@ def _results(run: Run) -> str:
     if "evaluate" not in run.artifacts:
         return "Not measured: the run has no evaluation."
     sentences = " ".join(s for s in (nll_sentence(run), accuracy_sentence(run)) if s)
-    found = [tables.nll(run), tables.reward_accuracy(run), tables.lengths(run), tables.benchmarks(run)]
+    found = [tables.nll(run), tables.reward_accuracy(run), tables.lengths(run), tables.judged(run), tables.benchmarks(run)]
     return (
         "\n\n".join([*([_inline(sentences)] if sentences else []), *(_table(table) for table in found if table)]) or "Nothing was measured."
     )

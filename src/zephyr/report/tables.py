@@ -35,8 +35,8 @@ class Table:
     foot: tuple[str, ...] = ()
 
 
-def _text(label: str) -> Column:
-    return Column(label, "text")
+def _text(label: str, *, minor: bool = False) -> Column:
+    return Column(label, "text", minor)
 
 
 def _words(value: object) -> str:
@@ -175,6 +175,43 @@ def benchmarks(run: Run) -> Table | None:
         "among the examples; cut are prompts that lost their beginning, being longer than the model takes."
     )
     return Table("Academic tasks", heads, tuple(rows), note)
+
+
+def judged(run: Run) -> Table | None:
+    """Chat benchmarks, a row for each model; answers that say nothing stand among them."""
+    manifest = run.manifest("judge")
+    if manifest is None:
+        return None
+    rows = []
+    for name, benchmark, key, of in (("mt_bench", "MT-Bench", "score", "1 to 10"), ("alpaca_eval", "AlpacaEval", "win_rate", "0 to 100")):
+        for model, found in (manifest.results.get(name) or {}).items():
+            unread = dig(found, "n_unparsed" if name == "mt_bench" else "n_null")
+            n = dig(found, "n" if name == "mt_bench" else "n_total")
+            value = (two(dig(found, key)), interval(dig(found, "ci95"), two))
+            rows.append((benchmark, LABELS.get(model, model), *value, of, count(n), count(unread)))
+    if not rows:
+        return None
+    heads = (
+        _text("benchmark"),
+        _text("model"),
+        Column("score"),
+        Column("95% interval"),
+        _text("of", minor=True),
+        Column("n"),
+        Column("unread"),
+    )
+    note = (
+        f"Judged by {manifest.results.get('judge')}. The intervals are over questions; unread are verdicts that the strict reading "
+        "could not find, which are left out. `canary` is a model that gives everything the same answer, which says nothing: a judge who "
+        "likes it is not to be believed."
+    )
+    return Table("Chat benchmarks", heads, tuple(rows), " ".join([note, *manifest.notes]))
+
+
+def two(value: object) -> str:
+    """With two decimals, as these benchmarks are quoted."""
+    number = finite(value)
+    return MISSING if number is None else f"{number:.2f}"
 
 
 def _known(value: object) -> str:

@@ -9,7 +9,7 @@ from zephyr.recipe import Recipe, Section
 from zephyr.stages import From, Inputs, Needs
 
 VERSION = 2
-ORDER = ("curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "evaluate")
+ORDER = ("synthesize", "curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "answer", "judge", "evaluate")
 
 
 class Config(Section):
@@ -26,7 +26,8 @@ def configure(recipe: Recipe) -> Config:
 
 def needs(recipe: Recipe) -> Needs:
     """Every artifact of the run."""
-    there = {name: getattr(recipe, "dpo" if name == "reference" else name) is not None for name in ORDER}
+    section = {"reference": "dpo", "answer": "judge"}
+    there = {name: getattr(recipe, section.get(name, name)) is not None for name in ORDER}
     return Needs(data={name: From(name, whole=True) for name in ORDER if there[name]})
 
 

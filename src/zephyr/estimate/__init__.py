@@ -1,0 +1,1 @@
+"""What training will take, before it is begun: bytes, tokens, floating-point operations, hours."""

@@ -1,0 +1,54 @@
+"""The plan of a training in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+GIB = 2.0**30
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """A table of the ways to run it, and what they rest on."""
+    lines = [f"training of {found['model']}: {found['parameters']:,} parameters"]
+    for stage in found["stages"]:
+        trained = stage["trained_parameters"]
+        adapter = f", {trained:,} of them trained" if trained != found["parameters"] else ""
+        lines.append(
+            f"  {stage['stage']}: {stage['rows']:,} rows, {stage['tokens']:,} tokens in {stage['steps']:,} steps, "
+            f"{stage['looked_tokens']:,} tokens looked at, {stage['flops']:.2e} floating-point operations{adapter}"
+        )
+    lines += ["", *_table(found), ""]
+    for stage in found["stages"]:
+        first = stage["ways"][0]
+        kinds = ", ".join(f"{name.replace('_', ' ')} {n / GIB:.1f}" for name, n in first["bytes"].items() if name != "peak")
+        lines.append(f"  {stage['stage']} on {first['devices']}, GiB a device: {kinds}")
+    for here in found["here"] or ():
+        lines.append(
+            f"  {here['stage']} on this machine, measured: {here['tokens_per_second']:,.0f} tokens/s, "
+            f"{_time(here['seconds'])}, at most {here['peak_bytes'] / GIB:.2f} GiB"
+        )
+    for stage in found["stages"]:
+        lines += [f"  {stage['stage']}, {line}" for line in stage["advice"]]
+    return "\n".join([*lines, "assumed: " + "; ".join(found["assumptions"])])
+
+
+def _table(found: Mapping[str, Any]) -> list[str]:
+    """A row for each number of devices of each kind; a stage has its peak, whether it fits, and its hours."""
+    stages = found["stages"]
+    rows = [["GPUs", *(text for s in stages for text in (f"{s['stage']} GiB each", "fits", "time")), "all"]]
+    for i, way in enumerate(stages[0]["ways"]):
+        row = [f"{way['devices']} x {way['gpu']}"]
+        ways = [s["ways"][i] for s in stages]
+        for w in ways:
+            row += [f"{w['bytes']['peak'] / GIB:.1f}", "yes" if w["fits"] else "no", _time(3600 * w["hours"])]
+        rows.append([*row, _time(3600 * sum(w["hours"] for w in ways)) if all(w["fits"] for w in ways) else "-"])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

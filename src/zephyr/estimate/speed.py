@@ -1,0 +1,135 @@
+"""How fast this machine trains this model: a few real steps, of rows as long as the data's."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zephyr.estimate.volume import Length
+from zephyr.recipe import DPOConfig, OptimizerConfig, SFTConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from zephyr.models.load import ModelRef
+    from zephyr.train.batches import Example
+
+STEPS = 2  # timed, after one that is not: the first allocates
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds, measured.
+
+    Args:
+        token: forward and backward, of a token.
+        look: forward alone, of a token.
+        update: one step of the optimizer.
+        load: of the model, from its files.
+        start_bytes: what was held before the first step: the process and the model.
+        peak_bytes: the most that was held.
+        dtype: of the products.
+    """
+
+    token: float
+    look: float
+    update: float
+    load: float
+    start_bytes: int
+    peak_bytes: int
+    dtype: str
+
+
+def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths: Sequence[Length]) -> Speed:
+    """Load the model and train it for a few passes on rows of random words; nothing is saved.
+
+    Raises:
+        ModelError: it cannot be loaded or trained.
+    """
+    import torch
+
+    from zephyr.models import load
+    from zephyr.train import lora, parallel
+    from zephyr.train.loop import Trainer
+    from zephyr.train.meter import peak_memory_bytes, reset_peak_memory
+    from zephyr.train.optim import adamw
+    from zephyr.train.precision import resolve_dtype
+    from zephyr.train.tasks import SFT, preferences
+
+    began = time.perf_counter()
+    model: Any = load.load_model(ref)
+    loaded = time.perf_counter() - began
+    reset_peak_memory()
+    start = peak_memory_bytes()
+    if config.lora:
+        lora.adapt(model, config.lora)
+    if train.activation_checkpointing:
+        parallel.recompute_activations(model)
+    task: Any = preferences(config) if isinstance(config, DPOConfig) else SFT()
+    dtype = resolve_dtype(train.dtype, str(model.device))
+    trainer: Trainer[Any] = Trainer(model, task, config, dtype, train.micro_batch_tokens, 0, lambda _: None)
+    words = model.config.get_text_config().vocab_size
+    batches = [_items(config, lengths, words, train.micro_batch_tokens, number) for number in range(STEPS + 1)]
+    optimizer = adamw(model, config)
+    trainer._training_mode()
+
+    def timed(work: Any) -> float:
+        since = time.perf_counter()
+        work()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - since
+
+    learnt, updated = [], []
+    for batch in batches:
+        learnt.append(timed(lambda batch=batch: trainer.accumulate(batch)))
+        parallel.clip_gradients(model, config.max_grad_norm)
+        updated.append(timed(optimizer.step))
+        optimizer.zero_grad(set_to_none=True)
+    tokens = [sum(e.tokens for item in batch for e in item.examples) for batch in batches]
+    peak = peak_memory_bytes()
+    looked = timed(lambda: trainer.means(batches[0]))
+    return Speed(
+        sum(learnt[1:]) / sum(tokens[1:]), looked / tokens[0], min(updated[1:]), loaded, start, peak, str(dtype).removeprefix("torch.")
+    )
+
+
+def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, budget: int, number: int) -> list[Any]:
+    """Two passes of rows as long as the data's: what a batch begins with, and what it goes on with."""
+    from zephyr.train.batches import Example
+    from zephyr.train.tasks import Dialogues, Pair
+
+    def ids(count: int, salt: int) -> tuple[int, ...]:
+        return tuple((7919 * (i + 1) + 104_729 * salt) % words for i in range(count))
+
+    def example(length: Length, salt: int) -> Example:
+        if length.branches:
+            branches = tuple(ids(n, salt + k + 1) for k, n in enumerate(length.branches))
+            return Example(ids(length.first, salt), (False,) * length.first, branches)
+        asked = max(1, length.first - length.learnt)
+        return Example(ids(length.first, salt), (False,) * asked + (True,) * (length.first - asked))
+
+    drawn = itertools.cycle(lengths)
+    for _ in range(31 * number % len(lengths)):
+        next(drawn)
+    if isinstance(config, DPOConfig):
+        return [Pair(f"probe {i}", example(length, i), 0.0, 0.0) for i, length in enumerate(_until(drawn, 2 * budget))]
+    assert isinstance(config, SFTConfig)
+    size = config.max_length if config.packing else 1
+    packs = -(-2 * budget // max(size, 1)) if config.packing else 0
+    if not config.packing:
+        return [Dialogues(f"probe {i}", (example(length, i),)) for i, length in enumerate(_until(drawn, 2 * budget))]
+    return [
+        Dialogues(f"probe {p}", tuple(example(length, 100 * p + i) for i, length in enumerate(_until(drawn, size)))) for p in range(packs)
+    ]
+
+
+def _until(drawn: Iterator[Length], budget: int) -> list[Length]:
+    """As many as fit the budget, one at least."""
+    found, used = [next(drawn)], 0
+    used = found[0].tokens
+    while used + (length := next(drawn)).tokens <= budget:
+        found.append(length)
+        used += length.tokens
+    return found

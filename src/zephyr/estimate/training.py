@@ -1,0 +1,306 @@
+"""The plan of a run's training: for each stage its volume, its arithmetic, what a device holds and how long it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import ModelError, UsageError, ZephyrError
+from zephyr.estimate import machines, memory, speed, volume
+from zephyr.estimate.machines import Machine
+from zephyr.estimate.shape import Shape, shape_of
+from zephyr.estimate.volume import Volume
+from zephyr.models import load, registry
+from zephyr.recipe import DPOConfig, OptimizerConfig, Recipe, SFTConfig
+
+DEVICES = (1, 8, 16)
+MORE = (1, 2, 4, 8, 16, 32, 64)  # devices that are tried where it does not fit
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one training stage does.
+
+    Args:
+        stage: `sft` or `dpo`.
+        config: its section.
+        rows: to learn from.
+        lengths: of a sample.
+        steps: updates.
+        tokens: through the model forward and back, over all epochs.
+        looked: tokens through it forward alone: the test rows, and for dDPO the reference's pass.
+        predicted: the share of the tokens that is predicted.
+        seen: how many tokens one sees on average.
+        batch: tokens of a batch.
+        longest: tokens of the longest row.
+        assumed: what was taken for granted.
+    """
+
+    stage: str
+    config: OptimizerConfig
+    rows: int
+    lengths: Sequence[volume.Length]
+    steps: int
+    tokens: float
+    looked: float
+    predicted: float
+    seen: float
+    batch: float
+    longest: int
+    assumed: str
+
+
+def works(recipe: Recipe, run_dir: Path, chat: Any) -> list[Work]:
+    """The training stages of a recipe."""
+    found = []
+    if recipe.sft:
+        found.append(_sft(recipe.sft, volume.dialogues(recipe, run_dir, chat)))
+    if recipe.dpo:
+        found.append(_dpo(recipe.dpo, volume.pairs(recipe, run_dir, chat)))
+    return found
+
+
+def _sft(config: SFTConfig, data: Volume) -> Work:
+    tokens = data.train * data.mean
+    sequences = math.ceil(tokens / config.max_length) if config.packing else data.train
+    return _work("sft", config, data, sequences, config.max_length if config.packing else data.mean, 0.0)
+
+
+def _dpo(config: DPOConfig, data: Volume) -> Work:
+    reference = 0.0 if config.objective == "simpo" else (data.train + data.test) * data.mean
+    return _work("dpo", config, data, data.train, data.mean, reference)
+
+
+def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, size: float, reference: float) -> Work:
+    steps = math.ceil(sequences / config.batch_size) * config.epochs
+    looks = 2 + steps // config.evaluate_every
+    longest = max((x.tokens for x in data.lengths), default=0)
+    return Work(
+        stage=stage,
+        config=config,
+        rows=data.train,
+        lengths=data.lengths,
+        steps=steps,
+        tokens=data.train * data.mean * config.epochs,
+        looked=data.test * data.mean * looks + reference,
+        predicted=data.predicted,
+        seen=data.seen,
+        batch=min(sequences, config.batch_size) * size,
+        longest=round(max(longest, size if stage == "sft" else 0)),
+        assumed=data.assumed,
+    )
+
+
+def flops(work: Work, shape: Shape, *, recompute: bool) -> float:
+    """Of a stage: forward and twice that back, a third pass less where weights are frozen, one more forward with checkpointing."""
+    one = shape.forward_flops(work.tokens, work.tokens * work.predicted, work.seen)
+    back = 1.0 if work.config.lora else 2.0
+    looked = shape.forward_flops(work.looked, work.looked * work.predicted, work.seen)
+    return one * (1 + back + recompute) + looked
+
+
+class Planner:
+    """What is known of a model, for the stages that train it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Reads the model's configuration, or the recipe's `model.shape` where the model is not at hand.
+
+        Raises:
+            UsageError: neither is there.
+        """
+        self.recipe = recipe
+        self.config, self.stated = configuration(recipe)
+        self.shape = shape_of(self.config)
+        self._kept: dict[tuple[Any, ...], memory.Kept] = {}
+        self._trained: dict[str, int] = {}
+
+    def kept(self, work: Work, dtype: str, *, recompute: bool, fused: bool) -> memory.Kept:
+        """What its layers keep for the way back, measured once for each way of training."""
+        lora = work.config.lora
+        dropout = work.stage == "sft"
+        key = (dtype, lora.model_dump_json() if lora else None, recompute, dropout, fused)
+        if key not in self._kept:
+            self._kept[key] = memory.kept(self.config, dtype, lora, recompute=recompute, dropout=dropout, fused=fused)
+        return self._kept[key]
+
+    def trained(self, work: Work) -> int:
+        """Weights that learn."""
+        if work.stage not in self._trained:
+            self._trained[work.stage] = memory.trained_weights(self.config, work.config.lora)
+        return self._trained[work.stage]
+
+    def bytes(self, work: Work, dtype: str, devices: int, *, recompute: bool, budget: int, fused: bool = False) -> memory.Bytes:
+        """What a device holds at the peak of a step."""
+        share = work.batch / devices
+        tokens = max(min(budget, share), work.longest)
+        plain = self.kept(work, dtype, recompute=False, fused=fused)
+        return memory.step_bytes(
+            self.shape,
+            self.kept(work, dtype, recompute=True, fused=fused) if recompute else plain,
+            trained=self.trained(work),
+            tokens=tokens,
+            learnt=tokens * work.predicted,
+            dtype=dtype,
+            devices=devices,
+            passes=math.ceil(share / tokens),
+            full=plain if recompute else None,
+        )
+
+
+def configuration(recipe: Recipe) -> tuple[Any, bool]:
+    """The transformers configuration of a recipe's model, and whether it is what the recipe states.
+
+    Raises:
+        UsageError: the model is not at hand, and the recipe does not say what it is.
+    """
+    from transformers import AutoConfig
+
+    known = registry.KNOWN.get(recipe.model.path)
+    if recipe.model.shape is None or (known and registry.is_ready(known)) or Path(recipe.model.path).expanduser().is_dir():
+        ref = load.refer(recipe.model)
+        try:
+            return AutoConfig.from_pretrained(ref.locate(), revision=ref.revision, trust_remote_code=ref.trust_remote_code), False
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{recipe.model.path}: its configuration cannot be read here ({str(error).splitlines()[0][:120]}); "
+                "say what it is in model.shape, as recipes/zephyr-7b-beta.yaml does"
+            ) from None
+    stated = recipe.model.shape.model_dump(exclude_none=True)
+    try:
+        return AutoConfig.for_model(stated.pop("model_type"), **stated), True
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"model.shape.model_type: {str(error).splitlines()[0][:120]}") from None
+
+
+def plan(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    devices: Sequence[int] = DEVICES,
+    gpus: Sequence[str] = (),
+    utilization: float = machines.UTILIZATION,
+    calibrate: bool = False,
+) -> dict[str, Any] | None:
+    """What the recipe's training will take; None where it trains nothing.
+
+    Args:
+        recipe: the run.
+        run_dir: where stages may have made what the next ones train on.
+        devices: how many GPUs, each of these.
+        gpus: names of `machines.KNOWN`; all of them if none is given.
+        utilization: the share of a GPU's peak that is reached.
+        calibrate: load the model and train it for a few real steps on this machine.
+
+    Raises:
+        UsageError: a name is not known, or the model's shape is not.
+    """
+    if unknown := [name for name in gpus if name not in machines.KNOWN]:
+        raise UsageError(f"--gpu {unknown[0]}: not a known name; known are {', '.join(machines.KNOWN)}")
+    if not (recipe.sft or recipe.dpo):
+        return None
+    planner = Planner(recipe)
+    chat = None if planner.stated else _chat(recipe)
+    todo = works(recipe, run_dir, chat)
+    kinds = [machines.KNOWN[name] for name in (gpus or machines.KNOWN)]
+    dtype = "bfloat16"
+    return {
+        "model": recipe.model.path,
+        "parameters": planner.shape.parameters,
+        "dtype": dtype,
+        "utilization": utilization,
+        "stages": [_stage(planner, work, kinds, devices, utilization, dtype) for work in todo],
+        "here": [_here(planner, work) for work in todo] if calibrate else None,
+        "assumptions": _assumptions(planner, todo, utilization, dtype),
+    }
+
+
+def _chat(recipe: Recipe) -> Any:
+    try:
+        return load.load_chat(load.refer(recipe.model), recipe.model.chat_template)
+    except ModelError:
+        return None
+
+
+def _stage(
+    planner: Planner, work: Work, kinds: Sequence[Machine], devices: Sequence[int], utilization: float, dtype: str
+) -> dict[str, Any]:
+    train, shape = planner.recipe.train, planner.shape
+    recompute, budget = train.activation_checkpointing, train.micro_batch_tokens
+    operations = flops(work, shape, recompute=recompute)
+    ways = []
+    for count in devices:
+        found = planner.bytes(work, dtype, count, recompute=recompute, budget=budget)
+        for kind in kinds:
+            ways.append(
+                {
+                    "gpu": kind.name,
+                    "devices": count,
+                    "bytes": found.json(),
+                    "fits": found.peak <= machines.USABLE * kind.bytes,
+                    "hours": operations / (kind.flops * utilization * count) / 3600,
+                }
+            )
+    return {
+        "stage": work.stage,
+        "rows": work.rows,
+        "tokens": round(work.tokens),
+        "looked_tokens": round(work.looked),
+        "steps": work.steps,
+        "flops": operations,
+        "trained_parameters": planner.trained(work),
+        "ways": ways,
+        "advice": [line for kind in kinds if (line := _advice(planner, work, kind, max(devices), dtype))],
+    }
+
+
+def _advice(planner: Planner, work: Work, kind: Machine, most: int, dtype: str) -> str:
+    """The smallest change that makes a stage fit, where it does not with as many devices as were asked about."""
+    train = planner.recipe.train
+    limit = machines.USABLE * kind.bytes
+    now = planner.bytes(work, dtype, most, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens)
+    if now.peak <= limit:
+        return ""
+    smaller = max(work.longest, 1)
+    ways = [("train.activation_checkpointing=true", True, train.micro_batch_tokens)]
+    ways.append((f"train.micro_batch_tokens={smaller}", train.activation_checkpointing, smaller))
+    ways.append((f"train.activation_checkpointing=true train.micro_batch_tokens={smaller}", True, smaller))
+    for text, recompute, budget in ways:
+        if planner.bytes(work, dtype, most, recompute=recompute, budget=budget).peak <= limit:
+            return f"{most} x {kind.name}: fits with {text}"
+    for count in MORE:
+        if count > most and planner.bytes(work, dtype, count, recompute=True, budget=smaller).peak <= limit:
+            return f"{kind.name}: fits on {count} of them with train.activation_checkpointing=true train.micro_batch_tokens={smaller}"
+    return f"{kind.name}: does not fit; train an adapter ({work.stage}.lora), or take GPUs with more memory"
+
+
+def _here(planner: Planner, work: Work) -> dict[str, Any]:
+    """Measured on this machine."""
+    train = planner.recipe.train
+    if not work.lengths:
+        raise ZephyrError(f"{work.stage}: no row could be read, so there is nothing to measure with")
+    found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths)
+    counted = planner.bytes(work, found.dtype, 1, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens, fused=True)
+    loads = 2 if work.stage == "dpo" else 1  # once for the reference, too
+    seconds = loads * found.load + work.tokens * found.token + work.looked * found.look + work.steps * found.update
+    return {
+        "stage": work.stage,
+        "tokens_per_second": 1 / found.token,
+        "seconds": seconds,
+        "hours": seconds / 3600,
+        "peak_bytes": found.peak_bytes,
+        "counted_bytes": found.start_bytes + counted.peak - counted.weights,
+    }
+
+
+def _assumptions(planner: Planner, todo: Sequence[Work], utilization: float, dtype: str) -> list[str]:
+    lines = [
+        f"weights, gradients and Adam in float32, products in {dtype}; shared by all devices (FSDP2)",
+        f"{utilization:.0%} of a GPU's peak, which was not measured here: --calibrate measures this machine, --utilization sets another",
+        f"a GPU's memory is full at {machines.USABLE:.0%}",
+    ]
+    if planner.stated:
+        lines.append("the model's shape is as the recipe says")
+    return lines + [f"{work.stage}: {work.assumed}" for work in todo if work.assumed]

@@ -1,0 +1,204 @@
+"""Chat benchmarks: what models are asked in which order, what a judge is shown, and what comes out in the originals' files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import small
+from zephyr import api
+from zephyr.artifacts import Manifest
+from zephyr.errors import DataError, UsageError
+from zephyr.evals import mt_bench
+from zephyr.evals.alpaca_eval import files as alpaca
+from zephyr.recipe import load
+from zephyr.teachers import Reply, Request, ask
+
+QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Write a line about rain.", "Now make it shorter."]},
+    {"question_id": 101, "category": "reasoning", "turns": ["Who is second after overtaking the second?", "And the last?"]},
+]
+REFERENCES = [
+    {
+        "question_id": 101,
+        "answer_id": "r",
+        "model_id": "oracle",
+        "choices": [{"index": 0, "turns": ["You are.", "That cannot be."]}],
+        "tstamp": 0,
+    }
+]
+BASELINE = [{"instruction": f"Say {n}.", "output": n, "generator": "plain", "dataset": "d"} for n in ("one", "two", "three")]
+
+
+class Scripted:
+    """Models that say who they are and what they were asked, and a judge that looks for the words `base at`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Request]] = []
+        self.judge = self.verdict
+
+    def replies(self, requests: Mapping[str, Sequence[Request]]) -> Iterator[tuple[str, Reply]]:
+        for name, theirs in requests.items():
+            for request in reversed(theirs):  # in whatever order they get done
+                self.asked.append((name, request))
+                text = self.judge(request) if name == "judge" else f"{name} to turn {len(request.messages) // 2 + 1}"
+                yield name, Reply(request, text, "stop", 7)
+
+    @staticmethod
+    def verdict(request: Request) -> str:
+        shown = request.messages[-1]["content"]
+        if request.prompt_id.startswith("mt-bench"):
+            return "It says little.\n[[1]]" if "Both answers were compared with care" in shown else "Good.\n[[8]]"
+        first, second = shown.index("[answer A"), shown.index("[answer B")
+        at = shown.find("base at")
+        return "Well.\n[[C]]" if at < 0 else "Well.\n[[A]]" if first < at < second else "Well.\n[[B]]"
+
+    def status(self, left: int) -> str:
+        return ""
+
+    def bill(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Scripted:
+    import contextlib
+
+    teachers = Scripted()
+
+    @contextlib.contextmanager
+    def opened(*_: Any, **__: Any) -> Iterator[Scripted]:
+        yield teachers
+
+    monkeypatch.setattr(ask, "opened", opened)
+    return teachers
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    files = {"q": QUESTIONS, "r": REFERENCES, "b": BASELINE}
+    paths = {name: str(small.write_lines(tmp_path / f"{name}.jsonl", rows)) for name, rows in files.items()}
+    model = small.model_folder(tmp_path / "model")
+    judge = {
+        "teacher": {"kind": "api", "base_url": "http://localhost:1/v1", "model": "judge-1", "key_env": "SOME_KEY"},
+        "mt_bench": {"questions": paths["q"], "references": paths["r"]},
+        "alpaca_eval": {"baseline": paths["b"]},
+    }
+    return small.write_recipe(
+        tmp_path / "recipe.yaml", {"name": "j", "model": {"path": str(model)}, "train": {"dtype": "float32"}, "judge": judge}
+    )
+
+
+def run(recipe: Path, on: Sequence[str] = ("mt-bench", "alpaca-eval"), **more: Any) -> dict[str, Any]:
+    return api.benchmark(str(recipe.parent / "model"), on, recipe, recipe.parent / "out", **more)
+
+
+def report_of(run_dir: Path) -> str:
+    api.report(run_dir, run_dir / "page")
+    return (run_dir / "page" / "report.html").read_text()
+
+
+def test_answers_verdicts_and_scores(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-canary-of-the-judge")
+    found = run(recipe)["judged"]
+    turns = [(name, request) for name, request in scripted.asked if name != "judge" and request.prompt_id.startswith("mt-bench")]
+    assert {(name.split(",")[0], request.prompt_id) for name, request in turns} == {
+        ("base at 0.7", "mt-bench 81"),
+        ("base at 0", "mt-bench 101"),
+    }, "temperatures are by category"
+    second = next(request for _, request in turns if request.prompt_id == "mt-bench 81" and len(request.messages) == 3)
+    assert [m["content"] for m in second.messages] == [
+        QUESTIONS[0]["turns"][0],
+        "base at 0.7, 1024 tokens to turn 1",
+        QUESTIONS[0]["turns"][1],
+    ]
+
+    # base and canary, two questions of two turns: eight verdicts; three instructions in two orders for each: twelve
+    judged = [request for name, request in scripted.asked if name == "judge"]
+    assert len(judged) == 8 + 12
+    reasoning = [r.messages[-1]["content"] for r in judged if r.prompt_id == "mt-bench 101"]
+    assert all("You are." in text for text in reasoning), "reasoning is judged by a reference"
+
+    assert found["mt_bench"]["base"]["score"] == 8.0 and found["mt_bench"]["base"]["n"] == 4
+    assert found["alpaca_eval"]["base"]["win_rate"] == 100.0 and found["alpaca_eval"]["base"]["n_null"] == 0
+    assert found["canary"] == {"mt_bench": 1.0, "alpaca_eval": 50.0}
+    data = recipe.parent / "out" / "judge" / "data"
+    rows = [json.loads(line) for line in (data / "mt_bench_judgments.jsonl").read_text().splitlines()]
+    assert {(r["model"], r["judge"][0], r["score"]) for r in rows} == {("base", "judge-1", 8.0), ("canary", "judge-1", 1.0)}
+    # the files are those that scoring by itself reads, to the same numbers
+    assert mt_bench.score_file(data / "mt_bench_judgments.jsonl", questions=recipe.parent / "q.jsonl")["base"]["score"] == 8.0
+    annotations = alpaca.read(data / "alpaca_eval.base.annotations.json")
+    assert [a.preference for a in annotations] == [2.0] * 3 and annotations[0].row["annotator"] == "judge-1/zephyr-pair"
+    manifest = Manifest.read(recipe.parent / "out" / "judge")
+    assert manifest is not None and any(
+        "alpaca-eval: an answer that is the same to every question scores 50.00 of 100" in n for n in manifest.notes
+    )
+
+    page = report_of(recipe.parent / "out")
+    assert "MT-Bench" in page and "8.00" in page and "do not trust this judge" in page and "judge-1" in page
+
+    before = len(scripted.asked)
+    assert run(recipe)["judged"] == found
+    assert len(scripted.asked) == before, "what is there was asked again"
+    texts = [p.read_text(errors="replace") for p in (recipe.parent / "out").rglob("*") if p.is_file()]
+    assert not any("sk-canary-of-the-judge" in text for text in texts)
+
+
+def test_a_judge_that_likes_a_place_gives_draws_and_one_that_says_nothing_gives_none(
+    scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    scripted.judge = lambda request: "First things first.\n[[A]]"
+    found = run(recipe, on=["alpaca-eval"])["judged"]["alpaca_eval"]["base"]
+    assert (found["win_rate"], found["n_draws"]) == (50.0, 3)
+    assert "mt_bench" not in json.loads((recipe.parent / "out/judge/data/scores.json").read_text())
+    scripted.judge = lambda request: "[[A]] or [[B]]"
+    with pytest.raises(DataError, match="none of 3 annotations has a verdict"):
+        run(recipe, on=["alpaca-eval"], settings=["seed=1"])
+
+
+def test_one_order_is_the_originals(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zephyr.evals.alpaca_eval.preferences import model_shown_first
+
+    monkeypatch.setenv("SOME_KEY", "k")
+    run(recipe, on=["alpaca-eval"], settings=["judge.alpaca_eval.order=seeded", "judge.canary=false"])
+    judged = [request for name, request in scripted.asked if name == "judge"]
+    assert {r.prompt_id: r.subject == "first" for r in judged} == {
+        f"alpaca-eval {b['instruction']}": model_shown_first(b["instruction"]) for b in BASELINE
+    }
+
+
+@pytest.mark.parametrize(
+    ("on", "settings", "problem"),
+    [
+        (["mt_bench"], [], "--on mt_bench: not a benchmark that is known here; known are mt-bench, alpaca-eval, open-llm"),
+        (["open-llm"], [], "has no evaluate.benchmarks"),
+        (["mt-bench"], ["judge.models=[ddpo]"], "judge.models: the run trains no ddpo"),
+        (["mt-bench"], ['judge.endpoints={canary: {kind: api, base_url: "http://h/v1", model: m}}'], "canary is a name of ours"),
+    ],
+)
+def test_what_cannot_be_is_said_first(scripted: Scripted, recipe: Path, on: list[str], settings: list[str], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        run(recipe, on=on, settings=settings)
+    assert not scripted.asked
+
+
+def test_a_reference_that_is_missing_stops_before_the_judge_is_asked(
+    scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    small.write_lines(recipe.parent / "r.jsonl", [{**REFERENCES[0], "question_id": 102}])
+    with pytest.raises(DataError, match=r"question 101: .*needs a reference answer"):
+        run(recipe, on=["mt-bench"])
+    assert not [name for name, _ in scripted.asked if name == "judge"]
+
+
+def test_a_section_given_again_keeps_what_is_no_part_of_a_key(recipe: Path) -> None:
+    """Keys by name, prices and limits: a stage run by itself needs them as much as a run does."""
+    judge = load(recipe).judge
+    assert judge is not None and judge.given()["teacher"]["key_env"] == "SOME_KEY"
+    assert "temperature" not in judge.given()["teacher"], "what was not set must not seem to be"
