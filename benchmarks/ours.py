@@ -51,14 +51,15 @@ def _draft() -> Any:
 
 def _encoded(args: argparse.Namespace, chat: Any) -> list[Any]:
     from zephyr import sources
-    from zephyr.recipe import DataSource
+    from zephyr.recipe import DataSource, DPOConfig
     from zephyr.records import parse_preference
     from zephyr.train import encode
 
     out = _draft()
     source = [DataSource(path=args.pairs)]
     rows = sources.collect(source, parse_preference, out, invalid="error", test_fraction=0.0)
-    return list(encode.pairs(rows["train"], chat, args.max_length, args.max_length // 2, out, "train"))
+    lengths = DPOConfig(max_length=args.max_length, max_prompt_length=args.max_length // 2)
+    return list(encode.pairs(rows["train"], chat, lengths, out, "train"))
 
 
 def reference(args: argparse.Namespace) -> dict[str, Any]:

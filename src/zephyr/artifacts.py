@@ -3,6 +3,7 @@
     OUT/manifest.json            what it is, from what, with which settings, sha256 of every file
     OUT/data/SPLIT-00000.parquet rows
     OUT/dropped/dropped.jsonl    rows that were left out, each with its reason
+    OUT/changed/truecased.jsonl  texts that were changed, before and after
     OUT/model/                   a plain Hugging Face model folder
 
 It is the only thing that passes between stages. A folder without a manifest is not an artifact: the manifest
@@ -242,6 +243,10 @@ class Draft:
             # a row that is wrong may hold anything, a lone surrogate or NaN among it: ASCII-escaped, it can be written
             file.write(json.dumps({"reason": reason, "where": where, "row": row}, default=repr) + "\n")
 
+    def set_aside(self, counts: Mapping[str, int]) -> None:
+        """Count rows that were dropped by their reasons, where `dropped/` is written by other means."""
+        self._dropped.update(counts)
+
     def why_dropped(self) -> str:
         """What was dropped and why, for the end of an error: an artifact that fails takes its dropped rows along."""
         if not self._dropped:
@@ -301,7 +306,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one, never a piece."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")  # two processes may write one name, the last wins
     for left in path.parent.glob(f".{path.name}.*.partial"):
-        if not _is_alive(left.name.split(".")[-2]):
+        if not is_alive(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     try:
         with aside.open("w", encoding="utf-8") as file:
@@ -315,7 +320,8 @@ def write_text(path: Path, text: str) -> None:
     sync(path.parent)
 
 
-def _is_alive(pid: str) -> bool:
+def is_alive(pid: str) -> bool:
+    """Whether a process of that number is at work on this machine, or may be: whoever left a file may still write to it."""
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

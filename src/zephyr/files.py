@@ -1,4 +1,4 @@
-"""The rows of one file: JSONL, a JSON list, Parquet; the first two also under gzip.
+"""The rows of one file: JSONL, a JSON list, Parquet; the first two also under gzip and Zstandard.
 
 Each comes with the place where it stood. What is wrong with one row is said of that row; what is wrong with the file, damage
 in it or another encoding, is an error.
@@ -7,6 +7,7 @@ in it or another encoding, is an error.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from zephyr.artifacts import READ_BYTES, READ_ROWS
 from zephyr.errors import DataError, UsageError
 from zephyr.records import Row
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+JSONL, JSON_LIST = (".jsonl", ".jsonl.gz", ".jsonl.zst"), (".json", ".json.gz", ".json.zst")
+SUFFIXES = (*JSONL, *JSON_LIST, ".parquet")
 DAMAGED_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
@@ -42,9 +44,9 @@ def read(path: Path) -> Read:
         UsageError: it is of no known kind.
     """
     name = path.name
-    if name.endswith((".jsonl", ".jsonl.gz")):
+    if name.endswith(JSONL):
         yield from _read_jsonl(path)
-    elif name.endswith((".json", ".json.gz")):
+    elif name.endswith(JSON_LIST):
         yield from _read_json(path)
     elif name.endswith(".parquet"):
         yield from _read_parquet(path)
@@ -54,12 +56,12 @@ def read(path: Path) -> Read:
 
 def _read_json(path: Path) -> Read:
     try:
-        with _open_text(path) as file:
+        with open_text(path) as file:
             value = json.load(file, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error})") from None
-    except DAMAGED_GZIP as error:
-        raise DataError(f"{path}: a damaged gzip file ({error})") from None
+    except (*DAMAGED_GZIP, OSError) as error:
+        raise damaged(path, error, "") from None
     if not isinstance(value, list):
         raise DataError(f"{path}: a JSON list of rows was expected, found {type(value).__name__}; one row a line belongs in a .jsonl file")
     for i, row in enumerate(value):
@@ -86,27 +88,46 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _open_text(path: Path) -> Any:
+def open_text(path: Path) -> Any:
+    """A text file, as it is or under gzip or Zstandard, by its name."""
     encoding = "utf-8-sig"  # UTF-8, with or without the mark that some editors put in front
-    return gzip.open(path, "rt", encoding=encoding) if path.name.endswith(".gz") else path.open(encoding=encoding)
+    if path.name.endswith(".gz"):
+        return gzip.open(path, "rt", encoding=encoding)
+    if path.name.endswith(".zst"):
+        import pyarrow as pa
+
+        return io.TextIOWrapper(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), encoding=encoding)
+    return path.open(encoding=encoding)
+
+
+def damaged(path: Path, error: Exception, after: str) -> Exception:
+    """What to say of an error in unpacking; a file that the system does not give us is another matter, and is left as it is."""
+    if isinstance(error, DAMAGED_GZIP):
+        return DataError(f"{path}: a damaged gzip file{after} ({error})")
+    if isinstance(error, OSError) and error.errno is None and path.name.endswith(".zst"):  # pyarrow's
+        return DataError(f"{path}: a damaged Zstandard file{after} ({first_line(error)})")
+    return error
 
 
 def _read_jsonl(path: Path) -> Read:
     number = 0
     try:
-        with _open_text(path) as file:
+        with open_text(path) as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = _object(json.loads(line, object_pairs_hook=_pairs))
-                except (ValueError, RecursionError) as error:
-                    row = Unread(f"not valid JSON ({error})", {"line": line})
-                yield f"{path}:{number}", row
+                if line.strip():
+                    yield f"{path}:{number}", parse_line(line)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number + 1}: not UTF-8 text ({error.reason})") from None
-    except DAMAGED_GZIP as error:
-        raise DataError(f"{path}: a damaged gzip file after line {number} ({error})") from None
+    except (*DAMAGED_GZIP, OSError) as error:
+        raise damaged(path, error, f" after line {number}") from None
+
+
+def parse_line(line: str) -> Row | Unread:
+    """The row that a line of JSONL is."""
+    try:
+        return _object(json.loads(line, object_pairs_hook=_pairs))
+    except (ValueError, RecursionError) as error:
+        return Unread(f"not valid JSON ({error})", {"line": line})
 
 
 class _Repeating(dict[str, Any]):

@@ -27,6 +27,7 @@ from zephyr.recipe import DataSource
 from zephyr.records import Row, content_id, seeded_unit
 
 BUILTIN = "builtin:"
+ASIDE = ("train_gen", "test_gen")  # splits of ours that nothing reads unless `source_split` names them
 
 
 class Identified(Protocol):
@@ -122,12 +123,15 @@ _PIECE = re.compile(r"[-_.](?:part|shard|chunk)?[-_.]?\d+(?:[-_.]of[-_.]\d+)?(?:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Some of a source's rows: those of one split of its own, or of a file that names none (None)."""
 
     name: str | None
     read: Callable[[], Read]
     settled: bool = False  # an artifact's: what is train has been decided, even where there is nothing else
+    files: tuple[Path, ...] = ()  # where its rows are files
+    label: str = ""  # what stands before the number of a row in the place that `read` gives it
+    aside: bool = False  # an artifact's that is there for who asks for it by name
 
     @property
     def split(self) -> str | None:
@@ -153,17 +157,21 @@ def rows(source: DataSource, *, whole: bool = False) -> Iterator[tuple[str, str 
 
 def located(source: DataSource, *, whole: bool = False) -> Iterator[tuple[str, str | None, Row | Unread]]:
     """As `rows`, but a row that cannot be read is given as what is wrong with it."""
+    for part, split in divided(source, whole=whole):
+        for where, row in part.read():
+            yield where, split, row if isinstance(row, Unread) else rename(row, source.columns)
+
+
+def divided(source: DataSource, *, whole: bool = False) -> list[tuple[Part, str | None]]:
+    """The parts of a source that are read, in order, each with its split; None where that is not decided yet."""
     parts = _parts(source)
     chosen = parts if whole else _chosen(source, parts)
     # the hub calls all that nobody has divided `train`: where there is nothing else, no split was named
     undivided = source.source_split is None and all(part.split != "test" and not part.settled for part in parts)
-    for part in chosen:
-        split = source.split or (None if undivided else part.split)
-        for where, row in part.read():
-            yield where, split, row if isinstance(row, Unread) else _rename(row, source.columns)
+    return [(part, source.split or (None if undivided else part.split)) for part in chosen]
 
 
-def _chosen(source: DataSource, parts: Sequence[_Part]) -> list[_Part]:
+def _chosen(source: DataSource, parts: Sequence[Part]) -> list[Part]:
     """The parts that a source asks for.
 
     Raises:
@@ -175,7 +183,7 @@ def _chosen(source: DataSource, parts: Sequence[_Part]) -> list[_Part]:
             there = f"it has {', '.join(sorted(splits))}" if splits else "its rows name none"
             raise DataError(f"{source.path}: no split {source.source_split!r}; {there}")
         return [part for part in parts if part.name == source.source_split]
-    wanted = [part for part in parts if part.name is None or source.split in (None, part.split)]
+    wanted = [part for part in parts if not part.aside and (part.name is None or source.split in (None, part.split))]
     if source.split and not wanted:
         raise DataError(f"{source.path}: has no {source.split} rows; its splits are {', '.join(sorted(splits))}")
     for purpose in ("train", "test"):
@@ -191,7 +199,8 @@ def _chosen(source: DataSource, parts: Sequence[_Part]) -> list[_Part]:
 # --- folders, artifacts, the hub -----------------------------------------------------------------------------------
 
 
-def _rename(row: Row, columns: Mapping[str, str]) -> Row | Unread:
+def rename(row: Row, columns: Mapping[str, str]) -> Row | Unread:
+    """A row under our names for its columns (ours -> theirs), or what is missing for that."""
     if not columns:
         return row
     missing = [theirs for theirs in columns.values() if theirs not in row]
@@ -201,12 +210,12 @@ def _rename(row: Row, columns: Mapping[str, str]) -> Row | Unread:
     return {**{k: v for k, v in row.items() if k not in columns.values()}, **renamed}
 
 
-def _parts(source: DataSource) -> list[_Part]:
+def _parts(source: DataSource) -> list[Part]:
     path = resolve(source.path)
     if path is None:
         return _hub_parts(source)
     if path.is_file():
-        return [_Part(None, partial(files.read, path))]
+        return [Part(None, partial(files.read, path), files=(path,))]
     if artifact := _artifact(path):
         return _artifact_parts(artifact)
     if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
@@ -214,7 +223,7 @@ def _parts(source: DataSource) -> list[_Part]:
     found = _data_files(path)
     if not found:
         raise DataError(f"{path}: a folder without data files; looked for {', '.join(SUFFIXES)}")
-    return [_Part(_split_in_name(file.relative_to(path)), partial(files.read, file)) for file in found]
+    return [Part(_split_in_name(file.relative_to(path)), partial(files.read, file), files=(file,)) for file in found]
 
 
 def _data_files(path: Path) -> list[Path]:
@@ -235,19 +244,25 @@ def _as_split(name: str) -> str | None:
     return name if _TRAIN.fullmatch(name) or _TEST.fullmatch(name) else None
 
 
-def _artifact_parts(artifact: Artifact) -> list[_Part]:
+def _artifact_parts(artifact: Artifact) -> list[Part]:
     """Its splits.
 
     Raises:
         DataError: it holds no rows that a stage reads: a model, or the answers that were compared in an evaluation.
     """
     splits = artifact.splits()
-    if not splits or set(splits) - {"train", "test"}:
+    if not splits or set(splits) - {"train", "test", *ASIDE}:
         raise DataError(
             f"{artifact.path}: holds what {artifact.manifest.stage} made, which has no train or test rows; "
             "give what curate, complete, rate or binarize made, or a file of rows"
         )
-    return [_Part(split, partial(_artifact_rows, artifact, split), settled=True) for split in splits]
+
+    def part(split: str) -> Part:
+        paths = tuple(sorted((artifact.path / "data").glob(f"{split}-*.parquet")))
+        label = f"{artifact.path}:{split}"
+        return Part(split, partial(_artifact_rows, artifact, split), settled=True, files=paths, label=label, aside=split in ASIDE)
+
+    return [part(split) for split in splits]
 
 
 def _artifact_rows(artifact: Artifact, split: str) -> Read:
@@ -255,7 +270,7 @@ def _artifact_rows(artifact: Artifact, split: str) -> Read:
         yield f"{artifact.path}:{split}[{i}]", row
 
 
-def _saved_parts(path: Path) -> list[_Part]:
+def _saved_parts(path: Path) -> list[Part]:
     import datasets
 
     try:
@@ -263,11 +278,11 @@ def _saved_parts(path: Path) -> list[_Part]:
     except Exception as error:  # datasets and pyarrow raise many kinds; the user needs one line
         raise DataError(f"{path}: a folder of `datasets` that cannot be read ({first_line(error)}); save it again") from error
     if not isinstance(loaded, datasets.DatasetDict):
-        return [_Part(None, partial(_numbered, f"{path}:rows", loaded))]
-    return [_Part(split, partial(_numbered, f"{path}:{split}", part)) for split, part in loaded.items()]
+        return [_of_datasets(None, f"{path}:rows", loaded)]
+    return [_of_datasets(split, f"{path}:{split}", part) for split, part in loaded.items()]
 
 
-def _hub_parts(source: DataSource) -> list[_Part]:
+def _hub_parts(source: DataSource) -> list[Part]:
     import datasets
 
     try:
@@ -276,7 +291,11 @@ def _hub_parts(source: DataSource) -> list[_Part]:
         raise DataError(
             f"{source.path}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {first_line(error)})"
         ) from error
-    return [_Part(split, partial(_numbered, f"{source.path}:{split}", part)) for split, part in loaded.items()]
+    return [_of_datasets(split, f"{source.path}:{split}", part) for split, part in loaded.items()]
+
+
+def _of_datasets(split: str | None, label: str, rows: Any) -> Part:
+    return Part(split, partial(_numbered, label, rows), label=label)
 
 
 def _numbered(where: str, part: Any) -> Read:
@@ -341,7 +360,7 @@ def gather(
 ) -> None:
     """Read the rows of the sources, one at a time, and hand them to `found`; `out.manifest.rows_in` counts them."""
     for source in data:
-        _note_unpinned(source, out)
+        note_unpinned(source, out)
         left_out = 0
         for where, given, row in located(source):
             out.manifest.rows_in += 1
@@ -362,7 +381,8 @@ def gather(
             out.note(f"{source.path}: {left_out} train rows were left out, for its weight in the mixture is {source.weight:g}.")
 
 
-def _note_unpinned(source: DataSource, out: Draft) -> None:
+def note_unpinned(source: DataSource, out: Draft) -> None:
+    """Note of a data set of the hub that a change there would not be noticed."""
     if resolve(source.path) is not None or re.fullmatch(r"[0-9a-f]{40}", source.revision or ""):
         return
     at = f" at {source.revision}" if source.revision else ""
@@ -386,7 +406,7 @@ class _Collection(Generic[Record]):
         """A row that cannot be used."""
         self._bad.append((where, unread.problem))
         if self._drops:
-            self._out.drop(f"invalid: {reason or _reason(unread.problem)}", where, unread.row)
+            self._out.drop(f"invalid: {reason or reason_of(unread.problem)}", where, unread.row)
 
     def add(self, split: str, where: str, record: Record, row: Row, *, drawn: bool) -> None:
         """A record of a split that was drawn or given, unless it was there before."""
@@ -451,6 +471,6 @@ def _twin(item: Located[Record], places: Mapping[str, str]) -> str | None:
     return places.get(item.record.prompt_id) or places.get(content_id(item.record.prompt))
 
 
-def _reason(problem: str) -> str:
+def reason_of(problem: str) -> str:
     """A problem without its particulars, so that equal reasons are counted together."""
     return re.sub(r"\[\d+\]", "[]", re.split(r" \(|; the row has |, found | in an object with the keys", problem)[0])[:120]

@@ -28,8 +28,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import tiny
 from zephyr import progress
 from zephyr.errors import DataError, ModelError, NonFiniteError, UsageError, ZephyrError
-from zephyr.evals import open_llm, open_llm_items
-from zephyr.evals.open_llm_scorer import Scorer
+from zephyr.evals import open_llm
+from zephyr.evals.open_llm import harness, outputs
+from zephyr.evals.open_llm import items as open_llm_items
+from zephyr.evals.open_llm import scores as open_llm_scores
+from zephyr.evals.open_llm.scorer import Scorer
+from zephyr.recipe import DataSource
 
 Rows = list[dict[str, Any]]
 SUBJECTS = ("anatomy", "virology", "world_religions")
@@ -127,14 +131,16 @@ def _write(path: Path, rows: Rows) -> str:
 
 @pytest.fixture(scope="module")
 def catalog() -> Any:
-    return open_llm._catalog()
+    return open_llm.catalog()
 
 
 def _of_task(rows: Rows, task: str) -> Rows:
     return [row for row in rows if not task.startswith("mmlu_") or task == f"mmlu_{row['subject']}"]
 
 
-def _stock(catalog: Any, name: str, items: Rows, shots: Rows | None, folder: Path, seed: int) -> dict[str, Any]:
+def _stock(
+    catalog: Any, name: str, items: Rows, shots: Rows | None, folder: Path, seed: int, fewshot_config: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """lm-eval's tasks on JSON files of the hub's rows, through `datasets`: the way its documentation describes."""
     stock = {
         "arc_challenge": ("test", "train", 25),
@@ -153,6 +159,7 @@ def _stock(catalog: Any, name: str, items: Rows, shots: Rows | None, folder: Pat
             files[shot_split] = _write(folder / f"{task}-shots.jsonl", _of_task(shots, task))
         kwargs = {"data_files": files, "cache_dir": str(folder / "cache")}
         specs.append({"task": task, "num_fewshot": num_fewshot, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": kwargs})
+        specs[-1] |= {"fewshot_config": fewshot_config} if fewshot_config else {}
     loaded: dict[str, Any] = catalog.load({"group": "stock", "task": specs})["tasks"]
     for task in loaded.values():
         task.set_fewshot_seed(seed)
@@ -262,7 +269,9 @@ def test_every_real_row_is_read(shared: Path, catalog: Any) -> None:
     }
     for file, count in counts.items():
         benchmark = next(name for name in MAKE if file.startswith(name))
-        rows = open_llm_items.read(benchmark, str(shared / "data" / "eval" / "open_llm" / f"{file}.jsonl.gz"), subjects=subjects)
+        rows = open_llm_items.read(
+            benchmark, DataSource(path=str(shared / "data" / "eval" / "open_llm" / f"{file}.jsonl.gz")), subjects=subjects
+        )
         assert len(rows) == count
 
 
@@ -363,6 +372,52 @@ def test_the_seed_picks_the_examples(catalog: Any, tmp_path: Path) -> None:
     assert _ours(catalog, "hellaswag", file, None, seed=1) != _ours(catalog, "hellaswag", file, None, seed=2)
 
 
+@pytest.mark.parametrize("name", ["arc_challenge", "hellaswag"])
+def test_the_first_examples_for_all(name: str, catalog: Any, tmp_path: Path) -> None:
+    """`first_n` is lm-eval's sampler of that name: every prompt begins alike, and no example is kept in reserve."""
+    items, shots = MAKE[name](0, 4), MAKE[name](100, open_llm.BENCHMARKS[name].shots)
+    theirs = _requests(_stock(catalog, name, items, shots, tmp_path, 0, {"sampler": "first_n"}))
+    files = _write(tmp_path / "items.jsonl", items), _write(tmp_path / "shots.jsonl", shots)
+    plan = open_llm.plan(name, *files, None, catalog, "first_n")
+    ours = _requests(open_llm.tasks(plan, catalog, 3))
+    assert ours == theirs
+    assert len({prompt.rsplit("\n\n", 1)[0] for prompt, _ in ours}) == 1
+    drawn = [
+        prompt.rsplit("\n\n", 1)[0] for prompt, _ in _ours(catalog, name, files[0], _write(tmp_path / "more.jsonl", MAKE[name](100, 40)))
+    ]
+    assert len(set(drawn)) == len(items)
+
+
+@pytest.mark.parametrize("name", list(MAKE))
+def test_rows_from_the_hub(name: str, catalog: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the names that lm-eval's own tasks have, with its splits; at a commit, where one is named."""
+    import datasets
+
+    items, shots = MAKE[name](0, 3), MAKE[name](100, SHOTS.get(name, 0))
+    task = f"mmlu_{SUBJECTS[0]}" if name == "mmlu" else {"truthfulqa": "truthfulqa_mc2"}.get(name, name)
+    any_rows = datasets.Dataset.from_list(MAKE[name](0, 1) * 30)
+    any_splits = datasets.DatasetDict(dict.fromkeys(("train", "dev", "validation", "test"), any_rows))
+    (stock,) = catalog.load({"group": "g", "task": [{"task": task, "custom_dataset": lambda **_: any_splits}]})["tasks"].values()
+    hub, benchmark = open_llm.BENCHMARKS[name].hub, open_llm.BENCHMARKS[name]
+    asked: list[Any] = []
+
+    def load_dataset(*args: Any, **kwargs: Any) -> Any:
+        asked.append((*args, kwargs))
+        splits = {benchmark.item_split: items, "other": items[:1], **({benchmark.shot_split: shots} if benchmark.shot_split else {})}
+        return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    local = _ours(catalog, name, _write(tmp_path / "i.jsonl", items), _write(tmp_path / "s.jsonl", shots) if shots else None)
+    assert _ours(catalog, name, f"{hub.path}@abc", None) == local
+    assert {args[0] for args in asked} == {stock.config.dataset_path}
+    assert {args[1] for args in asked} == {"all" if name == "mmlu" else stock.config.dataset_name}  # of MMLU every subject at once
+    assert {args[2]["revision"] for args in asked} == {"abc"}
+    assert (benchmark.item_split, benchmark.shot_split or None) == {
+        "mmlu": (stock.config.test_split, stock.config.fewshot_split),
+        "arc_challenge": (stock.config.test_split, stock.config.training_split),
+    }.get(name, (stock.config.validation_split, stock.config.training_split))
+
+
 # --- scores -------------------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +446,38 @@ def test_scores_are_those_of_lm_eval(model: PreTrainedModel, tokenizer: PreTrain
     assert {s: r["value"] for s, r in mmlu["subjects"].items()} == by_subject
     assert mmlu["value"] == pytest.approx(statistics.fmean(by_subject.values()))
     assert mmlu["stderr"] == pytest.approx(math.sqrt(sum(r["acc_stderr,none"] ** 2 for r in theirs.values())) / 3)
+
+
+def test_what_lm_eval_would_write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Samples line by line as its own writer has them; twice the same bytes."""
+    from lm_eval.loggers import EvaluationTracker
+
+    planned = open_llm.plans({"hellaswag": _write(tmp_path / "swag.jsonl", _hellaswag(0, 14))}, fewshot={}, limit=3)
+    seen: list[Any] = []
+    inner = outputs.write
+
+    def spy(folder: Path, name: str, results: Any) -> None:
+        inner(folder, name, results)
+        seen.append(results)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs, "write", spy)
+        for folder in ("one", "two"):
+            scores = open_llm.evaluate(model, tokenizer, planned, out=tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["results_hellaswag.json", "samples_hellaswag.jsonl"]
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    results = json.loads((tmp_path / "one" / "results_hellaswag.json").read_text())["results"]["hellaswag"]
+    assert results["acc_norm,none"] == pytest.approx(scores["hellaswag"]["value"])
+
+    tracker = EvaluationTracker(output_path=str(tmp_path / "theirs"))
+    tracker.general_config_tracker.model_name_sanitized, tracker.date_id = "model", "today"
+    tracker.save_results_samples("hellaswag", copy.deepcopy(seen[0]["samples"]["hellaswag"]))
+    theirs = (tmp_path / "theirs" / "model" / "samples_hellaswag_today.jsonl").read_text().splitlines()
+    ours = (tmp_path / "one" / "samples_hellaswag.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in ours] == [json.loads(line) for line in theirs]
+    assert len(ours) == 3
 
 
 def _expected_mc2(nats: list[float], labels: list[int]) -> float:
@@ -423,46 +510,6 @@ def test_scores_by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
     assert scores["truthfulqa"]["value"] == pytest.approx(statistics.fmean(shares), abs=1e-5)
 
 
-class _Instance:
-    """A request as lm-eval hands it to a model."""
-
-    def __init__(self, *args: str) -> None:
-        self.args = args
-
-
-@pytest.mark.parametrize("make", [tiny.byte_tokenizer, tiny.llama3_tokenizer, tiny.sentencepiece_tokenizer])
-def test_log_likelihoods(make: Callable[[], PreTrainedTokenizerFast], model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever shares a batch: long and short prompts and answers, in one token or many."""
-    tokenizer = make()
-    pairs = [(_words(i, 1 + 9 * (i % 7)), f" {letter}" if i % 2 else f" {_words(i, 1 + i % 6)}") for i in range(6) for letter in "ABCD"]
-    shapes: list[tuple[int, int]] = []
-    rows: list[list[int]] = []
-    scorer = Scorer(model, tokenizer, batch_size=2, stderr=sys.stderr)
-    inner = scorer._model_call
-
-    def spy(inps: torch.Tensor, **kwargs: Any) -> Any:
-        logits = inner(inps, **kwargs)
-        shapes.append((inps.shape[1], logits.shape[1]))
-        rows.extend(inps.tolist())
-        return logits
-
-    monkeypatch.setattr(scorer, "_model_call", spy)
-    got = scorer.loglikelihood([_Instance(*pair) for pair in pairs], disable_tqdm=True)
-    stock = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=1).loglikelihood(
-        [_Instance(*pair) for pair in pairs], disable_tqdm=True
-    )
-    assert [greedy for _, greedy in got] == [greedy for _, greedy in stock]
-    assert [nats for nats, _ in got] == pytest.approx([nats for nats, _ in stock], abs=1e-4)
-    assert [nats for nats, _ in got] == pytest.approx([_nats(model, tokenizer, *pair) for pair in pairs], abs=1e-4)
-    assert sum(kept for _, kept in shapes) < 0.7 * sum(length for length, _ in shapes)  # the logits of the prompts are not kept
-    assert len(rows) < len(pairs)  # the four letters of a prompt share a row
-    if tokenizer.bos_token_id is not None:
-        for row in rows:
-            while row[-1] == 0:  # padding
-                row.pop()
-            assert [i for i, token in enumerate(row) if token == tokenizer.bos_token_id] == [0]
-
-
 def test_mc2_of_answers_too_unlikely_for_a_float(catalog: Any, tmp_path: Path) -> None:
     rows = _truthfulqa(0, 1)
     plan = open_llm.plan("truthfulqa", _write(tmp_path / "truth.jsonl", rows), None, None, catalog)
@@ -474,15 +521,19 @@ def test_mc2_of_answers_too_unlikely_for_a_float(catalog: Any, tmp_path: Path) -
 
 def test_mmlu_weighs_subjects_equally_and_says_both() -> None:
     scores = {"mmlu_anatomy": [1.0, 1.0, 0.0, 1.0, 1.0, 1.0], "mmlu_virology": [0.0, 1.0]}
-    summary = {**open_llm._summary(scores), **open_llm._by_item(scores)}
+    summary = {**open_llm_scores.summary(scores), **open_llm_scores.by_item(scores)}
     assert summary["value"] == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert summary["value_by_item"] == pytest.approx(6 / 8)
     assert summary["n"] == 8
     # variances with n - 1, over n, by hand: 5/36 * 6/5 / 6 = 1/36 and 1/4 * 2 / 2 = 1/4
     assert summary["stderr"] == pytest.approx(math.sqrt(1 / 36 + 1 / 4) / 2)
     assert summary["stderr_by_item"] == pytest.approx(math.sqrt(6 * 2 / 64 * 8 / 7 / 8))
+    # 8 items of 2 subjects: 6 degrees of freedom, whose 97.5% point is 2.4469; what goes beyond 1 is cut
+    assert summary["ci95"] == pytest.approx([max(0, 2 / 3 - 2.446912 * math.sqrt(1 / 36 + 1 / 4) / 2), 1.0], abs=1e-6)
+    low, high = summary["ci95_by_item"]
+    assert 0.3 < low < 0.75 < high < 1
     assert summary["subjects"]["virology"] == {"value": 0.5, "n": 2}
-    assert open_llm._summary({"mmlu_anatomy": [1.0], "mmlu_virology": [0.0, 1.0]})["stderr"] is None
+    assert open_llm_scores.summary({"mmlu_anatomy": [1.0], "mmlu_virology": [0.0, 1.0]})["stderr"] is None
 
 
 def test_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, catalog: Any, tmp_path: Path) -> None:
@@ -616,7 +667,7 @@ def test_a_row_that_does_not_fit(name: str, row: Any, message: str, tmp_path: Pa
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(json.dumps(r) for r in [*good, row, *good]))
     with pytest.raises(DataError, match=f"^{re.escape(str(file))}:{len(good) + 1}: .*{re.escape(message)}"):
-        open_llm_items.read(name, str(file), subjects=SUBJECTS)
+        open_llm_items.read(name, DataSource(path=str(file)), subjects=SUBJECTS)
 
 
 def test_files_that_do_not_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -631,8 +682,8 @@ def test_files_that_do_not_fit(model: PreTrainedModel, tokenizer: PreTrainedToke
         run({"truthfulqa": good}, {"truthfulqa": good})
     with pytest.raises(UsageError, match=r"nowhere\.jsonl: no such file"):
         run({"arc_challenge": str(tmp_path / "nowhere.jsonl")})
-    with pytest.raises(UsageError, match=r"allenai/ai2_arc: no such file or folder; items of arc_challenge are read from a local file"):
-        run({"arc_challenge": "allenai/ai2_arc"})
+    with pytest.raises(UsageError, match=r"nobody/arc: no such file or folder; .* from a local file, or from allenai/ai2_arc on the hub"):
+        run({"arc_challenge": "nobody/arc"})
     with pytest.raises(UsageError, match=r"nowhere\.jsonl: no such file"):
         run({"arc_challenge": good}, {"arc_challenge": str(tmp_path / "nowhere.jsonl")})
     with pytest.raises(DataError, match=r"empty\.jsonl: no items of mmlu in it"):
@@ -660,4 +711,12 @@ def test_without_lm_eval(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ZephyrError, match=r"pip install 'zephyr-align\[eval\]'"):
+        open_llm.plans({"arc_challenge": _write(tmp_path / "arc.jsonl", _arc(0, 30))}, fewshot={}, limit=None)
+
+
+def test_another_version_of_lm_eval(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(harness, "VERSION", "0.4.0")
+    with pytest.raises(
+        ZephyrError, match=r"academic tasks are those of lm-eval 0\.4\.0, and 0\.4\.13 is installed: pip install lm-eval==0\.4\.0"
+    ):
         open_llm.plans({"arc_challenge": _write(tmp_path / "arc.jsonl", _arc(0, 30))}, fewshot={}, limit=None)

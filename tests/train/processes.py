@@ -93,11 +93,13 @@ def pairs(n: int = 11) -> list[Pair]:
     ]
 
 
-def trainer(kind: str, folder: Path | None = None, *, dropout: float = 0.0, tokens: int = 90) -> tuple[Trainer[Any], list[Any]]:
+def trainer(
+    kind: str, folder: Path | None = None, *, dropout: float = 0.0, tokens: int = 90, background: bool = False
+) -> tuple[Trainer[Any], list[Any]]:
     """Five a batch over two, three or four processes: shares of unlike size, and some that have less to do than others."""
     torch.manual_seed(world.current().rank)
     model = tiny.tiny_model("gemma2" if kind == "dpo" else "llama", attention_dropout=dropout)
-    checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, keep=9) if folder else None
+    checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, keep=9, background=background) if folder else None
     settings = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evaluate_every": 2}
     lines: list[dict[str, Any]] = []
     if kind == "lora":
@@ -112,7 +114,7 @@ def trainer(kind: str, folder: Path | None = None, *, dropout: float = 0.0, toke
 
 def trained(kind: str, out: Path, folder: Path | None = None, *, stop_at: int | None = None, dropout: float = 0.0) -> dict[str, float]:
     """Train and write the weights; stopped by Ctrl-C before step `stop_at`, if given."""
-    made, items = trainer(kind, folder, dropout=dropout)
+    made, items = trainer(kind, folder, dropout=dropout, background=dropout > 0)
     if stop_at is not None and made.checkpoints:
         due = made.checkpoints.due
 
@@ -216,10 +218,10 @@ def struck_at_the_end(folder: Path) -> list[dict[str, Any]]:
 
 
 def full_disk(folder: Path) -> list[dict[str, Any]]:
-    """The second process cannot write its part of the third checkpoint."""
+    """The second process cannot write its part of the third checkpoint, in the background."""
 
     def work() -> str:
-        made, items = trainer("sft", folder)
+        made, items = trainer("sft", folder, background=True)
         write, calls = pieces.write, [0]
 
         def failing(*args: Any, **kwargs: Any) -> Any:

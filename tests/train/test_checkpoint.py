@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import pytest
 import torch
 
 import tiny
-from zephyr.errors import UsageError
+import zephyr
+from conftest import SmallRun
+from zephyr.errors import NonFiniteError, UsageError
 from zephyr.recipe import SFTConfig
-from zephyr.train import checkpoint, session
+from zephyr.train import checkpoint, sealing, session
 from zephyr.train.batches import Example
 from zephyr.train.checkpoint import Checkpoints, Position
 from zephyr.train.loop import Trainer
@@ -35,13 +38,13 @@ def rows(n: int = 6, seed: int = 0) -> list[Dialogues]:
     return [Dialogues(f"d{i}", (Example(tuple(rng.randrange(3, 480) for _ in range(9)), (True,) * 9),)) for i in range(n)]
 
 
-def trainer(folder: Path | None, *, minutes: float = 0, keep: int = 2) -> Trainer[Any]:
+def trainer(folder: Path | None, *, minutes: float = 0, keep: int = 2, background: bool = False) -> Trainer[Any]:
     model = tiny.tiny_model(attention_dropout=0.1)  # so that the generator's state matters
     lines: list[dict[str, Any]] = []
     checkpoints = None
     log: Callable[[dict[str, Any]], None] = lines.append
     if folder:
-        checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", minutes, keep)
+        checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", minutes, keep, background=background)
 
         def log(line: dict[str, Any]) -> None:
             with (folder / "metrics.jsonl").open("a") as file:
@@ -86,12 +89,14 @@ def stopped(folder: Path, at: int, **settings: Any) -> Trainer[Any]:
 
 
 @pytest.mark.parametrize("at", range(1, STEPS))
-@pytest.mark.parametrize("minutes", [0, math.inf])
-def test_going_on_gives_the_same_bytes(at: int, minutes: float, tmp_path: Path, whole: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    stopped(tmp_path, at, minutes=minutes)
+@pytest.mark.parametrize(("minutes", "background"), [(0, False), (math.inf, False), (0, True)])
+def test_going_on_gives_the_same_bytes(
+    at: int, minutes: float, background: bool, tmp_path: Path, whole: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped(tmp_path, at, minutes=minutes, background=background)
     torch.manual_seed(99)  # what another process would start with
     (tmp_path / "metrics.jsonl").unlink()
-    again = trainer(tmp_path, minutes=minutes)
+    again = trainer(tmp_path, minutes=minutes, background=background)
     last = again.train(rows(), rows(3, 1), "dSFT")
     assert f"resumed after step {at} from" in capsys.readouterr().err
     assert same(weights(again), whole[0])
@@ -137,6 +142,88 @@ def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
         assert (tmp_path / f"step-{step:08d}").exists()
         assert len(before) <= 3
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000002", "step-00000005", "step-00000006"]
+
+
+# --- while the training goes on -------------------------------------------------------------------------------------
+
+
+def test_what_is_written_in_the_background_is_the_state_of_its_step(tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is held back until three more updates are made: it is no newer for that, and nothing is lost meanwhile."""
+    training = trainer(tmp_path, background=True, keep=9)
+    assert training.checkpoints is not None
+    going, write, settle, settled = threading.Event(), sealing._write, training.checkpoints.settle, []
+
+    def held(*args: Any) -> Any:
+        assert going.wait(30)
+        return write(*args)
+
+    monkeypatch.setattr(sealing, "_write", held)
+    monkeypatch.setattr(training.checkpoints, "due", lambda: training.at.step == 1)
+    monkeypatch.setattr(training.checkpoints, "settle", lambda **how: (settled.append(training.at.step), settle(**how)))
+    accumulate = training.accumulate
+
+    def released(batch: Any) -> Any:
+        if training.at.step == 4:
+            assert not list((tmp_path / "checkpoints").glob("step-*")) and settled == [1], "it is not there, and nobody waits for it"
+            going.set()
+        return accumulate(batch)
+
+    training.accumulate = released  # type: ignore[method-assign]
+    training.train(rows(), rows(3, 1), "dSFT")
+    assert same(weights(training), whole[0])
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    again = trainer(tmp_path, minutes=math.inf)
+    again.train(rows(), rows(3, 1), "dSFT")
+    assert again.checkpoints is not None and again.checkpoints.resumed.step == 1
+    assert same(weights(again), whole[0]) and (tmp_path / "metrics.jsonl").read_text() == whole[1]
+
+
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_what_goes_wrong_in_the_background_ends_the_training_and_leaves_the_one_before(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, write, calls = trainer(tmp_path, background=True), sealing._write, []
+
+    def failing(aside: Path, parts: Any) -> Any:
+        calls.append(aside.name)
+        if len(calls) == 3:
+            (aside / "half").write_bytes(b"half")
+            raise kind("No space left on device")
+        return write(aside, parts)
+
+    monkeypatch.setattr(sealing, "_write", failing)
+    with pytest.raises(kind, match="No space left"):
+        training.train(rows(), rows(3, 1), "dSFT")
+    assert training.at.step <= 4, "it is said before the next is written"
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
+
+
+@pytest.mark.parametrize(("error", "there"), [(NonFiniteError("nan"), True), (ValueError("a bug"), False)])
+def test_what_ends_the_training_finds_the_one_that_is_being_written(error: Exception, there: bool, tmp_path: Path) -> None:
+    """What all processes raise together is waited for by all; of anything else nothing half-written stays."""
+    training = trainer(tmp_path, background=True)
+
+    def struck(batch: Any) -> Any:
+        if training.at.step == 1:
+            raise error
+        return accumulate(batch)
+
+    accumulate, training.accumulate = training.accumulate, struck  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        training.train(rows(), rows(3, 1), "dSFT")
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"] * there
+
+
+def test_the_recipe_says_whether_the_training_waits(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(checkpoint, "Writing", lambda step, *args: (begun.append(step), sealing.Writing(step, *args))[1])
+    for way, some in (("paused", False), ("auto", torch.cuda.is_available()), ("background", True)):
+        run = small_run.copy(tmp_path / way)
+        shutil.rmtree(run / "sft")
+        zephyr.run(small_run.file, out=run, only="sft", overrides=["train.checkpoint_minutes=0", f"train.checkpoint_writing={way}"])
+        assert bool(begun) == some
+        assert (run / "sft/model/model.safetensors").read_bytes() == (small_run.out / "sft/model/model.safetensors").read_bytes()
+        assert not (run / ".sft.checkpoints").exists()
 
 
 # --- damage ------------------------------------------------------------------------------------------------------

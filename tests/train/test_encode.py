@@ -11,9 +11,10 @@ import pytest
 import tiny
 from zephyr.artifacts import Draft, Manifest
 from zephyr.models.load import ModelRef
-from zephyr.recipe import SFTConfig
+from zephyr.recipe import DPOConfig, SFTConfig, TrainConfig
 from zephyr.records import Dialogue, parse_dialogue, parse_preference
 from zephyr.sources import Located
+from zephyr.stages import reference
 from zephyr.text.chat import ChatFormat
 from zephyr.train import encode, prepare, rows
 from zephyr.train.prepared import Packs, Split, Writer, seal_of
@@ -71,7 +72,17 @@ def test_a_dialogue_too_long_loses_whole_exchanges_from_its_end(chat: ChatFormat
     assert out.manifest.notes == [
         f"1 train dialogues lost their last exchanges: they were longer than sft.max_length ({short + 3} tokens)."
     ]
+    assert out.manifest.results["cut"]["train"] == {"dialogues": 1}
     assert dropped(out) == {"the first exchange is longer than sft.max_length": 1}
+
+
+def test_a_dialogue_too_long_is_left_out_where_the_recipe_says_so(chat: ChatFormat, out: Draft) -> None:
+    items = [dialogue("One?", "Two.", "Three?", "Four."), dialogue("Hello!", "Hi.")]
+    short = len(chat.encode(items[0].record.messages[:2]).ids)
+    found = dialogues(items, chat, SFTConfig(max_length=short + 3, packing=False, truncation="drop"), out)
+    assert [d.id for d in found] == [items[1].record.prompt_id] and not out.manifest.notes
+    assert out.manifest.results["cut"]["train"] == {"dialogues": 0}
+    assert dropped(out) == {"the dialogue is longer than sft.max_length": 1}
 
 
 def test_what_is_cut_never_ends_in_a_question(chat: ChatFormat, out: Draft) -> None:
@@ -103,20 +114,59 @@ def pair(prompt: str, chosen: str, rejected: str) -> Located[Any]:
 
 
 def test_a_pair_shares_its_prompt_and_learns_the_answers(chat: ChatFormat, out: Draft) -> None:
-    (found,) = encode.pairs([pair("Why?", "Because.", "No.")], chat, 100, 50, out, "train")
+    (found,) = encode.pairs([pair("Why?", "Because.", "No.")], chat, DPOConfig(max_length=100, max_prompt_length=50), out, "train")
     assert list(map(chat.tokenizer.decode, found.answers.branches)) == ["Because.<|im_end|>", "No.<|im_end|>"]
     assert chat.tokenizer.decode(found.answers.ids).endswith("Why?<|im_end|>\n<|assistant|>\n")
     assert not any(found.answers.learnt)
 
 
-def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_pair(chat: ChatFormat, out: Draft) -> None:
-    long = pair("word " * 100, "Yes.", "No.")
-    found = encode.pairs([long, pair("Why?", "x" * 200, "No."), pair("Hm?", "Ok.", "No.")], chat, 60, 30, out, "train")
-    assert [p.id for p in found] == [long.record.pair_id, found[1].id] and len(found) == 2
-    prompt, chosen = chat.encode_pair(long.record.chosen)
-    assert (found[0].answers.ids, found[0].answers.branches[0]) == (prompt[-30:], chosen)
-    assert out.manifest.notes == ["1 train prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."]
-    assert dropped(out) == {"an answer does not fit into dpo.max_length": 1}
+@pytest.mark.parametrize("policy", ["prompt_left", "drop", "answer_right"])
+def test_what_of_a_pair_does_not_fit_is_cut_or_left_out_as_declared(policy: Any, chat: ChatFormat, out: Draft) -> None:
+    items = [
+        pair("word " * 100, "Yes.", "No."),
+        pair("Why?", "x" * 200, "No."),
+        pair("Hm?", "Ok.", "No."),
+        pair("So?", "y" * 200, "y" * 300),
+    ]
+    found = encode.pairs(items, chat, DPOConfig(max_length=60, max_prompt_length=30, truncation=policy), out, "train")
+    ids = {item.where: item.record.pair_id for item in items}
+    kept = {"prompt_left": ("word " * 100, "Hm?"), "drop": ("Hm?",), "answer_right": ("word " * 100, "Why?", "Hm?")}[policy]
+    assert [p.id for p in found] == [ids[name] for name in kept]
+    for one in found:
+        prompt, (chosen, rejected) = one.answers.ids, one.answers.branches
+        (record,) = (item.record for item in items if item.record.pair_id == one.id)
+        whole, theirs = chat.encode_pair(record.chosen)
+        assert prompt == whole[-30:] and rejected == chat.encode_pair(record.rejected)[1]
+        assert chosen == theirs[: 60 - len(prompt)] and (chosen == theirs) == (record.prompt != "Why?")
+    reasons = {
+        "prompt_left": {"an answer does not fit into dpo.max_length": 2},
+        "drop": {"an answer does not fit into dpo.max_length": 2, "the prompt is longer than dpo.max_prompt_length": 1},
+        "answer_right": {"what fits of both answers into dpo.max_length is the same": 1},
+    }
+    prompts, answers = int(policy != "drop"), int(policy == "answer_right")
+    assert out.manifest.results["cut"] == {"train": {"prompts": prompts, "answers": answers}}
+    notes = ["1 train prompts lost their beginning: they were longer than dpo.max_prompt_length (30 tokens)."] * prompts
+    lost = (
+        "1 train answers lost their end, and the token that says so: they did not fit into dpo.max_length (60 tokens, the prompt included)."
+    )
+    assert out.manifest.notes == notes + [lost] * answers
+    assert dropped(out) == reasons[policy]
+
+
+def test_a_pair_of_whose_answer_nothing_is_left_is_refused(chat: ChatFormat, out: Draft) -> None:
+    items = [pair("word " * 100, "Yes.", "No."), pair("Hm?", "Ok.", "No.")]
+    room = len(chat.encode_pair(items[1].record.chosen)[0]) + 10
+    config = DPOConfig(max_length=room, max_prompt_length=room, truncation="answer_right")
+    assert [p.id for p in encode.pairs(items, chat, config, out, "test")] == [items[1].record.pair_id]
+    assert dropped(out) == {"nothing of an answer fits into dpo.max_length": 1}
+
+
+def test_a_policy_that_is_not_set_changes_no_key() -> None:
+    assert not {"truncation", "lora"} & ({*DPOConfig().model_dump()} | {*SFTConfig().model_dump()})
+    assert DPOConfig(truncation="drop").model_dump()["truncation"] == SFTConfig(truncation="drop").model_dump()["truncation"] == "drop"
+    settings = {"chat_template": "zephyr", "train": TrainConfig(), "max_length": 9, "max_prompt_length": 5}
+    assert "truncation" not in reference.Config(**settings).model_dump()
+    assert reference.Config(**settings, truncation="drop").model_dump()["truncation"] == "drop"
 
 
 def test_packs_of_ids_that_begin_alike_have_names_of_their_own(chat: ChatFormat, out: Draft) -> None:

@@ -54,11 +54,13 @@ def sums(model: Any, items: Any) -> torch.Tensor:
     return sequence_sums(stream_logprobs(model, stream), stream)
 
 
-def trained(model: Any, task: Any, items: Any, folder: Path | None = None, epochs: int = 2) -> Trainer[Any]:
+def trained(
+    model: Any, task: Any, items: Any, folder: Path | None = None, epochs: int = 2, dtype: torch.dtype = torch.float32
+) -> Trainer[Any]:
     kind = DPOConfig if isinstance(task, Preferences) else SFTConfig
     config = kind(batch_size=3, learning_rate=3e-2, schedule="constant", epochs=epochs)
     checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0) if folder else None
-    training = Trainer(model, task, config, torch.float32, 200, 0, lambda _: None, checkpoints)
+    training = Trainer(model, task, config, dtype, 200, 0, lambda _: None, checkpoints)
     training.train(items, items[:1], "lora")
     return training
 

@@ -134,15 +134,38 @@ def refuse_longer(ref: ModelRef, settings: Mapping[str, int]) -> None:
     Raises:
         ModelError: one is beyond the model's context, or the model has no configuration that can be read.
     """
+    refuse_beyond(_configuration(ref), ref.name, settings)
+
+
+def is_here(ref: ModelRef) -> bool:
+    """Whether it can be looked at without fetching anything."""
+    known = registry.KNOWN.get(ref.name)
+    return registry.is_ready(known) if known and known.digest == ref.digest else Path(ref.name).is_dir()
+
+
+def without_weights(ref: ModelRef) -> PreTrainedModel:
+    """The model's modules, with nothing in them (on torch's meta device)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = _configuration(ref)
+    with torch.device("meta"):
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=ref.trust_remote_code)
+    return made
+
+
+def _configuration(ref: ModelRef) -> Any:
     from transformers import AutoConfig
 
-    where = ref.locate()
-    config = from_pretrained(AutoConfig.from_pretrained, ref, where, "its configuration")
-    refuse_beyond(config, ref.name, settings)
+    return from_pretrained(AutoConfig.from_pretrained, ref, ref.locate(), "its configuration")
 
 
 def load_model(
-    ref: ModelRef, chat: ChatFormat | None = None, *, attention: Literal["segments", "generation"] = "segments"
+    ref: ModelRef,
+    chat: ChatFormat | None = None,
+    *,
+    attention: Literal["segments", "generation"] = "segments",
+    on: str | None = None,
 ) -> PreTrainedModel:
     """The model in float32, in evaluation mode, on the GPU if there is one.
 
@@ -150,6 +173,7 @@ def load_model(
         ref: which.
         chat: the format it will be used with, whose tokens it must know.
         attention: `segments` for our flat, unpadded streams; `generation` for whatever transformers thinks best.
+        on: another device.
 
     Raises:
         ModelError: it cannot be loaded, is not whole, or computes its logits in a way we would get wrong.
@@ -181,7 +205,7 @@ def load_model(
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if chat is not None and chat.ids_needed > rows:
         raise ModelError(f"{where}: its tokenizer has {len(chat.tokenizer)} tokens, the model {rows}; they do not belong together")
-    model = model.to(device())
+    model = model.to(on or device())
     model.eval()
     if attention == "segments":
         if getattr(model, "hf_quantizer", None) is not None and getattr(model.config, "quantization_config", None) is not None:
@@ -305,8 +329,3 @@ def os_errors() -> Iterator[None]:
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(found.group(1)), os.strerror(int(found.group(1)))) from error
         raise
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """Number of weights, tied ones once."""
-    return sum(p.numel() for p in model.parameters())

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from zephyr import schemas, sources
+from typing import Any
+
 from zephyr.artifacts import Draft
-from zephyr.recipe import CurateConfig, Invalid, Recipe, Section, Share
-from zephyr.records import parse_dialogue
-from zephyr.stages import Inputs, Needs
+from zephyr.recipe import CurateConfig, Curation, Recipe
+from zephyr.stages import From, Inputs, Needs
 
 VERSION = 2
+SAMPLE_BYTES, SAMPLE_PIECES = 1 << 18, 16  # some thousand dialogues
+AGAINST = "against "  # how the names of inputs begin that hold a benchmark's items
 
 
-class Config(Section):
+class Config(Curation):
     """Settings of this stage."""
-
-    test_fraction: Share = 0.0
-    invalid: Invalid = "error"
 
 
 def _section(recipe: Recipe) -> CurateConfig:
@@ -26,18 +25,30 @@ def _section(recipe: Recipe) -> CurateConfig:
 def configure(recipe: Recipe) -> Config:
     """The settings of this stage in a recipe."""
     section = _section(recipe)
-    return Config(test_fraction=section.test_fraction, invalid=section.invalid)
+    return Config(**{name: getattr(section, name) for name in Curation.model_fields})
 
 
 def needs(recipe: Recipe) -> Needs:
-    """Dialogues from outside."""
-    return Needs(data={"dialogues": _section(recipe).data})
+    """Dialogues, from outside or synthesized; texts to learn case from; and the benchmarks whose items are left out."""
+    section = _section(recipe)
+    against = {f"{AGAINST}{name}": [source] for name, source in recipe.benchmarks.items()} if section.decontaminate else {}
+    cases = {} if isinstance(section.truecase, str) or not section.truecase else {"truecase": section.truecase}
+    return Needs(data={"dialogues": section.data or From("synthesize"), **cases, **against})
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
-    """Check every dialogue, drop duplicates, and divide into train and test."""
-    by_split = sources.collect(inputs.data["dialogues"], parse_dialogue, out, invalid=config.invalid, test_fraction=config.test_fraction)
-    for split, items in by_split.items():
-        out.write_rows(split, [item.record.row() for item in items], schemas.dialogues())
-    turns = [len(item.record.messages) for items in by_split.values() for item in items]
-    out.manifest.results = {"mean_turns": sum(turns) / len(turns), "multi_turn": sum(t > 3 for t in turns)}
+    """Check every dialogue, leave out what is wrong, doubled or a benchmark's, and divide into train and test."""
+    from zephyr.curation import curate
+
+    curate(config, inputs.data["dialogues"], out, **_beside(inputs))
+
+
+def sample(config: Config, inputs: Inputs, out: Draft) -> None:
+    """The same with stretches of the data, spread evenly: what it would come to."""
+    from zephyr.curation import curate
+
+    curate(config, inputs.data["dialogues"], out, **_beside(inputs), piece_bytes=SAMPLE_BYTES, sample=SAMPLE_PIECES)
+
+
+def _beside(inputs: Inputs) -> dict[str, Any]:
+    return {"against": {name.removeprefix(AGAINST): data[0] for name, data in inputs.data.items() if name.startswith(AGAINST)}}

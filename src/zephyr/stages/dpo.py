@@ -13,6 +13,7 @@ from zephyr.records import parse_preference
 from zephyr.stages import From, Inputs, Needs, template_file
 
 VERSION = 1
+UNSET = {"truncation": "prompt_left", "quantize": None}  # of reference: what is as it is by default is not written into its manifest
 
 
 class Config(Section):
@@ -45,13 +46,14 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     known = _references(config, inputs)
     from zephyr.models import load
     from zephyr.train import encode, session
+    from zephyr.train.student import load_student
     from zephyr.train.tasks import Pair, preferences
 
     load.refuse_longer(inputs.models["policy"], {"dpo.max_length": config.dpo.max_length})
     chat = load.load_chat(inputs.models["policy"], config.chat_template)
 
     def with_references(split: str) -> list[Pair]:
-        encoded = encode.pairs(by_split[split], chat, config.dpo.max_length, config.dpo.max_prompt_length, out, split)
+        encoded = encode.pairs(by_split[split], chat, config.dpo, out, split)
         unknown = [p.id for p in encoded if p.id not in known]
         if unknown:
             raise DataError(
@@ -61,7 +63,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         return [Pair(p.id, p.answers, *known[p.id]) for p in encoded]
 
     train, test = with_references("train"), with_references("test")
-    model = load.load_model(inputs.models["policy"], chat)
+    model = load_student(inputs.models["policy"], chat, config.train, config.dpo.quantize)
     train_config = config.train.model_copy(update={"dtype": _dtype(config, inputs)})
     session.fit(model, chat, preferences(config.dpo), config.dpo, train_config, train, test, seed=config.seed, out=out, label="dDPO")
 
@@ -121,10 +123,11 @@ def _refuse_others(path: str, config: Config, inputs: Inputs) -> None:
         raise DataError(
             f"{path}: the reference log-probabilities are of another model ({model['path']}); run `zephyr reference` with this one"
         )
-    wanted = {"chat_template": config.chat_template, "max_length": config.dpo.max_length, "max_prompt_length": config.dpo.max_prompt_length}
+    names = ("max_length", "max_prompt_length", "truncation", "quantize")
+    wanted = {"chat_template": config.chat_template, **{name: getattr(config.dpo, name) for name in names}}
     for name, value in wanted.items():
-        if manifest.config.get(name) != value:
+        before = manifest.config.get(name, UNSET.get(name))
+        if before != value:
             raise DataError(
-                f"{path}: the reference log-probabilities were computed with {name} {manifest.config.get(name)!r}, not {value!r}; "
-                "run `zephyr reference` again"
+                f"{path}: the reference log-probabilities were computed with {name} {before!r}, not {value!r}; run `zephyr reference` again"
             )

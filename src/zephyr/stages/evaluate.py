@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
 from zephyr.artifacts import Draft
-from zephyr.errors import DataError, ModelError, UsageError
+from zephyr.errors import DataError, ModelError
 from zephyr.recipe import BinarizeConfig, DataSource, DPOConfig, EvaluateConfig, Recipe, Section, SFTConfig, TrainConfig
 from zephyr.records import Dialogue, Row
 from zephyr.stages import From, Inputs, Needs, template_file
@@ -149,9 +149,7 @@ def _planned(config: EvaluateConfig) -> list[Plan]:
 
 def _file(name: str) -> str:
     path = sources.resolve(name)
-    if path is None:
-        raise UsageError(f"{name}: no such file; the items of an academic task are read from a local file")
-    return str(path)
+    return name if path is None else str(path)  # on the hub: whether it is the task's name there, its reader knows
 
 
 def _rows(config: Config, inputs: Inputs, chats: dict[str, ChatFormat], results: dict[str, Any], out: Draft) -> Rows:

@@ -41,10 +41,10 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     chat = cache(lambda: prepare.load_chat(work))
     train, test = prepare.dialogues(work, chat, out)
     # not before: torch and the model are not in memory while many dialogues are prepared
-    from zephyr.models import load
     from zephyr.train import session
+    from zephyr.train.student import load_student
     from zephyr.train.tasks import SFT
 
-    model = load.load_model(inputs.models["base"], chat())
+    model = load_student(inputs.models["base"], chat(), config.train, config.sft.quantize)
     out.manifest.results["dialogues"] = {"train": len(train.split), "test": len(test.split)}
     session.fit(model, chat(), SFT(), config.sft, config.train, train, test, seed=config.seed, out=out, label="dSFT")

@@ -132,6 +132,11 @@ class Benchmarks:
                 raise DataError(f"{source.path}: no prompts to compare with, in the benchmark {name}")
         return Benchmarks(texts, n=n, overlap=overlap)
 
+    @property
+    def items(self) -> list[str]:
+        """All texts, in the order of the benchmarks."""
+        return [text for _, text in self._texts]
+
     def find(self, text: str) -> Hit | None:
         """The best match of a text, by the strictest comparison, then the benchmark that was named first; None where there is none."""
         hits = self.find_all(text)

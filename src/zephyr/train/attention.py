@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from zephyr.errors import ModelError
-from zephyr.train import kernels
+from zephyr.train import kernels, varlen
 from zephyr.train.blockwise import BlockAttention
 
 NAME = "zephyr_segments"
@@ -81,6 +81,9 @@ def segment_attention(
         attention = BlockAttention if len(query) == 1 and kernels.usable(query, key, value) else _TreeAttention
         result: Tensor = attention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]  # torch's has no types
         return result, None
+    exact = softcap is None and not dropout and value.shape[3] == query.shape[3] and len(query) == 1
+    if exact and (kernel := varlen.kernel_for(query, key, value)) is not None:
+        return varlen.attention(query, key, value, segments, scale, window, kernel), None
     return plain_attention(query, key, value, segments, scale, dropout, window, softcap), None
 
 

@@ -17,7 +17,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,13 @@ import torch
 from torch import Tensor
 
 from zephyr import world
-from zephyr.artifacts import canonical, sha256_file, sha256_text, sync, write_text
-from zephyr.errors import UsageError
+from zephyr.errors import NonFiniteError, UsageError
 from zephyr.guards import interruption, uncut
 from zephyr.progress import say
 from zephyr.train import pieces
 from zephyr.train.pieces import Pieces
+from zephyr.train.sealing import LOG, STATE, Parts, Writing, publish, verified
 
-FORMAT = 2
-STATE = "checkpoint.json"
-LOG = "metrics.jsonl"
 OWN = "generators"  # which every process has its own of
 
 
@@ -60,6 +57,7 @@ class Checkpoints:
         log: the metrics of the run so far, which a checkpoint carries along.
         minutes: between two of them; at most this much work is lost.
         keep: how many of the last stay; the one with the lowest test loss stays too.
+        background: write them while the training goes on, out of a copy of the state in the host's memory.
         made_with: what a run must have in common with a checkpoint to go on from it and is not in its key (the number format that
             `auto` chose).
     """
@@ -69,9 +67,12 @@ class Checkpoints:
     minutes: float
     keep: int = 2
     made_with: dict[str, str] = field(default_factory=dict)
+    background: bool = False
 
     def __post_init__(self) -> None:
         self.resumed = Position()
+        self._writing: Writing | None = None
+        self._copies: dict[str, Tensor] = {}
         self._step = 0  # the newest there is
         self._since = time.monotonic()
         self._found: tuple[Path, dict[str, Any]] | None = None
@@ -82,18 +83,57 @@ class Checkpoints:
         return time.monotonic() - self._since >= 60 * self.minutes
 
     def save(self, position: Position, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Publish a checkpoint, if there is something new to save, then remove the ones that are not kept.
+        """Publish a checkpoint, if there is something new to save, then remove the ones that are not kept; in the background, begin to.
+
+        Raises:
+            OSError: it could not be written, by one process or another, or the one before that was begun; those before it are untouched.
+        """
+        self.settle()
+        if position.step == self._step:
+            return
+        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: _generators()}
+        parts = {kind: pieces.of_this_process(values, own=kind == OWN) for kind, values in tensors.items()}
+        log = self.log.read_bytes() if world.current().leads and self.log.exists() else None
+        what = (self.folder / f"step-{position.step:08d}", log, {"position": asdict(position), "made_with": self.made_with})
+        if self.background:
+            self._writing = Writing(position.step, *what, self._copied(parts))
+        else:
+            publish(*what, parts)
+            self._is_there(position.step)
+        self._since = time.monotonic()
+
+    def settle(self, *, whole: bool = True) -> None:
+        """Wait for the one that is being written and publish it; or, if it is not to be `whole`, forget it, this process by itself.
 
         Raises:
             OSError: it could not be written, by one process or another; the ones before it are untouched.
         """
-        if position.step == self._step:
-            return
-        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: _generators()}
-        publish(self.folder / f"step-{position.step:08d}", tensors, self.log, {"position": asdict(position), "made_with": self.made_with})
-        self._step, self._since, self._looked = position.step, time.monotonic(), False
+        writing, self._writing = self._writing, None
+        if writing and whole:
+            writing.publish()
+            self._is_there(writing.step)
+        elif writing:
+            writing.forget()
+
+    def settles(self) -> bool:
+        """Is there one that is written and waits to be published?"""
+        return self._writing is not None and self._writing.done()
+
+    def _is_there(self, step: int) -> None:
+        self._step, self._looked = step, False
         if world.current().leads:
             self._retire()
+
+    def _copied(self, parts: Parts) -> Parts:
+        """The state as it is now, in memory that is used again for the next copy; out of a GPU into pages it can write by itself."""
+        for kind, values in parts.items():
+            for name, tensor in values.items():
+                if (key := f"{kind}/{name}") not in self._copies:
+                    self._copies[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._copies[key].copy_(tensor, non_blocking=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return {kind: {name: self._copies[f"{kind}/{name}"] for name in values} for kind, values in parts.items()}
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest whole checkpoint and what it says of itself; one that is damaged is said and passed over."""
@@ -166,7 +206,8 @@ def stoppable(
 ) -> Iterator[Callable[[], None]]:
     """While the body trains, Ctrl-C and SIGTERM save the last whole update (`at`), and what is due is saved.
 
-    One process is interrupted at once; of several, all between the same two updates, or after the last.
+    One process is interrupted at once; of several, all between the same two updates, or after the last. What is being written when the
+    body ends is waited for.
 
     Yields:
         what to call between two updates.
@@ -177,10 +218,19 @@ def stoppable(
             with uncut():
                 checkpoints.save(at, model, optimizer)
 
+    def settle() -> None:
+        if checkpoints:
+            with uncut():
+                checkpoints.settle()
+
     def stop_or_save() -> None:
-        heard = world.gather((list(arrived), checkpoints is not None and checkpoints.due()))
-        if signals := [number for numbers, _ in heard for number in numbers]:
+        heard = world.gather(
+            (list(arrived), checkpoints is not None and checkpoints.due(), checkpoints is not None and checkpoints.settles())
+        )
+        if signals := [number for numbers, _, _ in heard for number in numbers]:
             raise interruption(signals[0])
+        if all(settles for _, _, settles in heard):
+            settle()
         if heard[0][1]:  # the leader's clock decides
             save()
 
@@ -191,9 +241,15 @@ def stoppable(
         try:
             yield stop_or_save
             stop_or_save()  # who was struck in the last step or look must not stop alone
-        except KeyboardInterrupt:
-            save()
+            settle()
+        except (KeyboardInterrupt, NonFiniteError) as error:  # which all processes raise together
+            if isinstance(error, KeyboardInterrupt):
+                save()
+            settle()
             raise
+        finally:
+            if checkpoints:
+                checkpoints.settle(whole=False)
 
 
 def _test_loss(path: Path) -> float:
@@ -241,79 +297,7 @@ def _load_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mome
         kinds.setdefault(name, []).append(kind)
     for name, parameter in model.named_parameters():
         for kind in kinds.get(name, ()):
-            value = torch.zeros((), device=parameter.device) if kind == "step" else torch.zeros_like(parameter)
+            home = getattr(optimizer, "home", None)
+            value = torch.zeros((), device=parameter.device) if kind == "step" else torch.zeros_like(parameter, device=home)
             moments.fill(f"{kind}/{name}", value)
             optimizer.state[parameter][kind] = value
-
-
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-def publish(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], log: Path, body: Mapping[str, Any]) -> None:
-    """Write a checkpoint aside, each process its part, and give it its name once all of it is on the disk."""
-    aside, leads = path.with_name(f".{path.name}.partial"), world.current().leads
-    try:
-        with world.failing_together():
-            if leads:
-                _clear(aside)
-        files: dict[str, Any] = {}
-        with world.failing_together():
-            for kind, values in tensors.items():
-                for file in pieces.write(aside, kind, values, own=kind == OWN):
-                    files[file.name] = _entry(file)
-        for others in world.gather(files):
-            files |= others
-        with world.failing_together():
-            if leads:
-                _seal(aside, path, log, {"format": FORMAT, **body, "files": files})
-    except BaseException:
-        if leads:
-            shutil.rmtree(aside, ignore_errors=True)
-        raise
-
-
-def _clear(aside: Path) -> None:
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    for left in aside.parent.glob(".*.partial"):
-        shutil.rmtree(left)
-    aside.mkdir()
-
-
-def _entry(file: Path) -> dict[str, Any]:
-    sync(file)
-    return {"sha256": sha256_file(file), "bytes": file.stat().st_size}
-
-
-def _seal(aside: Path, path: Path, log: Path, body: dict[str, Any]) -> None:
-    if log.exists():
-        shutil.copyfile(log, aside / LOG)
-        body["files"][LOG] = _entry(aside / LOG)
-    write_text(aside / STATE, _sealed(body))
-    if path.exists():  # only one that was found damaged: whoever resumes from a step does not save it again
-        shutil.rmtree(path)
-    aside.replace(path)
-    sync(path.parent)
-
-
-def _sealed(body: dict[str, Any]) -> str:
-    return canonical({"body": body, "sha256": sha256_text(canonical(body))}) + "\n"
-
-
-def verified(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """What a checkpoint says of itself, if every byte of it is as it was written; else None, and what is wrong."""
-    try:
-        text = (path / STATE).read_text(encoding="utf-8")
-        body: dict[str, Any] = json.loads(text)["body"]
-        if _sealed(body) != text:
-            return None, f"{STATE} has changed"
-        if body["format"] != FORMAT:
-            return None, f"format {body['format']!r}, this version reads {FORMAT}"
-        for name, entry in body["files"].items():
-            file = path / name
-            if file.stat().st_size != entry["bytes"]:
-                return None, f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
-            if sha256_file(file) != entry["sha256"]:
-                return None, f"{name} has changed"
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        return None, f"{type(error).__name__}: {error}"
-    return body, ""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.recipe import SFTConfig
+from zephyr.recipe import SFTConfig, Truncation
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
 from zephyr.text.chat import ChatFormat, Tokens, adds_bos
 from zephyr.train.batches import Example, branching
 
 TOO_LONG = "the first exchange is longer than sft.max_length"
+TOO_LONG_AS_A_WHOLE = "the dialogue is longer than sft.max_length"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Encoded:
 def dialogues(records: Sequence[Dialogue], chat: ChatFormat, config: SFTConfig) -> list[Encoded | str]:
     """Dialogues as sequences of at most `max_length` tokens, or the reason why one is left out.
 
-    A dialogue that is too long loses its last exchanges, whole ones, until it fits; one whose first exchange does not fit is left out.
+    A dialogue that is too long loses its last exchanges, whole ones, until it fits; one whose first exchange does not fit is left out,
+    and so is every one that is too long where the recipe says `drop`.
     """
     found: dict[int, Encoded | str] = {}
     waiting = {at: record.messages for at, record in enumerate(records)}
@@ -39,6 +42,8 @@ def dialogues(records: Sequence[Dialogue], chat: ChatFormat, config: SFTConfig) 
                 found[at] = unencodable(tokens)
             elif len(tokens.ids) <= config.max_length:
                 found[at] = Encoded(tokens, cut=len(messages) < len(records[at].messages))
+            elif config.truncation == "drop":
+                found[at] = TOO_LONG_AS_A_WHOLE
             elif shorter := _without_last_exchange(messages):
                 longer[at] = shorter
             else:
@@ -71,33 +76,68 @@ class EncodedPair:
     answers: Example
 
 
-def pairs(
-    items: Sequence[Located[Preference]], chat: ChatFormat, max_length: int, max_prompt_length: int, out: Draft, split: str
-) -> list[EncodedPair]:
-    """Pairs as a prompt with two answers each, only the answers learnt.
+class Lengths(Protocol):
+    """How many tokens of a pair are used, and what becomes of more: a part of the settings of dpo."""
 
-    A prompt longer than `max_prompt_length` loses its beginning, as in the paper's recipe; a pair one of whose answers then does not
-    fit into `max_length` is dropped: an answer is never cut, since it would lose its end.
+    # D102: the recipe says what each is
+    @property
+    def max_length(self) -> int: ...  # noqa: D102
+    @property
+    def max_prompt_length(self) -> int: ...  # noqa: D102
+    @property
+    def truncation(self) -> Truncation: ...  # noqa: D102
+
+
+def pairs(items: Sequence[Located[Preference]], chat: ChatFormat, lengths: Lengths, out: Draft, split: str) -> list[EncodedPair]:
+    """Pairs as a prompt with two answers each, only the answers learnt; what is cut and what is left out is counted in `out`.
+
+    A prompt longer than `max_prompt_length` loses its beginning, as in the paper's recipe, or takes its pair along (`drop`). An answer
+    that then does not fit into `max_length` takes its pair along, since cut it would lose its end; only where the recipe asks for it
+    (`answer_right`) is it cut, and then a pair with an answer of which nothing is left, or whose answers are the same then, is left out.
     """
     encoded: list[EncodedPair] = []
-    cut = 0
+    cut = {"prompts": 0, "answers": 0}
     for item in items:
         record = item.record
         try:
-            prompt, chosen = chat.encode_pair(record.chosen)
+            whole, chosen = chat.encode_pair(record.chosen)
             _, rejected = chat.encode_pair(record.rejected)
         except DataError as error:
             out.drop(unencodable(error), item.where, record.row())
             continue
-        cut += len(prompt) > max_prompt_length
-        prompt = beheaded(prompt, max_prompt_length, chat)
-        if len(prompt) + max(len(chosen), len(rejected)) > max_length:
-            out.drop("an answer does not fit into dpo.max_length", item.where, record.row())
+        prompt = beheaded(whole, lengths.max_prompt_length, chat)
+        answers = tuple(answer[: max(0, lengths.max_length - len(prompt))] for answer in (chosen, rejected))
+        shorter = sum(map(len, (chosen, rejected))) > sum(map(len, answers)), len(prompt) < len(whole)
+        if problem := _unfit(answers, *shorter, lengths.truncation):
+            out.drop(problem, item.where, record.row())
             continue
-        encoded.append(EncodedPair(record.pair_id, branching(prompt, chosen, rejected)))
-    if cut:
-        out.note(f"{cut} {split} prompts lost their beginning: they were longer than dpo.max_prompt_length ({max_prompt_length} tokens).")
+        cut["prompts"] += len(prompt) < len(whole)
+        cut["answers"] += sum(len(kept) < len(answer) for kept, answer in zip(answers, (chosen, rejected), strict=True))
+        encoded.append(EncodedPair(record.pair_id, branching(prompt, *answers)))
+    _tell(cut, lengths, out, split)
     return encoded
+
+
+def _unfit(answers: Sequence[Sequence[int]], answer_cut: bool, prompt_cut: bool, policy: Truncation) -> str | None:
+    """Why a pair is left out, or None."""
+    if prompt_cut and policy == "drop":
+        return "the prompt is longer than dpo.max_prompt_length"
+    if answer_cut and policy != "answer_right":
+        return "an answer does not fit into dpo.max_length"
+    if not all(answers):
+        return "nothing of an answer fits into dpo.max_length"
+    return "what fits of both answers into dpo.max_length is the same" if answer_cut and answers[0] == answers[1] else None
+
+
+def _tell(cut: Mapping[str, int], lengths: Lengths, out: Draft, split: str) -> None:
+    """Count what was cut in the manifest, and say it."""
+    out.manifest.results.setdefault("cut", {})[split] = dict(cut)
+    if cut["prompts"]:
+        limit = f"dpo.max_prompt_length ({lengths.max_prompt_length} tokens)"
+        out.note(f"{cut['prompts']} {split} prompts lost their beginning: they were longer than {limit}.")
+    if cut["answers"]:
+        limit = f"dpo.max_length ({lengths.max_length} tokens, the prompt included)"
+        out.note(f"{cut['answers']} {split} answers lost their end, and the token that says so: they did not fit into {limit}.")
 
 
 def beheaded(prompt: tuple[int, ...], limit: int, chat: ChatFormat) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
+import os
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +28,7 @@ ROTARY = "apply_rotary_pos_emb"  # what transformers calls it in every architect
 
 def fuse(model: nn.Module) -> list[str]:
     """Exchange what is recognised in a model on the CPU; returns the names of the modules whose forward is another now."""
+    _liger(model)
     if not any(kernels.usable(p.detach()) for p in model.parameters()):
         return []
     done = []
@@ -35,6 +38,15 @@ def fuse(model: nn.Module) -> list[str]:
             module.forward = forward
             done.append(name)
     return done
+
+
+def _liger(model: nn.Module) -> None:
+    """On a GPU that is left to liger-kernel, where it is installed and knows the architecture: the loss stays ours, layers become its."""
+    on_gpu = any(p.is_cuda for p in model.parameters())
+    if on_gpu and os.environ.get("ZEPHYR_KERNELS") != "0" and importlib.util.find_spec("liger_kernel") is not None:
+        from liger_kernel.transformers.monkey_patch import _apply_liger_kernel_to_instance  # type: ignore[import-not-found]  # optional
+
+        _apply_liger_kernel_to_instance(model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 # --- what is recognised -------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Trainer(Generic[ItemT]):
         log: takes a line a step.
         checkpoints: where to go on from, and where to save.
         meter: tells how fast it goes.
+        offload: what is in the host's memory instead of the GPU's: `none`, `optimizer`, `all`.
     """
 
     model: Any
@@ -50,10 +51,11 @@ class Trainer(Generic[ItemT]):
     log: Log
     checkpoints: Checkpoints | None = None
     meter: Meter | None = None
+    offload: str = "none"
     at: Position = field(default_factory=Position, init=False)
 
     def __post_init__(self) -> None:
-        self.learner = parallel.learner(self.model)
+        self.learner = parallel.learner(self.model, offload=self.offload == "all")
 
     def train(self, items: Sequence[ItemT], test: Sequence[ItemT], label: str) -> Stats:
         """Train on `items`, looking at `test` now and then; returns the last look at the test items.
@@ -64,7 +66,7 @@ class Trainer(Generic[ItemT]):
         """
         per_epoch = math.ceil(len(items) / self.config.batch_size)
         steps = per_epoch * self.config.epochs
-        optimizer = adamw(self.model, self.config)
+        optimizer = adamw(self.model, self.config, on_host=self.offload == "optimizer")
         self.at = self.checkpoints.restore(self.model, optimizer) if self.checkpoints else Position()
         started = time.perf_counter() - self.at.seconds
         self._training_mode()

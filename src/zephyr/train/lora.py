@@ -36,12 +36,12 @@ def adapt(model: Any, config: LoRAConfig) -> None:
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
-            target_modules=_targets(model, config.target_modules),
+            target_modules=targets(model, config.target_modules),
         ),
     )
 
 
-def _targets(model: Any, wanted: Sequence[str]) -> list[str]:
+def targets(model: Any, wanted: Sequence[str]) -> list[str]:
     """The linear layers that are meant, by their whole names; never the head, which is used as a bare matrix.
 
     Raises:

@@ -12,6 +12,7 @@ import torch
 
 from zephyr import world
 from zephyr.train.precision import matmul_rate
+from zephyr.train.quantized import numbers
 
 
 class Meter:
@@ -21,9 +22,10 @@ class Meter:
     the model in a second; a prompt that two answers share counts once.
     """
 
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype, device: str | None = None) -> None:
+        """`device` is where it computes, if that is not where its weights are."""
         self._weights = matmul_weights(model)
-        self._peak = matmul_rate(dtype, torch.device(model.device).type) * world.current().size
+        self._peak = matmul_rate(dtype, torch.device(device or model.device).type) * world.current().size
 
     def mfu(self, tokens_per_second: float) -> float:
         """A share of the peak, from 0 to 1."""
@@ -36,7 +38,7 @@ class Meter:
 
 def matmul_weights(model: Any) -> int:
     """Weights that take part in a product for every token."""
-    whole = sum(p.numel() for p in model.parameters())
+    whole = sum(map(numbers, model.parameters()))
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     return int(whole if tied else whole - model.get_input_embeddings().weight.numel())
 

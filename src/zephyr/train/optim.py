@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
 from zephyr.recipe import OptimizerConfig
+from zephyr.train.batches import micro_batches
+
+AT_ONCE_BYTES = 1 << 30  # of weights whose moments are on the GPU in an update
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -25,12 +29,42 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
     return config.learning_rate * factor
 
 
-def adamw(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW as the recipe sets it; norms and biases (one-dimensional weights) do not decay."""
+def adamw(model: torch.nn.Module, config: OptimizerConfig, *, on_host: bool = False) -> torch.optim.AdamW:
+    """AdamW as the recipe sets it; norms and biases (one-dimensional weights) do not decay. `on_host`: as `HostAdamW`."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     beta1, beta2 = config.adam_betas
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(beta1, beta2), eps=config.adam_epsilon, fused=True)
+    kind = HostAdamW if on_host else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, betas=(beta1, beta2), eps=config.adam_epsilon, fused=True)
+
+
+class HostAdamW(torch.optim.AdamW):
+    """AdamW whose moments are in the host's memory between updates; in one, some weights after the other have theirs beside them."""
+
+    home = torch.device("cpu")
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # which may return a closure's loss
+        """One update, the same to the bit as if all were made at once: AdamW's are of each weight by itself."""
+        assert closure is None
+        gradients = {p: p.grad for group in self.param_groups for p in group["params"] if p.grad is not None}
+        for p in gradients:
+            p.grad = None
+        for some in micro_batches(list(gradients), lambda p: p.nbytes, AT_ONCE_BYTES):
+            for p in some:
+                p.grad = gradients[p]
+                self._bring(p, p.device)
+            super().step()
+            for p in some:
+                p.grad = None
+                self._bring(p, self.home)
+        for p, gradient in gradients.items():
+            p.grad = gradient
+
+    def _bring(self, p: torch.Tensor, device: torch.device) -> None:
+        state = self.state[p]
+        for kind, value in state.items():
+            if kind != "step" and value.device != device:
+                state[kind] = value.to(device)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from zephyr import world
 from zephyr.train.batches import Stream
 from zephyr.train.head import head_loss
 from zephyr.train.logprobs import stream_hidden
+from zephyr.train.quantized import as_numbers
 from zephyr.train.tasks import ItemT, Task
 
 
@@ -23,6 +25,7 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
         self.sharded = False
+        self.device = str(model.device)  # where it computes, wherever its weights are
 
     def forward(self, stream: Stream, items: Sequence[ItemT], task: Task[ItemT], scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Loss and sequence sums of a stream, as `head_loss` gives them."""
@@ -42,20 +45,40 @@ class Learner(nn.Module):
             self.reshard()  # type: ignore[operator]
 
 
-def learner(model: Any) -> Learner:
-    """The model ready to learn, sharded where several processes take part."""
+def learner(model: Any, *, offload: bool = False) -> Learner:
+    """The model ready to learn, sharded where several processes take part; with `offload`, weights and gradients in the host's memory."""
     made = Learner(model)
-    if world.current().size > 1:
-        _shard(made)
+    if world.current().size > 1 or offload:
+        _shard(made, offload=offload)
     return made
 
 
-def _shard(made: Learner) -> None:
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+@contextlib.contextmanager
+def group_of_one(wanted: bool) -> Iterator[None]:
+    """What shards a model speaks to a group of processes, also where that is a process by itself."""
+    import torch.distributed as dist
 
+    if not wanted or dist.is_initialized():
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]  # no re-export
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _shard(made: Learner, *, offload: bool) -> None:
+    from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
+
+    there = torch.cuda.is_available()  # else the host's memory is where the weights are anyway
+    policy = CPUOffloadPolicy(pin_memory=there) if offload else OffloadPolicy()
     for layer in decoder_layers(made.model):
-        fully_shard(layer)
-    fully_shard(made)
+        fully_shard(layer, offload_policy=policy)
+    fully_shard(made, offload_policy=policy)
+    if offload and there:
+        made.device = "cuda"
     for module in made.modules():
         if isinstance(module, FSDPModule):
             # the loss is divided by the weight of the whole batch already: gradients are added up, not averaged
@@ -91,14 +114,14 @@ def clip_gradients(model: nn.Module, limit: float) -> float:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every weight and saved buffer in one piece, by name, in the leader; the others get none. All processes must ask together."""
+    """Every weight and saved buffer in one piece and in numbers, by name, in the leader; the others get none. All must ask together."""
     from torch.distributed.tensor import DTensor
 
     saved = model.state_dict().keys()
     tensors: dict[str, Any] = {**dict(model.named_parameters()), **{name: b for name, b in model.named_buffers() if name in saved}}
     whole = {}
     for name, tensor in tensors.items():
-        here: Any = tensor.detach()
+        here: Any = as_numbers(tensor)
         one = here.full_tensor().cpu() if isinstance(tensor, DTensor) else here
         if world.current().leads:
             whole[name] = one

@@ -37,7 +37,7 @@ def through(learner: Learner, items: Sequence[ItemT], task: Task[ItemT], dtype: 
     bad: list[tuple[str, float]] = []
     groups = share(items, tokens_of, budget, here.rank, here.size)
     for number, (group, counts) in enumerate(groups, 1):
-        stream = flatten([e for item in group for e in item.examples], str(learner.model.device))
+        stream = flatten([e for item in group for e in item.examples], learner.device)
         learner.communicate(number == len(groups))
         loss, sums_S = learner(stream, group, task, counts / weight, dtype)
         if learn:

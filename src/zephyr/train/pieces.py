@@ -19,12 +19,17 @@ from zephyr.models.load import os_errors
 FILE_BYTES = 256 << 20  # a file is copied in memory while it is written, so files are kept small
 
 
-def write(folder: Path, kind: str, tensors: Mapping[str, Tensor], *, own: bool = False) -> list[Path]:
-    """Write this process's pieces of `tensors` as KIND-RANK-NUMBER.safetensors; returns the files. `own`: all of them are its own."""
+def of_this_process(tensors: Mapping[str, Tensor], *, own: bool = False) -> dict[str, Tensor]:
+    """The pieces of `tensors` that this process writes, by their names. `own`: all of them are its own."""
+    return dict(_mine(tensors, own))
+
+
+def write(folder: Path, kind: str, parts: Mapping[str, Tensor]) -> list[Path]:
+    """Write the pieces of this process as KIND-RANK-NUMBER.safetensors; returns the files."""
     from safetensors.torch import save_file
 
     rank, files = world.current().rank, []
-    for number, group in enumerate(_groups(_mine(tensors, own))):
+    for number, group in enumerate(_groups(parts.items())):
         files.append(folder / f"{kind}-{rank:05d}-{number:05d}.safetensors")
         with os_errors():
             save_file({key: t.detach().cpu().contiguous() for key, t in group.items()}, files[-1])

@@ -117,6 +117,7 @@ def tell(work: Work, seal: Mapping[str, Any], out: Draft) -> None:
     for row in prepared.refused(work.folder):
         out.drop(row["reason"], row["where"], row["row"])
     for split, cut in seal["cut"].items():
+        out.manifest.results.setdefault("cut", {})[split] = {"dialogues": cut}
         if cut:
             limit = f"sft.max_length ({work.config.max_length} tokens)"
             out.note(f"{cut} {split} dialogues lost their last exchanges: they were longer than {limit}.")
@@ -127,6 +128,8 @@ def write(work: Work, fates: bytes, chat: ChatFormat, parent: int | None = None)
     items = rows.each(work.data, fates)
     with Writer(work.folder, work.key) as to:
         write_rows(items if parent is None else _while_wanted(items, parent), len(fates), chat, work.config, to)
+        if parent not in (None, os.getppid()):  # nobody waits for it, and another may be at the same work
+            raise SystemExit(1)
         to.publish()
 
 

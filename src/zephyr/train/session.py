@@ -10,7 +10,8 @@ import torch
 from zephyr import world
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.models.load import count_parameters, save_model
+from zephyr.models import load
+from zephyr.models.load import save_model
 from zephyr.progress import say
 from zephyr.recipe import OptimizerConfig, TrainConfig
 from zephyr.text.chat import ChatFormat
@@ -19,6 +20,8 @@ from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
 from zephyr.train.meter import Meter, peak_memory_bytes, reset_peak_memory
 from zephyr.train.precision import resolve_dtype
+from zephyr.train.quantized import numbers
+from zephyr.train.student import refuse_apart
 from zephyr.train.tasks import ItemT, Task
 
 
@@ -39,26 +42,32 @@ def fit(
     if not train:
         raise DataError(f"{label}: no rows to train on are left{out.why_dropped()}")
     trackers.require(train_config.log_to)
+    refuse_apart(config.quantize, train_config.offload, world.current().size)
     reset_peak_memory()
-    parameters = count_parameters(model)
+    parameters = sum(map(numbers, model.parameters()))
     torch.manual_seed(seed)
     if config.lora:
         lora.adapt(model, config.lora)
     torch.manual_seed(seed + world.current().rank)  # each process drops out others
     checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
-    dtype = world.share(_dtype(train_config.dtype, str(model.device), checkpoints))
+    way = train_config.checkpoint_writing
+    checkpoints.background = torch.cuda.is_available() if way == "auto" else way == "background"
+    offload = train_config.offload
+    device = load.device() if offload == "all" else str(model.device)
+    dtype = world.share(_dtype(train_config.dtype, device, checkpoints))
     checkpoints.made_with = {"dtype": str(dtype).removeprefix("torch.")}
     if train_config.activation_checkpointing:
         parallel.recompute_activations(model)
-    meter = Meter(model, dtype)
-    with trackers.tee(out.log, train_config.log_to, out.final, out.manifest.config) as log:
-        trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, log, checkpoints, meter)
-        final = trainer.train(train, test, label)
+    meter = Meter(model, dtype, device)
+    with parallel.group_of_one(offload == "all"):
+        with trackers.tee(out.log, train_config.log_to, out.final, out.manifest.config) as log:
+            trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, log, checkpoints, meter, offload)
+            final = trainer.train(train, test, label)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        weights = parallel.whole_weights(model)
     out.earlier_seconds = checkpoints.resumed.seconds
     if checkpoints.resumed.step:
         out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights = parallel.whole_weights(model)
     if world.current().leads:
         save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
     out.manifest.tokens += trainer.at.tokens

@@ -15,28 +15,26 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from zephyr import sources
-from zephyr.errors import DataError, UsageError
+from zephyr.errors import DataError
 from zephyr.recipe import DataSource
 from zephyr.records import Row
 
 
-def read(benchmark: str, path: str, *, subjects: Collection[str]) -> list[Row]:
-    """Every item of a local file (JSONL, JSON, Parquet, `.gz`) or folder, in order.
+def read(benchmark: str, source: DataSource, *, subjects: Collection[str]) -> list[Row]:
+    """Every item of a source, in order: a local file (JSONL, JSON, Parquet, `.gz`), a folder, or a split of a data set on the hub.
 
     Args:
         benchmark: `arc_challenge`, `hellaswag`, `mmlu` or `truthfulqa`.
-        path: where the items are.
+        source: where the items are.
         subjects: the subjects MMLU has.
 
     Raises:
         UsageError: there is no such file.
         DataError: a row that does not fit, by file and line; or no rows.
     """
-    if sources.resolve(path) is None:
-        raise UsageError(f"{path}: no such file or folder; items of {benchmark} are read from a local file")
     parse = _PARSERS[benchmark]
     items = []
-    for where, _, row in sources.rows(DataSource(path=path), whole=True):
+    for where, _, row in sources.rows(source, whole=source.source_split is None):
         try:
             item = parse(row)
             if benchmark == "mmlu":
@@ -45,7 +43,7 @@ def read(benchmark: str, path: str, *, subjects: Collection[str]) -> list[Row]:
             raise DataError(f"{where}: {error}") from None
         items.append(item)
     if not items:
-        raise DataError(f"{path}: no items of {benchmark} in it")
+        raise DataError(f"{source.path}: no items of {benchmark} in it")
     return items
 
 

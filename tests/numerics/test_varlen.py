@@ -1,0 +1,130 @@
+"""Attention by a kernel for sequences of unlike length: the cuts of a stream, and that no kernel is believed untried."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny
+from zephyr.train import attention, fused, varlen
+
+TREES = ([(4, 3, 5)], [(6,), (2, 1, 1, 4), (1, 3)], [(3, 2, 0, 2), (7,)], [(5, 0, 3)])
+
+
+def kernel(aligned: str = "end", seen: int = 0) -> Any:
+    """What flash kernels compute, sequence by sequence: a query sees the keys up to its own place, the last of both being aligned."""
+
+    def compute(
+        q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, most_q: int, most_k: int, scale: float, window: Any
+    ) -> Tensor:
+        assert ends_q.dtype == ends_k.dtype == torch.int32 and ends_q[-1] == len(q) and ends_k[-1] == len(k) == len(v)
+        assert most_q == ends_q.diff().max() and most_k == ends_k.diff().max()
+        outs = []
+        for i in range(len(ends_q) - 1):
+            rows, columns = (slice(int(e[i]), int(e[i + 1])) for e in (ends_q, ends_k))
+            a, b, c = q[rows].transpose(0, 1), k[columns].transpose(0, 1), v[columns].transpose(0, 1)
+            b, c = (t.repeat_interleave(len(a) // len(t), 0) for t in (b, c))
+            n, m = a.shape[1], b.shape[1]
+            place = torch.arange(n)[:, None] + (m - n if aligned == "end" else 0) - torch.arange(m)[None]
+            mask = (place >= 0) & (place < (window + seen if window else m))
+            outs.append((torch.softmax((a @ b.transpose(1, 2) * scale).masked_fill(~mask, -torch.inf), -1) @ c).transpose(0, 1))
+        return torch.cat(outs)
+
+    return compute
+
+
+@pytest.mark.parametrize("segments", TREES)
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_stream_is_cut_so_that_a_kernel_computes_the_definition(segments: Any, window: int | None) -> None:
+    torch.manual_seed(0)
+    length = sum(map(sum, segments))
+    leaves = [torch.randn(1, heads, length, 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2)]
+    q, k, v = leaves
+    grad = torch.randn(1, length, 4, 8, dtype=torch.float64)
+    found = [
+        varlen.attention(q, k, v, segments, 0.3, window, kernel()),
+        attention.plain_attention(q, k, v, segments, 0.3, 0.0, window, None),
+    ]
+    grads = [torch.autograd.grad(out, leaves, grad) for out in found]
+    torch.testing.assert_close(found[0], found[1])
+    for ours, plain in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_only_a_kernel_that_computes_it_is_used() -> None:
+    def tried(one: Any, dtype: torch.dtype = torch.float32) -> bool:
+        return varlen.computes_attention(one, 4, 2, 16, dtype, "cpu")
+
+    def unlike(*_: Any) -> Tensor:
+        raise RuntimeError("this GPU is too old")
+
+    assert tried(kernel()) and tried(kernel(), torch.bfloat16)
+    assert not tried(kernel(aligned="begin")), "a branch would not see its whole trunk"
+    assert not tried(kernel(seen=1)), "a window that is one longer"
+    assert not tried(unlike)
+    assert not tried(lambda q, *_: torch.zeros_like(q, requires_grad=True) * q), "nothing at all"
+
+
+def test_what_is_not_on_a_gpu_in_half_precision_goes_the_old_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(varlen, "_tried", lambda *_: pytest.fail("there is nothing to try"))
+    q = torch.zeros(1, 4, 3, 8)
+    assert varlen.kernel_for(q, q, q) is None and varlen.kernel_for(q.bfloat16(), q.bfloat16(), q.bfloat16()) is None
+
+
+@pytest.mark.parametrize("arch", ["mistral", "gemma2", "qwen3"])
+def test_a_model_takes_it_where_it_is(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows go along; what the kernels do not know (Gemma 2's soft cap) stays with the definition."""
+    from zephyr.train.batches import branching, flatten
+    from zephyr.train.logprobs import stream_logprobs
+
+    calls: list[Any] = []
+
+    def counted(*args: Any) -> Tensor:
+        calls.append(args[-1])
+        return kernel()(*args)
+
+    model = tiny.tiny_model(arch)
+    stream = flatten([branching(range(9, 20), range(30, 39), range(40, 43)), branching(range(50, 52), range(60, 63), range(70, 75))])
+    plain = stream_logprobs(model, stream)
+    monkeypatch.setenv("ZEPHYR_KERNELS", "0")
+    # as it is on a GPU, where the CPU's own ways are none
+    monkeypatch.setattr(attention.varlen, "kernel_for", lambda *_: counted)
+    monkeypatch.setattr(
+        attention,
+        "_TreeAttention",
+        types.SimpleNamespace(apply=lambda q, k, v, s, scale: varlen.attention(q, k, v, s, scale, None, counted)),
+    )
+    torch.testing.assert_close(stream_logprobs(model, stream), plain, rtol=1e-5, atol=1e-5)
+    assert (7 in calls) == (arch == "mistral") and bool(calls) == (arch != "gemma2")
+
+
+def test_liger_is_asked_for_layers_and_not_for_the_loss_and_only_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    patch = types.ModuleType("liger_kernel.transformers.monkey_patch")
+    patch._apply_liger_kernel_to_instance = lambda model, **more: asked.append(more)  # type: ignore[attr-defined]
+    for name in ("liger_kernel", "liger_kernel.transformers"):
+        module = types.ModuleType(name)
+        module.__path__ = []
+        module.__spec__ = importlib_spec(name)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers.monkey_patch", patch)
+    model = tiny.tiny_model()
+    fused.fuse(model)
+    assert not asked
+    on_gpu = types.SimpleNamespace(parameters=lambda: iter([types.SimpleNamespace(is_cuda=True)]))
+    fused._liger(on_gpu)  # type: ignore[arg-type]
+    assert asked == [{"cross_entropy": False, "fused_linear_cross_entropy": False}]
+    monkeypatch.setenv("ZEPHYR_KERNELS", "0")
+    fused._liger(on_gpu)  # type: ignore[arg-type]
+    assert len(asked) == 1
+
+
+def importlib_spec(name: str) -> Any:
+    from importlib.machinery import ModuleSpec
+
+    return ModuleSpec(name, None, is_package=True)
