@@ -70,7 +70,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
             raise ModelError(f"{name}: it ends every text with EOS, so no text continues another; set its `add_eos_token` to false")
         self.batch_size_per_gpu: int
         super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size, max_length=max_length)
-        self.label = ""
+        self.label = "log-likelihoods"
         self.truncated = self.tokens = self.plain_tokens = 0
         self._can_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._keep = 0
