@@ -10,6 +10,7 @@ import pytest
 
 from misbehaving import judge_or_answer, serving
 from zephyr import api, recipe
+from zephyr.errors import UsageError
 from zephyr.spending import describe
 
 
@@ -91,7 +92,7 @@ def test_a_budget_in_money_needs_prices(tmp_path: Path) -> None:
     values = made.model_dump(exclude_unset=True)
     values["budget"] = {"usd": 1.0}
     values["complete"]["pool"]["birch"] = {"kind": "api", "base_url": "http://localhost:1/v1", "model": "m"}
-    with pytest.raises(recipe.UsageError, match=r"budget: usd is set, and complete.pool.\w+ has no prices"):
+    with pytest.raises(UsageError, match=r"budget: usd is set, and complete.pool.\w+ has no prices"):
         recipe.build(recipe.Recipe, values, {}, "r.yaml")
 
 

@@ -16,9 +16,13 @@ from typing import Any
 
 from zephyr import pipeline, sources
 from zephyr.artifacts import Draft, Manifest
+from zephyr.errors import ZephyrError
+from zephyr.evals.alpaca_eval import files as alpaca
+from zephyr.evals.mt_bench import files as mt_bench
+from zephyr.evals.mt_bench.records import Answer, Id, Question
 from zephyr.recipe import APIConfig, DataSource, LocalConfig, Recipe, ReplayConfig
 from zephyr.records import Completion, Prompt, RatedPrompt, parse_prompt, parse_rated_prompt
-from zephyr.stages import From, complete, rate, synthesize
+from zephyr.stages import From, Inputs, answer, complete, judge, rate, synthesize
 from zephyr.synthesis.grammar import MOST_CHARACTERS, MOST_OF_A_TEXT
 from zephyr.synthesis.steps import Ask
 from zephyr.teachers import Reply, Request, journal, wire
@@ -26,7 +30,8 @@ from zephyr.teachers import Reply, Request, journal, wire
 CHARACTERS_A_TOKEN = 4
 ENOUGH = 20  # answers in the journal before their mean length says something
 AT_ONCE = 500  # dialogues that are gone through together: their texts are made up, and take memory
-Size = tuple[int, int]  # of what is sent: characters, and the tokens that it may have at most
+# of what is sent: characters, and the tokens that it may have at most; and the most that may come back, where the request has its own limit
+Size = tuple[int, int, int | None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def plan(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         draft = Draft(Path(scratch), run_dir / "plan", Manifest("plan", "", {}, {}))
         lines = [*_synthesize(recipe, run_dir, draft), *_complete(recipe, run_dir, draft), *_rate(recipe, run_dir, draft)]
+        lines += [*_answer(recipe, run_dir), *_judge(recipe, run_dir)]
     known = [line.usd for line in lines]
     most = [line.usd_most for line in lines]
     spent = journal.peek_totals(run_dir / journal.NAME)
@@ -258,6 +264,65 @@ def _unwritten(recipe: Recipe, config: rate.Config, run_dir: Path, draft: Draft)
     return replace(line, prompt_tokens_most=longest.prompt_tokens_most, usd_most=longest.usd_most)
 
 
+def _answer(recipe: Recipe, run_dir: Path) -> list[Line]:
+    """What models behind servers are asked by chat benchmarks; second turns follow on answers that are taken to be as long as may be."""
+    if recipe.judge is None or not recipe.judge.endpoints or _is_done(recipe, "answer", run_dir):
+        return []
+    config = answer.configure(recipe)
+    questions, baseline = _benchmarks(recipe)
+    found = []
+    for name, endpoint in recipe.judge.endpoints.items():
+        asked: list[Request] = []
+        replies: dict[answer.Key, Reply] = {}
+        for turn in (1, 2):
+            for key, request in answer.requests(config, name, turn, questions, baseline, replies):
+                asked.append(request)
+                text = "x" * (CHARACTERS_A_TOKEN * wire.limit_of(endpoint, request))
+                replies[key] = Reply(request, text, "stop", 0)
+        found.append(_line("answer", name, endpoint, asked, run_dir))
+    return found
+
+
+def _judge(recipe: Recipe, run_dir: Path) -> list[Line]:
+    """What the judge is asked: of the answers there are, or of answers that are taken to be as long as may be."""
+    if recipe.judge is None or recipe.judge.teacher.kind != "api" or _is_done(recipe, "judge", run_dir):
+        return []
+    config = judge.configure(recipe)
+    assert isinstance(config.teacher, APIConfig)
+    data = {name: given for name, given in judge.needs(recipe).data.items() if not isinstance(given, From)}
+    if _is_done(recipe, "answer", run_dir):
+        asked, _ = judge.requests(config, Inputs({**data, "answers": [DataSource(path=str(run_dir / "answer"))]}, {}))
+        return [_line("judge", judge.TEACHER, config.teacher, asked, run_dir)]
+    questions, baseline = _benchmarks(recipe)
+    models = answer.configure(recipe)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "data"
+        folder.mkdir()
+        for name in (*models.models, *models.endpoints):
+            if questions:
+                text = name.ljust(CHARACTERS_A_TOKEN * (models.mt_bench_tokens or 0), "x")
+                made = [Answer(key, name, (text,) * len(q.turns)) for key, q in questions.items()]
+                mt_bench.write(folder / f"mt_bench.{name}.jsonl", made)
+            if baseline:
+                text = name.ljust(CHARACTERS_A_TOKEN * (models.alpaca_eval_tokens or 0), "x")
+                alpaca.write_outputs(folder / f"alpaca_eval.{name}.json", [replace(b, output=text, generator=name) for b in baseline])
+        asked, _ = judge.requests(config, Inputs({**data, "answers": [DataSource(path=scratch)]}, {}))
+    return [
+        _line(
+            "judge", judge.TEACHER, config.teacher, asked, run_dir, "the answers are not written yet; each is taken to be as long as may be"
+        )
+    ]
+
+
+def _benchmarks(recipe: Recipe) -> tuple[dict[Id, Question], list[alpaca.Output]]:
+    """The questions of the chat benchmarks that the recipe names."""
+    section = recipe.judge
+    assert section is not None
+    questions = answer.read_questions(Path(section.mt_bench.questions).expanduser(), section.limit) if section.mt_bench else {}
+    baseline = alpaca.read_outputs(Path(section.alpaca_eval.baseline).expanduser())[: section.limit] if section.alpaca_eval else []
+    return questions, baseline
+
+
 def _length(name: str, teacher: ReplayConfig | LocalConfig | APIConfig, run_dir: Path, *, most: bool = False) -> float:
     """Tokens of a teacher's answers: as recorded, as the journal's had on average, or all that it may say."""
     if isinstance(teacher, ReplayConfig):
@@ -277,7 +342,10 @@ def _is_done(recipe: Recipe, stage: str, run_dir: Path) -> bool:
         needs = module.needs(recipe)
         if stage == "rate" and recipe.rate and not recipe.rate.data and not _is_done(recipe, "complete", run_dir):
             return False
-        work = pipeline.bind(stage, module.configure(recipe), needs, run_dir, run_dir / stage, Path(scratch) / pipeline.FINGERPRINTS)
+        try:
+            work = pipeline.bind(stage, module.configure(recipe), needs, run_dir, run_dir / stage, Path(scratch) / pipeline.FINGERPRINTS)
+        except ZephyrError:  # what it is made from is gone
+            return False
         return pipeline.why_not_done(work) is None
 
 
@@ -287,7 +355,7 @@ def _line(stage: str, name: str, config: APIConfig, asked: Iterable[Request], ru
 
 
 def _size(request: Request) -> Size:
-    return sum(len(m["content"]) for m in request.messages), wire.most_tokens(request.messages)
+    return sum(len(m["content"]) for m in request.messages), wire.most_tokens(request.messages), request.max_new_tokens
 
 
 def _priced(stage: str, name: str, config: APIConfig, asked: Mapping[bytes, Size], run_dir: Path, guess: str = "") -> Line:
@@ -296,9 +364,9 @@ def _priced(stage: str, name: str, config: APIConfig, asked: Mapping[bytes, Size
     kept = journal.peek_answered(path, list(asked))
     missing = [size for key, size in asked.items() if key not in kept]
     seen = journal.peek_lengths(path, stage, name)
-    sent = sum(characters for characters, _ in missing) // CHARACTERS_A_TOKEN
-    sent_most = sum(most for _, most in missing)
-    back_most = len(missing) * config.max_new_tokens
+    sent = sum(characters for characters, *_ in missing) // CHARACTERS_A_TOKEN
+    sent_most = sum(most for _, most, _ in missing)
+    back_most = sum(own or config.max_new_tokens for *_, own in missing)
     back = round(len(missing) * seen.mean) if seen.answers >= ENOUGH or not missing else None
     usd = usd_most = None
     if config.prices is not None:

@@ -40,13 +40,16 @@ class Scripted:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Request]] = []
         self.judge = self.verdict
+        self.ends = "stop"
 
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Iterator[tuple[str, Reply]]:
         for name, theirs in requests.items():
             for request in reversed(theirs):  # in whatever order they get done
                 self.asked.append((name, request))
-                text = self.judge(request) if name == "judge" else f"{name} to turn {len(request.messages) // 2 + 1}"
-                yield name, Reply(request, text, "stop", 7)
+                text = (
+                    self.judge(request) if name == "judge" else f"{name} at {request.temperature} to turn {len(request.messages) // 2 + 1}"
+                )
+                yield name, Reply(request, text, self.ends if name == "judge" else "stop", 7)
 
     @staticmethod
     def verdict(request: Request) -> str:
@@ -106,14 +109,14 @@ def test_answers_verdicts_and_scores(scripted: Scripted, recipe: Path, monkeypat
     monkeypatch.setenv("SOME_KEY", "sk-canary-of-the-judge")
     found = run(recipe)["judged"]
     turns = [(name, request) for name, request in scripted.asked if name != "judge" and request.prompt_id.startswith("mt-bench")]
-    assert {(name.split(",")[0], request.prompt_id) for name, request in turns} == {
-        ("base at 0.7", "mt-bench 81"),
-        ("base at 0", "mt-bench 101"),
+    assert {(name, request.prompt_id, request.temperature, request.max_new_tokens) for name, request in turns} == {
+        ("base", "mt-bench 81", 0.7, 1024),
+        ("base", "mt-bench 101", 0.0, 1024),
     }, "temperatures are by category"
     second = next(request for _, request in turns if request.prompt_id == "mt-bench 81" and len(request.messages) == 3)
     assert [m["content"] for m in second.messages] == [
         QUESTIONS[0]["turns"][0],
-        "base at 0.7, 1024 tokens to turn 1",
+        "base at 0.7 to turn 1",
         QUESTIONS[0]["turns"][1],
     ]
 
@@ -155,10 +158,44 @@ def test_a_judge_that_likes_a_place_gives_draws_and_one_that_says_nothing_gives_
     scripted.judge = lambda request: "First things first.\n[[A]]"
     found = run(recipe, on=["alpaca-eval"])["judged"]["alpaca_eval"]["base"]
     assert (found["win_rate"], found["n_draws"]) == (50.0, 3)
+    order = found["order"]
+    assert (order["win_rate_shown_first"], order["win_rate_shown_second"], order["consistent"]) == (100.0, 0.0, 0.0)
     assert "mt_bench" not in json.loads((recipe.parent / "out/judge/data/scores.json").read_text())
-    scripted.judge = lambda request: "[[A]] or [[B]]"
-    with pytest.raises(DataError, match="none of 3 annotations has a verdict"):
-        run(recipe, on=["alpaca-eval"], settings=["seed=1"])
+
+
+@pytest.mark.parametrize(("text", "ends"), [("[[A]] or [[B]]", "stop"), ("It begins.\n[[A]]", "length"), ("<think>Or\n[[A]]", "stop")])
+def test_what_cannot_be_read_is_counted_and_takes_nothing_along(
+    scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch, text: str, ends: str
+) -> None:
+    """A model without a verdict has no score; the other's, which were paid for as well, stand."""
+    monkeypatch.setenv("SOME_KEY", "k")
+    scripted.ends = ends
+    scripted.judge = lambda request: text if "Both answers were compared with care" in request.messages[-1]["content"] else "Well.\n[[B]]"
+    found = run(recipe, on=["alpaca-eval"])["judged"]["alpaca_eval"]
+    assert (found["canary"]["win_rate"], found["canary"]["n_null"]) == (None, 3)
+    assert found["base"]["win_rate"] == (50.0 if ends == "stop" else None)
+    assert "none of" in "\n".join(api._judged({"judge": "j", "alpaca_eval": found}))
+
+
+def test_the_plan_counts_answers_and_verdicts(recipe: Path, own_cache: Path) -> None:
+    from zephyr.recipe import load as read
+    from zephyr.spending import plan
+
+    settings = ['judge.endpoints={own: {kind: api, base_url: "http://h/v1", model: m}}', "judge.models=[base]"]
+    lines = plan(read(recipe, settings), recipe.parent / "run")["lines"]
+    # two questions of two turns, three instructions; base, endpoint and canary; both orders
+    assert {(line["stage"], line["teacher"]): line["calls"] for line in lines} == {
+        ("answer", "own"): 7,
+        ("judge", "judge"): 3 * (4 + 3 * 2),
+    }
+
+
+def test_an_endpoint_keeps_what_it_sets(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    settings = ['judge.endpoints={own: {kind: api, base_url: "http://h/v1", model: m, temperature: null, max_new_tokens: 5}}']
+    run(recipe, on=["mt-bench"], settings=settings)
+    asked = [request for name, request in scripted.asked if name == "own"]
+    assert len(asked) == 4 and all((r.temperature, r.max_new_tokens) == (None, None) for r in asked)
 
 
 def test_one_order_is_the_originals(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

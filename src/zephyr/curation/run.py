@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import shutil
@@ -17,6 +18,7 @@ from zephyr.artifacts import Draft
 from zephyr.curation import compare, inputs, near, select, write
 from zephyr.curation.compare import Fates
 from zephyr.curation.index import index
+from zephyr.curation.inputs import Piece
 from zephyr.curation.jobs import Job
 from zephyr.curation.keep import keep
 from zephyr.curation.rows import Clock, Judge, Kept, filter_names
@@ -61,8 +63,31 @@ def curate(
     if sample is not None and len(pieces) > sample:
         pieces = [pieces[len(pieces) * i // sample] for i in range(sample)]
     work = Work(folder, config, tuple(data), dict(against or {}), tuple(pieces), learnt)
+    with _tidied(folder, pieces):
+        _pass_through(work, out)
+
+
+@contextlib.contextmanager
+def _tidied(folder: Path, pieces: Sequence[Piece]) -> Iterator[None]:
+    """Remove the work in progress if it is no use any more: of data of one piece, or of rows that have to be mended first."""
+    keeps = len(pieces) > 1
+    try:
+        yield
+    except DataError:
+        keeps = False
+        raise
+    finally:
+        if not keeps:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # that of other settings lies beside it
+                folder.parent.rmdir()
+
+
+def _pass_through(work: Work, out: Draft) -> None:
+    """Index, compare and write, and fill the artifact."""
+    config, data = work.config, work.data
     _begin(work)
-    processes = config.processes or min(processors(), len(pieces))
+    processes = config.processes or min(processors(), len(work.pieces))
     passes = Clock()
     with passes("index"):
         _index(work, processes)

@@ -49,10 +49,16 @@ class LocalConfig(ThinkingConfig):
     # `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
     chat_template: Name | None = None
 
+    # on the hub: at which commit, tag or branch
+    revision: Name | None = None
+    # run code that a model folder brings along: off, unless its author is trusted
+    trust_remote_code: bool = False
+
     @model_serializer(mode="wrap")
     def _what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A template that is not set is no part of what a stage was made from: there was no such setting once."""
-        return {name: value for name, value in handler(self).items() if name != "chat_template" or value is not None}
+        """What is not set is no part of what a stage was made from: there were no such settings once."""
+        later = {"chat_template": None, "revision": None, "trust_remote_code": False}
+        return {name: value for name, value in handler(self).items() if name not in later or value != later[name]}
 
 
 class PricesConfig(Section):

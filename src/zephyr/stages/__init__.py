@@ -57,4 +57,6 @@ def teacher_inputs(name: str, config: TeacherConfig) -> tuple[dict[str, list[Dat
         return {}, {}
     template = config.chat_template or "tokenizer"
     files = {f"{name}, {what}": data for what, data in template_file(template).items()}
-    return files, {name: ModelConfig(path=config.path, chat_template=template)}
+    return files, {
+        name: ModelConfig(path=config.path, revision=config.revision, trust_remote_code=config.trust_remote_code, chat_template=template)
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from zephyr.evals.mt_bench.records import TEMPERATURES, Answer, Id, Question
 from zephyr.progress import bar
 from zephyr.recipe import APIConfig, BudgetConfig, DataSource, JudgeConfig, LocalConfig, ModelConfig, Recipe, Section
 from zephyr.records import Message, prompt_id_of
-from zephyr.stages import From, Inputs, Needs
+from zephyr.stages import From, Inputs, Needs, template_file
 from zephyr.teachers import Reply, Request, ask
 
 VERSION = 1
+Key = tuple[str, Any]  # the model; (turn, id) of MT-Bench's questions, the instruction of AlpacaEval's
 DEFAULT_TEMPERATURE = 0.7  # of a category that is none of MT-Bench's: FastChat's default
 
 
@@ -27,6 +29,7 @@ class Config(Section):
     """Settings of this stage."""
 
     seed: int
+    chat_template: str
     models: list[str]
     endpoints: dict[str, APIConfig]
     mt_bench_tokens: int | None
@@ -57,6 +60,7 @@ def configure(recipe: Recipe) -> Config:
     s = _section(recipe)
     return Config(
         seed=recipe.seed,
+        chat_template=recipe.model.chat_template,
         models=list(models_of(recipe)),
         endpoints=s.endpoints,
         mt_bench_tokens=s.mt_bench.max_new_tokens if s.mt_bench else None,
@@ -70,7 +74,7 @@ def configure(recipe: Recipe) -> Config:
 def needs(recipe: Recipe) -> Needs:
     """The models, and the questions."""
     s = _section(recipe)
-    data = {}
+    data = template_file(recipe.model.chat_template) if "base" in models_of(recipe) else {}
     if s.mt_bench:
         data["questions"] = [DataSource(path=s.mt_bench.questions)]
     if s.alpaca_eval:
@@ -78,112 +82,108 @@ def needs(recipe: Recipe) -> Needs:
     return Needs(data=data, models=models_of(recipe))
 
 
-class _Asked:
-    """Who is asked, under a name for each temperature, since a teacher has one."""
-
-    def __init__(self, config: Config, inputs: Inputs) -> None:
-        self._config, self._inputs = config, inputs
-        self.names = [*config.models, *config.endpoints]
-        self.teachers: dict[str, LocalConfig | APIConfig] = {}
-
-    def under(self, model: str, temperature: float, tokens: int) -> str:
-        """The teacher that is a model at a temperature."""
-        name = f"{model} at {temperature:g}, {tokens} tokens"
-        if name not in self.teachers:
-            if endpoint := self._config.endpoints.get(model):
-                self.teachers[name] = endpoint.model_copy(update={"temperature": temperature, "max_new_tokens": tokens})
-            else:
-                path = self._inputs.models[model].name
-                self.teachers[name] = LocalConfig(kind="local", path=path, temperature=temperature, max_new_tokens=tokens)
-        return name
-
-    def digests(self) -> dict[str, str]:
-        """Of the models that are run here, by the teacher's name."""
-        return {name: self._inputs.models[name.split(" at ")[0]].digest for name, t in self.teachers.items() if t.kind == "local"}
+def teachers_of(config: Config, inputs: Inputs) -> dict[str, LocalConfig | APIConfig]:
+    """Who answers: the run's models as they are referred to, the base in the recipe's chat format, and the endpoints."""
+    found: dict[str, LocalConfig | APIConfig] = {}
+    for name in config.models:
+        ref = inputs.models[name]
+        found[name] = LocalConfig(
+            kind="local",
+            path=ref.name,
+            revision=ref.revision,
+            trust_remote_code=ref.trust_remote_code,
+            chat_template=config.chat_template if name == "base" else None,
+        )
+    return {**found, **config.endpoints}
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
-    """Ask every model every question; second turns after the first have come back."""
-    questions = _limited(mt_bench.read_questions(_file(inputs, "questions")), config.limit) if config.mt_bench_tokens else {}
+    """Ask every model every question; second turns after the first have come back.
+
+    Raises:
+        DataError: a question that cannot be asked, or answers that did not come.
+    """
+    questions = read_questions(_file(inputs, "questions"), config.limit) if config.mt_bench_tokens else {}
     baseline = alpaca.read_outputs(_file(inputs, "baseline"))[: config.limit] if config.alpaca_eval_tokens else []
-    asked = _Asked(config, inputs)
-    first: dict[str, list[Request]] = {}
-    keys: dict[Request, tuple[str, Any]] = {}
-    for model in asked.names:
-        for key, request in _first_turns(model, questions, baseline):
-            tokens = config.mt_bench_tokens if isinstance(key, tuple) else config.alpaca_eval_tokens
-            assert tokens is not None
-            heat = _temperature(questions[key[1]]) if isinstance(key, tuple) else config.alpaca_eval_temperature
-            first.setdefault(asked.under(model, heat, tokens), []).append(request)
-            keys[request] = model, key
-    replies: dict[tuple[str, Any], Reply] = {}
-    total = len(keys) + sum(max(0, len(q.turns) - 1) for q in questions.values()) * len(asked.names)
+    models = teachers_of(config, inputs)
+    keys: dict[Request, Key] = {}
+    replies: dict[Key, Reply] = {}
+    total = (sum(len(q.turns) for q in questions.values()) + len(baseline)) * len(models)
+    digests = {name: inputs.models[name].digest for name in config.models}
     folder = out.final.parent
     with (
-        ask.opened("answer", asked.teachers, folder=folder, budget=config.budget, seed=config.seed, digests=asked.digests()) as teachers,
+        ask.opened("answer", models, folder=folder, budget=config.budget, seed=config.seed, digests=digests) as teachers,
         bar("answers", total, "answers") as progress,
     ):
-        requests, turn = first, 1
-        while requests:
-            for _, reply in teachers.replies(requests):
+        for turn in range(1, 1 + max((len(q.turns) for q in questions.values()), default=1)):
+            asked = {name: list(requests(config, name, turn, questions, baseline, replies)) for name in models}
+            keys |= {request: key for theirs in asked.values() for key, request in theirs}
+            for _, reply in teachers.replies({name: [request for _, request in theirs] for name, theirs in asked.items()}):
                 replies[keys[reply.request]] = reply
                 out.manifest.tokens += reply.tokens
                 progress.advance(text=teachers.status(total - len(replies)))
-            turn += 1
-            requests = {}
-            for model in asked.names:
-                for key, request in _next_turns(model, questions, turn, replies):
-                    assert config.mt_bench_tokens is not None
-                    name = asked.under(model, _temperature(questions[key[1]]), config.mt_bench_tokens)
-                    requests.setdefault(name, []).append(request)
-                    keys[request] = model, key
+            if missing := [key for key in keys.values() if key not in replies]:
+                raise DataError(f"{len(missing)} of {len(keys)} answers are missing, the first is that of {missing[0][0]}; run again")
         bill = teachers.bill()
-    if missing := [key for key in keys.values() if key not in replies]:
-        raise DataError(f"{len(missing)} of {len(keys)} answers are missing, the first is that of {missing[0][0]}; run again")
-    _write(out, asked.names, questions, baseline, replies)
+    _write(out, models, questions, baseline, replies)
     out.manifest.results = {
-        "models": asked.names,
-        "answers": {name: _counted([r for (model, _), r in replies.items() if model == name], out, name) for name in asked.names},
-        "paths": {**{name: inputs.models[name].name for name in config.models}, **{n: e.model for n, e in config.endpoints.items()}},
+        "models": list(models),
+        "answers": {name: _counted([r for (model, _), r in replies.items() if model == name], out, name) for name in models},
         "bill": bill,
     }
 
 
-def _file(inputs: Inputs, name: str) -> Path:
-    return Path(inputs.data[name][0].path).expanduser()
+def read_questions(path: Path, limit: int | None) -> dict[Id, Question]:
+    """The first questions of a file.
+
+    Raises:
+        DataError: one has neither one turn nor two.
+    """
+    found = dict(list(mt_bench.read_questions(path).items())[:limit])
+    if odd := [q for q in found.values() if len(q.turns) not in (1, 2)]:
+        raise DataError(f"{path}: question {odd[0].question_id} has {len(odd[0].turns)} turns; one or two can be judged")
+    return found
 
 
-def _limited(questions: Mapping[Id, Question], limit: int | None) -> dict[Id, Question]:
-    return dict(list(questions.items())[:limit])
+def requests(
+    config: Config,
+    model: str,
+    turn: int,
+    questions: Mapping[Id, Question],
+    baseline: Sequence[alpaca.Output],
+    replies: Mapping[Key, Reply],
+) -> Iterator[tuple[Key, Request]]:
+    """What a model is asked in a turn, on the answers there are; an endpoint that sets a temperature or a limit keeps it."""
+    endpoint = config.endpoints.get(model)
+    own = endpoint.model_fields_set if endpoint else set()
 
+    def sampling(temperature: float, tokens: int | None) -> dict[str, Any]:
+        wanted = {"temperature": temperature, "max_new_tokens": tokens}
+        return {name: value for name, value in wanted.items() if name not in own}
 
-def _temperature(question: Question) -> float:
-    return TEMPERATURES.get(question.category, DEFAULT_TEMPERATURE)
-
-
-def _first_turns(model: str, questions: Mapping[Id, Question], baseline: Sequence[alpaca.Output]) -> Iterator[tuple[Any, Request]]:
-    """(key, request): (turn, id) of MT-Bench's questions, the instruction of AlpacaEval's."""
-    for key, question in questions.items():
-        yield (1, key), Request("complete", f"mt-bench {key}", ({"role": "user", "content": question.turns[0]},), author=model)
-    for output in baseline:
-        messages: tuple[Message, ...] = ({"role": "user", "content": output.instruction},)
-        yield output.instruction, Request("complete", f"alpaca-eval {prompt_id_of(output.instruction)[:16]}", messages, author=model)
-
-
-def _next_turns(
-    model: str, questions: Mapping[Id, Question], turn: int, replies: Mapping[tuple[str, Any], Reply]
-) -> Iterator[tuple[Any, Request]]:
-    """What follows on the answers there are."""
     for key, question in questions.items():
         if turn > len(question.turns):
             continue
-        before = replies[model, (turn - 1, key)]
-        messages: tuple[Message, ...] = (
-            *before.request.messages,
-            {"role": "assistant", "content": before.text},
-            {"role": "user", "content": question.turns[turn - 1]},
+        before: tuple[Message, ...] = ()
+        if turn > 1:
+            earlier = replies[model, (turn - 1, key)]
+            before = (*earlier.request.messages, {"role": "assistant", "content": earlier.text})
+        messages: tuple[Message, ...] = (*before, {"role": "user", "content": question.turns[turn - 1]})
+        temperature = TEMPERATURES.get(question.category, DEFAULT_TEMPERATURE)
+        named = Request("complete", f"mt-bench {key}", messages, author=model, sample=turn - 1)
+        yield (model, (turn, key)), replace(named, **sampling(temperature, config.mt_bench_tokens))
+    for output in baseline if turn == 1 else ():
+        named = Request(
+            "complete",
+            f"alpaca-eval {prompt_id_of(output.instruction)[:16]}",
+            ({"role": "user", "content": output.instruction},),
+            author=model,
         )
-        yield (turn, key), Request("complete", f"mt-bench {key}", messages, author=model, sample=turn - 1)
+        yield (model, output.instruction), replace(named, **sampling(config.alpaca_eval_temperature, config.alpaca_eval_tokens))
+
+
+def _file(inputs: Inputs, name: str) -> Path:
+    return Path(inputs.data[name][0].path).expanduser()
 
 
 def _write(
@@ -191,7 +191,7 @@ def _write(
     models: Iterable[str],
     questions: Mapping[Id, Question],
     baseline: Sequence[alpaca.Output],
-    replies: Mapping[tuple[str, Any], Reply],
+    replies: Mapping[Key, Reply],
 ) -> None:
     """FastChat's model_answer files and AlpacaEval's model_outputs, a file for each model; without times: equal work gives equal files."""
     folder = out.path / "data"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from zephyr.artifacts import Draft, Manifest
+from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.evals import hygiene
 from zephyr.evals.alpaca_eval import asking, preferences
@@ -20,6 +20,7 @@ from zephyr.evals.mt_bench import files as mt_bench
 from zephyr.evals.mt_bench import prompts, verdicts
 from zephyr.evals.mt_bench import scores as mt_scores
 from zephyr.evals.mt_bench.records import WITH_REFERENCE, Answer, Id, Judgment, Question
+from zephyr.evals.statistics import Estimate, rate, share
 from zephyr.progress import bar
 from zephyr.recipe import BudgetConfig, DataSource, JudgeConfig, Recipe, Section
 from zephyr.recipe.judging import Judge
@@ -43,6 +44,7 @@ class Config(Section):
     order: Literal["both", "seeded"]
     canary: bool
     limit: int | None
+    judged: dict[str, str]  # what the models that answer are, or were made of
     budget: BudgetConfig = Field(exclude=True)
 
 
@@ -61,6 +63,7 @@ def configure(recipe: Recipe) -> Config:
         order=s.alpaca_eval.order if s.alpaca_eval else "both",
         canary=s.canary,
         limit=s.limit,
+        judged={"the run's": recipe.model.path, **{name: endpoint.model for name, endpoint in s.endpoints.items()}},
         budget=recipe.budget,
     )
 
@@ -108,6 +111,34 @@ class Pair:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Ask for every verdict, write them down, and score them."""
+    asked, questions = requests(config, inputs)
+    replies = _asked(config, inputs, asked, out)
+    data = out.path / "data"
+    data.mkdir(exist_ok=True)
+    results: Row = {"judge": _name(config), "bill": out.manifest.results.get("bill", {})}
+    if questions:
+        judgments = [_judgment(config, what, replies[r], r) for r, what in asked.items() if isinstance(what, Turn)]
+        mt_bench.write(data / "mt_bench_judgments.jsonl", judgments)
+        results["mt_bench"] = mt_scores.score(judgments, compatible=config.compatible, questions=questions, seed=config.seed)
+    if "baseline" in inputs.data:
+        pairs = {r: what for r, what in asked.items() if isinstance(what, Pair)}
+        found = _annotations(config, pairs, replies)
+        for model, annotations in found.items():
+            alpaca.write(data / f"alpaca_eval.{model}.annotations.json", annotations)
+        results["alpaca_eval"] = {model: _scored(annotations, config, out) for model, annotations in found.items()}
+    results["canary"] = _canary(results, out) if config.canary else None
+    _own_family(config, out)
+    out.manifest.results = results
+    out.manifest.rows_out = {"judgments": len(asked)}
+    (data / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
+
+
+def requests(config: Config, inputs: Inputs) -> tuple[dict[Request, Turn | Pair], dict[Id, Question]]:
+    """What the judge is asked about the answers there are, and MT-Bench's questions.
+
+    Raises:
+        DataError: an answer or a reference is missing.
+    """
     folder = Path(inputs.data["answers"][0].path) / "data"
     asked: dict[Request, Turn | Pair] = {}
     questions: dict[Id, Question] = {}
@@ -116,25 +147,50 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         asked |= _turns(config, inputs, folder, questions)
     if "baseline" in inputs.data:
         asked |= _pairs(config, inputs, folder)
-    replies = _asked(config, inputs, asked, out)
-    data = out.path / "data"
-    data.mkdir(exist_ok=True)
-    results: Row = {"judge": _name(config), "bill": out.manifest.results.get("bill", {})}
-    if "questions" in inputs.data:
-        judgments = [_judgment(config, what, replies[r], r) for r, what in asked.items() if isinstance(what, Turn)]
-        mt_bench.write(data / "mt_bench_judgments.jsonl", judgments)
-        results["mt_bench"] = mt_scores.score(judgments, compatible=config.compatible, questions=questions, seed=config.seed)
-    if "baseline" in inputs.data:
-        pairs = {r: what for r, what in asked.items() if isinstance(what, Pair)}
-        results["alpaca_eval"] = {}
-        for model, annotations in _annotations(config, pairs, replies).items():
-            alpaca.write(data / f"alpaca_eval.{model}.annotations.json", annotations)
-            results["alpaca_eval"][model] = alpaca_scores.score(annotations, seed=config.seed)
-    results["canary"] = _canary(results, out) if config.canary else None
-    _own_family(config, inputs, out)
-    out.manifest.results = results
-    out.manifest.rows_out = {"judgments": len(asked)}
-    (data / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
+    return asked, questions
+
+
+def _scored(annotations: Sequence[alpaca.Annotation], config: Config, out: Draft) -> Row:
+    """The win rate and what it rests on; without a verdict there is none, and that is said."""
+    if all(a.preference is None for a in annotations):
+        out.note(f"alpaca-eval: none of {len(annotations)} comparisons of {annotations[0].generator_2} has a verdict that could be read.")
+        return {"win_rate": None, "ci95": None, "n_total": 0, "n_null": len(annotations)}
+    found = alpaca_scores.score(annotations, seed=config.seed)
+    if config.order == "both":
+        found["order"] = _order(annotations)
+    return found
+
+
+def _order(annotations: Sequence[alpaca.Annotation]) -> Row:
+    """What the order of presentation did, of pairs that were judged in both: win rates by place, and how often the verdicts agree."""
+    points: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+    same = []
+    for annotation in annotations:
+        shown = {v["model_first"]: asking.preference(v["reply"]) for v in annotation.row["verdicts"]}
+        won = {first: preferences.unswitched(s, model_first=first) - 1 for first, s in shown.items() if s is not None}
+        for first, value in won.items():
+            points[first].append((value, 1))
+        if len(won) == 2:
+            same.append((float(won[True] == won[False]), 1))
+    rates = {first: rate(found) for first, found in points.items()}
+    agree = share(same)
+    return {
+        "win_rate_shown_first": _percent(rates[True]),
+        "win_rate_shown_first_ci95": _percent_ci(rates[True]),
+        "win_rate_shown_second": _percent(rates[False]),
+        "win_rate_shown_second_ci95": _percent_ci(rates[False]),
+        "consistent": _percent(agree),
+        "consistent_ci95": _percent_ci(agree),
+        "n": len(same),
+    }
+
+
+def _percent(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else 100 * estimate.value
+
+
+def _percent_ci(estimate: Estimate | None) -> list[float] | None:
+    return None if estimate is None or estimate.ci95 is None else [100 * end for end in estimate.ci95]
 
 
 def _file(inputs: Inputs, name: str) -> Path:
@@ -231,9 +287,19 @@ def _asked(config: Config, inputs: Inputs, asked: Mapping[Request, Turn | Pair],
     return replies
 
 
+def _said(reply: Reply) -> str:
+    """What a judge says after having thought aloud; nothing of a reply that was cut off, whose last line is none."""
+    if reply.finish_reason == "length":
+        return ""
+    if not reply.text.lstrip().startswith("<think>"):
+        return reply.text
+    return reply.text.partition("</think>")[2].strip()  # a thought without an end holds no verdict
+
+
 def _judgment(config: Config, what: Turn, reply: Reply, request: Request) -> Judgment:
     """A row of FastChat's; the score is by our strict reading, -1 where there is none."""
-    score = verdicts.single_compatible(reply.text) if config.compatible else verdicts.single(reply.text).score
+    text = reply.text if config.compatible else _said(reply)
+    score = verdicts.single_compatible(text) if config.compatible else verdicts.single(text).score
     return Judgment(
         where=f"mt_bench_judgments.jsonl: question {what.question.question_id}, turn {what.turn}",
         question_id=what.question.question_id,
@@ -241,7 +307,7 @@ def _judgment(config: Config, what: Turn, reply: Reply, request: Request) -> Jud
         turn=what.turn,
         judge=(_name(config), what.template),
         user_prompt=request.messages[-1]["content"],
-        judgment=reply.text,
+        judgment=text,
         score=-1 if score is None else score,
     )
 
@@ -254,7 +320,7 @@ def _annotations(config: Config, pairs: Mapping[Request, Pair], replies: Mapping
     found: dict[str, list[alpaca.Annotation]] = {}
     for (model, instruction), both in games.items():
         pair = both[0][0]
-        shown = [asking.preference(reply.text) for _, reply in both]
+        shown = [asking.preference(_said(reply)) for _, reply in both]
         known = [preferences.unswitched(s, model_first=p.model_first) for s, (p, _) in zip(shown, both, strict=True) if s is not None]
         preference = sum(known) / len(known) if len(known) == len(both) else None
         row: Row = {
@@ -265,7 +331,7 @@ def _annotations(config: Config, pairs: Mapping[Request, Pair], replies: Mapping
             "generator_2": model,
             "annotator": f"{_name(config)}/{asking.NAME}",
             "preference": preference,
-            "verdicts": [{"model_first": p.model_first, "reply": reply.text} for p, reply in both],
+            "verdicts": [{"model_first": p.model_first, "reply": _said(reply)} for p, reply in both],
         }
         for key in ("output", "generator"):
             del row[key]
@@ -289,10 +355,8 @@ def _canary(results: Mapping[str, Any], out: Draft) -> Row:
     return found
 
 
-def _own_family(config: Config, inputs: Inputs, out: Draft) -> None:
+def _own_family(config: Config, out: Draft) -> None:
     """Whether the judge judges models of its own family, where the names tell."""
-    manifest = Manifest.read(Path(inputs.data["answers"][0].path))
-    paths = {**(manifest.results.get("paths", {}) if manifest else {})}
-    for finding in hygiene.self_preference(_name(config), {path: f"the judged model ({name})" for name, path in paths.items()}):
+    for finding in hygiene.self_preference(_name(config), {path: f"the judged model ({name})" for name, path in config.judged.items()}):
         if finding.name == "self-preference":
             out.note(finding.text + ".")

@@ -21,6 +21,8 @@ class Request:
         author: the model whose answer it is; the teacher is not told.
         sample: which of several answers to the same messages.
         schema: the JSON schema that the reply must follow, for a server that can be held to one.
+        temperature: this request's own; the teacher's if None.
+        max_new_tokens: the same.
     """
 
     kind: Literal["complete", "rate"]
@@ -30,6 +32,8 @@ class Request:
     author: str = ""
     sample: int = 0
     schema: Mapping[str, Any] | None = None
+    temperature: float | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ class Client:
     def _sending(self, server: Server, request: Request) -> Sending:
         config = server.config
         key = wire.key_of(server.name, config.model, config, request)
-        reserve = wire.cost(config, wire.most_tokens(request.messages), config.max_new_tokens)
+        reserve = wire.cost(config, wire.most_tokens(request.messages), wire.limit_of(config, request))
         return Sending(key, self._stage, server.name, config.model, request.prompt_id, reserve)
 
     def _reply_kept(self, server: Server, job: Job, kept: Kept) -> Reply | None:

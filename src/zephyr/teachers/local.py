@@ -16,7 +16,7 @@ class LocalTeacher:
         """Loads the model at once: what is wrong with it is known before any answer is asked for."""
         from zephyr.models import load
 
-        ref = load.refer(ModelConfig(path=config.path))
+        ref = load.refer(ModelConfig(path=config.path, revision=config.revision, trust_remote_code=config.trust_remote_code))
         self.name = name
         self._config, self._seed = config, seed
         self._chat = load.load_chat(ref, config.chat_template or "tokenizer", learns=False)
@@ -37,19 +37,24 @@ class LocalTeacher:
                 yield Reply(request, "", "refused", 0, problem)
             else:
                 possible.append(request)
-        replies = generate(
-            self._model,
-            self._chat,
-            [request.messages for request in possible],
-            names=[f"{self.name}/{request.kind}/{request.prompt_id}/{request.author}/{request.subject}" for request in possible],
-            max_new_tokens=c.max_new_tokens,
-            temperature=c.temperature,
-            top_p=c.top_p,
-            seed=self._seed,
-        )
-        for index, generated in replies:
-            tokens, ended = generated.prompt_tokens + generated.tokens, "stop" if generated.ended else "length"
-            yield Reply(possible[index], generated.text, ended, tokens, prompt_tokens=generated.prompt_tokens)
+        alike: dict[tuple[float, int], list[Request]] = {}
+        for request in possible:
+            temperature = c.temperature if request.temperature is None else request.temperature
+            alike.setdefault((temperature, request.max_new_tokens or c.max_new_tokens), []).append(request)
+        for (temperature, limit), theirs in alike.items():
+            replies = generate(
+                self._model,
+                self._chat,
+                [request.messages for request in theirs],
+                names=[f"{self.name}/{request.kind}/{request.prompt_id}/{request.author}/{request.subject}" for request in theirs],
+                max_new_tokens=limit,
+                temperature=temperature,
+                top_p=c.top_p,
+                seed=self._seed,
+            )
+            for index, generated in replies:
+                tokens, ended = generated.prompt_tokens + generated.tokens, "stop" if generated.ended else "length"
+                yield Reply(theirs[index], generated.text, ended, tokens, prompt_tokens=generated.prompt_tokens)
 
     def _problem(self, request: Request) -> str:
         """Why a request cannot be put to the model; nothing where it can."""

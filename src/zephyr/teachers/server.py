@@ -115,7 +115,7 @@ class Server:
 
     def _expected(self, job: Job) -> float:
         """Tokens that a request is taken to need until it is known: a quarter of its characters, and all that it may answer."""
-        return sum(len(m["content"]) for m in job.request.messages) / 4 + self.config.max_new_tokens
+        return sum(len(m["content"]) for m in job.request.messages) / 4 + wire.limit_of(self.config, job.request)
 
     def not_sent(self, job: Job) -> None:
         """It was admitted, and not sent after all."""

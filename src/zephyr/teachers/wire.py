@@ -81,8 +81,14 @@ def sampling_of(config: LocalConfig | APIConfig, request: Request) -> dict[str, 
             form = {"name": "reply", "strict": True, "schema": request.schema}
             extra["response_format"] = {"type": "json_schema", "json_schema": form}
     # what is null is left to the server
-    set_ = {name: value for name, value in (("temperature", config.temperature), ("top_p", config.top_p)) if value is not None}
-    return {**extra, **set_, "max_new_tokens": config.max_new_tokens}
+    temperature = config.temperature if request.temperature is None else request.temperature
+    set_ = {name: value for name, value in (("temperature", temperature), ("top_p", config.top_p)) if value is not None}
+    return {**extra, **set_, "max_new_tokens": limit_of(config, request)}
+
+
+def limit_of(config: LocalConfig | APIConfig, request: Request) -> int:
+    """How many tokens the answer may have."""
+    return request.max_new_tokens or config.max_new_tokens
 
 
 def body_of(config: APIConfig, request: Request) -> bytes:
@@ -263,7 +269,7 @@ def _usage(config: APIConfig, request: Request, text: str, usage: object) -> tup
     A server that claims more than can be (a long system prompt of its own, thoughts that do not count towards the limit) may
     well bill it: the larger figure is counted, and said not to be believed.
     """
-    most = most_tokens(request.messages), config.max_new_tokens
+    most = most_tokens(request.messages), limit_of(config, request)
     given = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, Mapping) else (None, None)
     counts = [n if type(n) is int and 0 <= n <= MOST_BELIEVED else None for n in given]
     prompt, completion = counts
