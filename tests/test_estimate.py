@@ -102,6 +102,35 @@ def test_volumes_are_those_of_the_rows(tmp_path: Path) -> None:
     assert all(len(x.branches) == 2 and x.predicted == sum(x.branches) for x in pairs.lengths)
 
 
+def test_a_mixture_weighs_as_much_as_its_rows(tmp_path: Path) -> None:
+    """Twenty short rows beside a stated set of many long ones; and what is too long is dropped, or cut where the recipe says so."""
+    values = small.recipe(tmp_path / "data", small.model_folder(tmp_path / "model"))
+    values["curate"]["data"].append({"path": "owner/long", "rows": 2000, "tokens": 200_000, "split": "train"})
+    recipe = load(small.write_recipe(tmp_path / "r.yaml", values))
+    found = volume.dialogues(recipe, tmp_path / "run", training._chat(recipe))
+    assert found.train == 2008 and found.mean == pytest.approx(100, abs=2)
+    short = load(tmp_path / "r.yaml", ["dpo.max_length=20", "dpo.max_prompt_length=10"])
+    assert volume.pairs(short, tmp_path / "run", training._chat(short)).train == 0
+    cut = load(tmp_path / "r.yaml", ["dpo.max_length=20", "dpo.max_prompt_length=10", "dpo.truncation=answer_right"])
+    pairs = volume.pairs(cut, tmp_path / "run", training._chat(cut))
+    assert pairs.train == 6 and all(max(x.branches) <= 10 for x in pairs.lengths)
+
+
+def test_what_is_not_made_yet_is_not_known(tmp_path: Path) -> None:
+    values = small.recipe(tmp_path / "data", small.model_folder(tmp_path / "model"))
+    recipe = load(small.write_recipe(tmp_path / "r.yaml", values), ["dpo.max_length=20", "dpo.max_prompt_length=10"])
+    found = training.plan(recipe, tmp_path / "run", gpus=["h200"], devices=[1])
+    assert found is not None and found["unknown"] == ["dpo"] and "dpo: not known yet" in show.describe(found)
+
+
+def test_four_bits_are_counted() -> None:
+    recipe = load(ROOT / "recipes" / "zephyr-7b-handbook-f0ffa0d-qlora.yaml")
+    planner = training.Planner(recipe)
+    work = training.works(recipe, Path("nowhere"), None)[0]
+    found = planner.bytes(work, "bfloat16", 1, recompute=True, budget=2048)
+    assert found.weights < 0.25 * 4 * planner.shape.parameters and found.peak < 24e9
+
+
 def test_the_papers_recipe_is_planned_without_a_network() -> None:
     found = api.plan(ROOT / "recipes" / "zephyr-7b-beta.yaml", gpus=["a100-80gb", "h200"], devices=[1, 16], utilization=0.5)["training"]
     assert found["parameters"] == 7_241_732_096

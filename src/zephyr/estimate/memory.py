@@ -162,6 +162,7 @@ def step_bytes(
     devices: int = 1,
     passes: int = 1,
     full: Kept | None = None,
+    four_bits: bool = False,
 ) -> Bytes:
     """The peak of a training step.
 
@@ -175,6 +176,7 @@ def step_bytes(
         devices: that share weights, gradients and optimizer (FSDP2).
         passes: of a device, in a batch: with several, gradients of all weights wait on it.
         full: with activation checkpointing, what a layer keeps without: one is computed again at a time.
+        four_bits: the frozen matrices of the layers are in NF4, with a scale for each 64 weights.
     """
     from zephyr.train.head import TILE_BYTES
 
@@ -191,7 +193,12 @@ def step_bytes(
     whole = trained > 0.5 * shape.parameters  # the output matrix learns
     head = 2 * tile + 2 * learnt * shape.hidden * size + (4.0 * shape.head if whole else 0.0) + (2.0 * shape.head if size == 2 else 0.0)
     gradients = 4.0 * trained / (1 if passes > 1 else devices)
-    return Bytes(shared * shape.parameters, gradients, 2 * shared * trained, activations, copies, head)
+    weights = shared * shape.parameters
+    if four_bits:
+        inside = shape.layers * shape.layer
+        weights = 4.0 * (shape.parameters - inside) + (0.5 + 4 / 64) * inside
+        copies = 2.0 * shape.layer  # one is taken out of its four bits at a time
+    return Bytes(weights, gradients, 2 * shared * trained, activations, copies, head)
 
 
 def trained_weights(config: Any, lora: LoRAConfig | None) -> int:

@@ -18,6 +18,9 @@ def describe(found: Mapping[str, Any]) -> str:
             f"  {stage['stage']}: {stage['rows']:,} rows, {stage['tokens']:,} tokens in {stage['steps']:,} steps, "
             f"{stage['looked_tokens']:,} tokens looked at, {stage['flops']:.2e} floating-point operations{adapter}"
         )
+    lines += [f"  {name}: not known yet, what it learns from is not made" for name in found["unknown"]]
+    if not found["stages"]:
+        return "\n".join(lines)
     lines += ["", *_table(found), ""]
     for stage in found["stages"]:
         first = stage["ways"][0]

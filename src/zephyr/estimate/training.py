@@ -60,7 +60,7 @@ def works(recipe: Recipe, run_dir: Path, chat: Any) -> list[Work]:
         found.append(_sft(recipe.sft, volume.dialogues(recipe, run_dir, chat)))
     if recipe.dpo:
         found.append(_dpo(recipe.dpo, volume.pairs(recipe, run_dir, chat)))
-    return found
+    return [work for work in found if work.tokens]
 
 
 def _sft(config: SFTConfig, data: Volume) -> Work:
@@ -146,6 +146,7 @@ class Planner:
             dtype=dtype,
             devices=devices,
             passes=math.ceil(share / tokens),
+            four_bits=bool(work.config.lora and work.config.lora.quantize),
             full=plain if recompute else None,
         )
 
@@ -204,6 +205,7 @@ def plan(
     planner = Planner(recipe)
     chat = None if planner.stated else _chat(recipe)
     todo = works(recipe, run_dir, chat)
+    unknown_yet = [name for name in ("sft", "dpo") if getattr(recipe, name) and name not in {work.stage for work in todo}]
     kinds = [machines.KNOWN[name] for name in (gpus or machines.KNOWN)]
     dtype = "bfloat16"
     return {
@@ -213,6 +215,7 @@ def plan(
         "utilization": utilization,
         "stages": [_stage(planner, work, kinds, devices, utilization, dtype) for work in todo],
         "here": [_here(planner, work) for work in todo] if calibrate else None,
+        "unknown": unknown_yet,
         "assumptions": _assumptions(planner, todo, utilization, dtype),
     }
 
@@ -230,6 +233,7 @@ def _stage(
     train, shape = planner.recipe.train, planner.shape
     recompute, budget = train.activation_checkpointing, train.micro_batch_tokens
     operations = flops(work, shape, recompute=recompute)
+    quantized = work.config.lora is not None and work.config.lora.quantize is not None  # on one device alone
     ways = []
     for count in devices:
         found = planner.bytes(work, dtype, count, recompute=recompute, budget=budget)
@@ -239,7 +243,7 @@ def _stage(
                     "gpu": kind.name,
                     "devices": count,
                     "bytes": found.json(),
-                    "fits": found.peak <= machines.USABLE * kind.bytes,
+                    "fits": found.peak <= machines.USABLE * kind.bytes and not (quantized and count > 1),
                     "hours": operations / (kind.flops * utilization * count) / 3600,
                 }
             )
@@ -260,6 +264,8 @@ def _advice(planner: Planner, work: Work, kind: Machine, most: int, dtype: str) 
     """The smallest change that makes a stage fit, where it does not with as many devices as were asked about."""
     train = planner.recipe.train
     limit = machines.USABLE * kind.bytes
+    if work.config.lora and work.config.lora.quantize:
+        most = 1
     now = planner.bytes(work, dtype, most, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens)
     if now.peak <= limit:
         return ""
@@ -270,10 +276,11 @@ def _advice(planner: Planner, work: Work, kind: Machine, most: int, dtype: str) 
     for text, recompute, budget in ways:
         if planner.bytes(work, dtype, most, recompute=recompute, budget=budget).peak <= limit:
             return f"{most} x {kind.name}: fits with {text}"
-    for count in MORE:
+    for count in () if work.config.lora and work.config.lora.quantize else MORE:
         if count > most and planner.bytes(work, dtype, count, recompute=True, budget=smaller).peak <= limit:
             return f"{kind.name}: fits on {count} of them with train.activation_checkpointing=true train.micro_batch_tokens={smaller}"
-    return f"{kind.name}: does not fit; train an adapter ({work.stage}.lora), or take GPUs with more memory"
+    other = "" if work.config.lora else f"train an adapter ({work.stage}.lora), or "
+    return f"{kind.name}: does not fit; {other}take GPUs with more memory"
 
 
 def _here(planner: Planner, work: Work) -> dict[str, Any]:
@@ -303,4 +310,6 @@ def _assumptions(planner: Planner, todo: Sequence[Work], utilization: float, dty
     ]
     if planner.stated:
         lines.append("the model's shape is as the recipe says")
+    if planner.recipe.train.offload != "none":
+        lines.append("train.offload is not counted: everything is taken to be on the GPU")
     return lines + [f"{work.stage}: {work.assumed}" for work in todo if work.assumed]

@@ -15,7 +15,8 @@ from zephyr.recipe import DataSource, Recipe
 if TYPE_CHECKING:
     from zephyr.text.chat import ChatFormat
 
-SAMPLE = 500  # rows whose lengths are taken; enough for a mean, the rest is counted
+SAMPLE = 500  # rows of a source whose lengths are taken; enough for a mean, the rest is counted
+MIXED = 2000  # lengths of all sources together, of each in proportion to its rows
 STATED_PROMPT = 0.2  # of the tokens of a pair whose texts are not at hand; about so in UltraFeedback
 
 
@@ -47,12 +48,14 @@ class Volume:
         test: rows that are looked at.
         lengths: of a sample of both.
         assumed: what was taken for granted, where the rows could not be read; empty where they were.
+        fits: the share of the rows that the stage does not drop for their length; the others are not counted.
     """
 
     train: int
     test: int
     lengths: tuple[Length, ...]
     assumed: str = ""
+    fits: float = 1.0
 
     @property
     def mean(self) -> float:
@@ -87,7 +90,7 @@ def dialogues(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
     def stated(tokens: float) -> Length:
         return Length(min(limit, round(tokens)), learnt=round(0.75 * min(limit, tokens)))
 
-    data = _made(run_dir / "curate") or recipe.curate.data
+    data = _made(run_dir / "curate") or recipe.curate.data or _made(run_dir / "synthesize")
     return _volume(data, recipe.curate.test_fraction, length if chat else None, stated)
 
 
@@ -97,8 +100,14 @@ def pairs(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
     dpo = recipe.dpo
 
     def fitted(prompt: int, answers: Sequence[int]) -> Length | None:
+        """As `dpo.truncation` says: what is too long is cut, or the pair is dropped."""
+        if dpo.truncation == "drop" and prompt > dpo.max_prompt_length:
+            return None
         prompt = min(prompt, dpo.max_prompt_length)
-        return None if prompt + max(answers) > dpo.max_length else Length(prompt, tuple(answers))
+        room = dpo.max_length - prompt
+        if dpo.truncation == "answer_right":
+            return Length(prompt, tuple(min(n, room) for n in answers))
+        return Length(prompt, tuple(answers)) if max(answers) <= room else None
 
     def of(context: Sequence[Mapping[str, str]], answers: Sequence[str]) -> Length | None:
         assert chat is not None
@@ -124,7 +133,7 @@ def pairs(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
     if recorded := next((t.recordings() for t in recipe.complete.pool.values() if t.kind == "replay"), []):
         seen = _volume(recorded, 0.0, length if chat else None, stated)
         asked = _volume(recipe.complete.prompts, recipe.complete.test_fraction, None, lambda _: Length(0))
-        return Volume(asked.train, asked.test, seen.lengths, seen.assumed)
+        return Volume(round(asked.train * seen.fits), round(asked.test * seen.fits), seen.lengths, seen.assumed, seen.fits)
     longest = max((t.max_new_tokens for t in recipe.complete.pool.values() if t.kind != "replay"), default=1024)
     found = _volume(recipe.complete.prompts, recipe.complete.test_fraction, None, lambda _: Length(0))
     answer = min(longest // 2, dpo.max_length // 2)
@@ -144,21 +153,25 @@ def _volume(
     stated: Callable[[float], Length],
 ) -> Volume:
     rows = {"train": 0.0, "test": 0.0}
-    lengths: list[Length] = []
+    parts: list[tuple[float, list[Length]]] = []  # of each source: rows to learn from, and lengths of some
     assumed = []
+    whole = 0.0
     for source in data:
         if source.rows is not None and source.tokens is not None and sources.resolve(source.path) is None:
             tested = float(source.split == "test") if source.split else test_fraction
+            whole += source.rows * ((1 - tested) * source.weight + tested)
             rows["test"] += tested * source.rows
             rows["train"] += (1 - tested) * source.weight * source.rows
-            lengths.append(stated(source.tokens / source.rows))
+            parts.append((source.rows * ((1 - tested) * source.weight + tested), [stated(source.tokens / source.rows)]))
             assumed.append(f"{source.path} ({source.source_split or source.split or 'all'}): {source.rows:,} rows, as the recipe says")
             continue
         taken = 0
+        here = {"train": 0.0, "test": 0.0}
+        lengths: list[Length] = []
         for _, split, row in sources.rows(source):
             tested = float(split == "test") if split else test_fraction
-            rows["test"] += tested
-            rows["train"] += (1 - tested) * source.weight
+            here["test"] += tested
+            here["train"] += (1 - tested) * source.weight
             if taken < SAMPLE and length is not None:
                 taken += 1
                 try:
@@ -167,4 +180,18 @@ def _volume(
                     continue  # a row that is wrong is the stage's to refuse, not the plan's
                 if found is not None and found.tokens:
                     lengths.append(found)
-    return Volume(round(rows["train"]), round(rows["test"]), tuple(lengths), "; ".join(assumed))
+        used = len(lengths) / taken if taken else 1.0  # what does not fit is dropped by the stage
+        whole += sum(here.values())
+        rows = {split: n + used * here[split] for split, n in rows.items()}
+        parts.append((used * (here["train"] + here["test"]), lengths))
+    fits = sum(rows.values()) / whole if whole else 1.0
+    return Volume(round(rows["train"]), round(rows["test"]), _mixed(parts), "; ".join(assumed), fits)
+
+
+def _mixed(parts: Sequence[tuple[float, Sequence[Length]]]) -> tuple[Length, ...]:
+    """Lengths of all sources, of each as many as its share of the rows."""
+    known = [(rows, lengths) for rows, lengths in parts if rows and lengths]
+    if len(known) == 1 or all(abs(rows - len(lengths)) < 0.5 for rows, lengths in known):  # all there is
+        return tuple(length for _, lengths in known for length in lengths)
+    total = sum(rows for rows, _ in known)
+    return tuple(lengths[i % len(lengths)] for rows, lengths in known for i in range(max(1, round(MIXED * rows / total))))
