@@ -146,7 +146,7 @@ def _race(name: str, sides: Sides, args: argparse.Namespace, folder: Path) -> di
     theirs_token = statistics.median(seconds["lm_eval"]) / sum(work[i] for i in chosen)
     each = [t / sum(work[i] for i in chosen) / (o / sum(work)) for o, t in zip(seconds["zephyr"], seconds["lm_eval"], strict=True)]
     return {
-        "ratio": round(theirs_token / ours_token, 2),
+        "ratio": round(statistics.median(each), 2),  # of rounds: both sides of one met the same load of the machine
         "ratio_by_round": [round(r, 2) for r in each],
         "target": TARGETS[name],
         "items": {"zephyr": len(items), "lm_eval": len(chosen)},

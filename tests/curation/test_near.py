@@ -155,6 +155,14 @@ def test_items_of_benchmarks(tmp_path: Path) -> None:
     assert not run(tmp_path / "off", data, {"decontaminate": False}, against=against).manifest.dropped
 
 
+def test_a_larger_target_only_adds() -> None:
+    rng = np.random.default_rng(0)
+    for power in (1.0, 0.5, 0.0):
+        there = rng.integers(0, 40, 9)
+        found = np.array([quotas(there, n, power) for n in range(int(there.sum()) + 2)])
+        assert (np.diff(found, axis=0) >= 0).all() and found.sum(1).tolist() == [*range(int(there.sum()) + 1), int(there.sum())]
+
+
 def test_quotas() -> None:
     there = np.array([700, 200, 90, 10])
     assert quotas(there, 100, 1.0).tolist() == [70, 20, 9, 1]

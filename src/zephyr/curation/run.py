@@ -18,7 +18,6 @@ from zephyr.artifacts import Draft
 from zephyr.curation import compare, inputs, near, select, write
 from zephyr.curation.compare import Fates
 from zephyr.curation.index import index
-from zephyr.curation.inputs import Piece
 from zephyr.curation.jobs import Job
 from zephyr.curation.keep import keep
 from zephyr.curation.rows import Clock, Judge, Kept, filter_names
@@ -63,14 +62,13 @@ def curate(
     if sample is not None and len(pieces) > sample:
         pieces = [pieces[len(pieces) * i // sample] for i in range(sample)]
     work = Work(folder, config, tuple(data), dict(against or {}), tuple(pieces), learnt)
-    with _tidied(folder, pieces):
+    with _tidied(folder, keeps=sum(piece.size for piece in pieces) > piece_bytes):
         _pass_through(work, out)
 
 
 @contextlib.contextmanager
-def _tidied(folder: Path, pieces: Sequence[Piece]) -> Iterator[None]:
-    """Remove the work in progress if it is no use any more: of data of one piece, or of rows that have to be mended first."""
-    keeps = len(pieces) > 1
+def _tidied(folder: Path, *, keeps: bool) -> Iterator[None]:
+    """Remove the work in progress if it is no use any more: of little data, or of rows that have to be mended first."""
     try:
         yield
     except DataError:

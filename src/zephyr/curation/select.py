@@ -6,6 +6,7 @@ as they are worth: what was chosen before mostly is again.
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 import numpy as np
@@ -58,24 +59,20 @@ def strata(fates: Fates, rows: Ints, config: SelectConfig) -> tuple[Ints, int]:
 def quotas(there: Ints, target: int, power: float) -> Ints:
     """How many of each stratum are taken: in proportion to how many there are, to that power; never more than there are.
 
-    What small strata cannot fill goes to the others in the same proportion. Parts of rows go to those with the largest part, then to the
-    first; so the sum is the target, or all there is.
+    Rows are given out one by one, each to the stratum with the largest weight / (2 x what it has + 1) (Sainte-Laguë's divisors), of
+    equal ones to the first. So a larger target never takes one away, and what small strata cannot fill goes to the others.
     """
-    target = min(target, int(there.sum()))
+    if target >= int(there.sum()):
+        return there.astype(np.int64)
     weights = there.astype(np.float64) ** power
-    share = np.zeros(len(there))
-    full = np.zeros(len(there), np.bool_)
-    while True:
-        left = target - there[full].sum()
-        share = np.where(full, there, 0.0)
-        if not full.all():
-            share[~full] = left * weights[~full] / weights[~full].sum()
-        over = ~full & (share >= there)
-        if not over.any():
-            break
-        full |= over
-    found = np.floor(share).astype(np.int64)
-    parts = np.where(found < there, share - found, -1.0)
-    missing = target - int(found.sum())
-    found[np.argsort(-parts, kind="stable")[:missing]] += 1
+    found = np.zeros(len(there), np.int64)
+    heap = [(-float(weight), i) for i, weight in enumerate(weights) if there[i]]
+    heapq.heapify(heap)
+    for _ in range(target):
+        _, i = heap[0]
+        found[i] += 1
+        if found[i] < there[i]:
+            heapq.heapreplace(heap, (-float(weights[i]) / (2 * int(found[i]) + 1), i))
+        else:
+            heapq.heappop(heap)
     return found

@@ -152,7 +152,7 @@ _INTERFACE_NEEDLES = (
     "network error",
     "uploaded image",
 )
-_COUNTER = re.compile(r"\n[1-9] ?/ ?[1-9]\s*$")
+_COUNTER = re.compile(r"\n[1-9] / [1-9]\s*$")  # with spaces, as the page has it; 1/2 is a fraction
 
 
 def interface(messages: Sequence[Turn]) -> Hit | None:
