@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curating import dropped, lines, prompts, run
 
+from curating import dropped, lines, prompts, run
 from zephyr.artifacts import Artifact
 from zephyr.curation.shapes import as_messages, shape_of
 from zephyr.errors import DataError

@@ -120,7 +120,20 @@ PIECES = [
     "İ",
 ]
 SEED = "as a large text-based i am not able i do not have personal "
-LONG = ["a", "not ", "`", "<|", "İ", SEED, "I'm sorry, but I can't ", "you are human ", "a: b\n", "x\n\n", "| a |\n"]
+LONG = [
+    "a",
+    "not ",
+    "`",
+    "<|",
+    "İ",
+    SEED,
+    "I'm sorry, but I can't ",
+    "you are human ",
+    "i cannot provide as an ai like me ",
+    "a: b\n",
+    "x\n\n",
+    "| a |\n",
+]
 
 
 @pytest.mark.parametrize("piece", LONG)

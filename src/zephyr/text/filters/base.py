@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TypeAlias
 
 from zephyr.records import Message
@@ -119,15 +120,22 @@ class Filter:
     find: Callable[[Sequence[Turn]], Hit | None]
 
 
+MATCHES = 50
+
+
 def matches(view: View, where: Sequence[int], needles: Sequence[str], pattern: re.Pattern[str]) -> Iterator[tuple[int, re.Match[str]]]:
-    """Where a pattern matches in the turns, in small letters; looked for only where one of the words is that every match has."""
+    """Where a pattern matches in the turns, in small letters; looked for only where one of the words is that every match has.
+
+    Of one turn it gives `MATCHES` at most: where so many were nothing, the next is nothing too.
+    """
     for i in where:
         low = view.lowers[i]
         if any(needle in low for needle in needles):
-            for found in pattern.finditer(low):
+            for found in islice(pattern.finditer(low), MATCHES):
                 yield i, found
 
 
+_LOOK_BACK = 2000  # characters of a line in which a quotation may have begun
 _QUOTES = re.compile('["\u201c\u201d\u00ab\u00bb]')
 
 
@@ -145,7 +153,7 @@ def quoted(text: str, at: int) -> bool:
     if text.startswith(">", line):
         return True
     inside = False
-    for mark in _QUOTES.finditer(text, line, at):
+    for mark in _QUOTES.finditer(text, max(line, at - _LOOK_BACK), at):
         inside = mark.group() in "\u201c\u00ab" or (mark.group() == '"' and not inside)
     return inside
 
