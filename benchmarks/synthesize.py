@@ -135,7 +135,7 @@ def summary(out: Path) -> dict[str, Any]:
     }
 
 
-def scripted(count: int, kills: int) -> dict[str, Any]:
+def scripted(count: int, kills: int, *, planned: bool) -> dict[str, Any]:
     """Left alone, then killed and taken up again; both must end as the same data set, and nothing be asked twice."""
     server = subprocess.Popen(
         [sys.executable, str(HERE), "--serve"], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -147,11 +147,11 @@ def scripted(count: int, kills: int) -> dict[str, Any]:
             folder = Path(scratch)
             recipe = folder / "recipe.yaml"
             recipe.write_text(json.dumps(scripted_recipe(count, url, folder)), encoding="utf-8")
-            planned = plan(recipe, folder / "alone")
+            before = {"planned": plan(recipe, folder / "alone")} if planned else {}
             alone = work(recipe, folder / "alone", None)
             if alone["code"]:
                 raise SystemExit("\n".join(alone["said"]))
-            found: dict[str, Any] = {"dialogues": count, "planned": planned, "alone": alone, **summary(folder / "alone")}
+            found: dict[str, Any] = {"dialogues": count, **before, "alone": alone, **summary(folder / "alone")}
             if kills:
                 runs = [work(recipe, folder / "cut", alone["seconds"] * (i + 1) / (kills + 1)) for i in range(kills)]
                 runs.append(work(recipe, folder / "cut", None))
@@ -183,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scripted", type=int, metavar="N", help="so many dialogues from the scripted teacher")
     parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--no-plan", action="store_true", help="do not time the plan")
     parser.add_argument("--real", metavar="MODEL", help="a model folder")
     parser.add_argument("--out", type=Path, default=Path("runs/synthesize-real"))
     parser.add_argument("--seconds", type=float, default=280)
@@ -190,7 +191,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.serve:
         serve()
-    found = scripted(given.scripted, given.kills) if given.scripted else real(given.real, given.out, given.seconds)
+    found = (
+        scripted(given.scripted, given.kills, planned=not given.no_plan) if given.scripted else real(given.real, given.out, given.seconds)
+    )
     for name, value in found.items():
         print(f"{name}: {json.dumps(value)}")
     print(json.dumps(found))
