@@ -1,6 +1,6 @@
 """How fast dialogues are curated, step by step, and how much memory that takes, at any number of rows.
 
-    python benchmarks/curate.py --rows 100000 --texts conversations.json --texts books.jsonl.gz --folder /tmp/curate-bench
+    python benchmarks/curate.py --rows 100000 --texts conversations.json --texts books.jsonl.gz --folder runs/curate
 
 The rows are in UltraChat's shape and size (about 7 kB), put together by seed from sentences of the texts given: what a `conversations`,
 `messages` or `text` column holds. One in twenty is there twice, one in twenty has words changed here and there, one in twenty is all in
