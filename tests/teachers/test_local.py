@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
+import shutil
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,9 @@ import tiny
 from zephyr.errors import ModelError
 from zephyr.models import load
 from zephyr.models.generate import pick_by_name
-from zephyr.recipe import DataSource, LocalConfig, ModelConfig, ReplayConfig
+from zephyr.recipe import BudgetConfig, DataSource, LocalConfig, ModelConfig, ReplayConfig
 from zephyr.stages import teacher_inputs
-from zephyr.teachers import Request
+from zephyr.teachers import Request, ask
 from zephyr.teachers.local import LocalTeacher
 from zephyr.text.chat import ChatFormat
 
@@ -190,3 +193,37 @@ def test_what_the_tokenizer_reads_as_a_control_token_is_refused_and_the_others_a
     plain = ({"role": "user", "content": "Hi!"},)
     reasons = {r.request.prompt_id: r.finish_reason for r in teacher.answer([Request("rate", "a", hidden), Request("rate", "b", plain)])}  # type: ignore[arg-type]
     assert reasons["a"] == "refused" and reasons["b"] != "refused"
+
+
+def test_a_conversation_loads_a_model_once_and_another_takes_its_place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two roles of one model, asked turn by turn, share it; where another is asked, the first is gone before that is loaded."""
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    loaded: list[tuple[str, weakref.ref[torch.nn.Module], list[bool]]] = []
+    load_model = load.load_model
+
+    def counted(ref: load.ModelRef, *args: Any, **more: Any) -> torch.nn.Module:
+        gc.collect()
+        alive = [kept() is not None for _, kept, _ in loaded]
+        model = load_model(ref, *args, **more)
+        loaded.append((ref.name, weakref.ref(model), alive))
+        return model
+
+    monkeypatch.setattr(load, "load_model", counted)
+    common: dict[str, Any] = {"kind": "local", "max_new_tokens": 3}
+    configs = {
+        "user": LocalConfig(path=str(folder), **common),
+        "assistant": LocalConfig(path=str(folder), temperature=0.5, **common),
+        "third": LocalConfig(path=str(other), **common),
+    }
+    digests = dict.fromkeys(configs, "digest")
+    with ask.opened("complete", configs, folder=tmp_path / "run", budget=BudgetConfig(), seed=0, digests=digests) as teachers:
+        for turn in range(3):
+            for name in ("user", "assistant"):
+                request = Request("complete", f"turn {turn}", ({"role": "user", "content": f"Turn {turn}"},))
+                assert [reply.request for _, reply in teachers.replies({name: [request]})] == [request]
+        assert [name for name, *_ in loaded] == [str(folder)]
+        assert len(list(teachers.replies({"third": [request]}))) == 1
+    assert [(name, alive) for name, _, alive in loaded] == [(str(folder), []), (str(other), [False])]
+    gc.collect()
+    assert loaded[1][1]() is None

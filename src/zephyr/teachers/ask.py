@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zephyr.recipe import APIConfig, BudgetConfig, LocalConfig, ReplayConfig
 from zephyr.teachers import Reply, Request, journal, wire
 from zephyr.teachers.journal import NANO, Journal, Sending, Settled
+
+if TYPE_CHECKING:
+    from zephyr.teachers.local import LocalModel
 
 Config = ReplayConfig | LocalConfig | APIConfig
 
@@ -69,6 +72,7 @@ class _All:
         servers = {name: config for name, config in configs.items() if isinstance(config, APIConfig)}
         self._client = Client(stage, servers, kept, budget, seed) if kept and servers else None
         self._spent_before = kept.totals().spent / NANO if kept else 0.0
+        self._held: LocalModel | None = None
 
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
         """(teacher, reply) to every request."""
@@ -83,10 +87,7 @@ class _All:
                 yield from ((name, reply) for reply in self._thought(name, config, theirs))
 
     def _thought(self, name: str, config: LocalConfig, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Of a model in this process: what it answered before is kept too.
-
-        The model is held here alone, so that it is gone before the next one is loaded.
-        """
+        """Of a model in this process: what it answered before is kept too."""
         assert self._journal is not None
         model = f"{self._digests[name]} {config.chat_template or 'tokenizer'} seed {self._seed}"
         keys = {request: wire.key_of(name, f"{model} of {request.author}", config, request) for request in requests}
@@ -103,15 +104,25 @@ class _All:
             return
         from zephyr.teachers.local import LocalTeacher
 
-        for reply in LocalTeacher(name, config, self._seed).answer(missing):
+        for reply in LocalTeacher(name, config, self._seed, self._model_of(config)).answer(missing):
             if reply.finish_reason != "refused":  # that costs nothing to find out again
                 sending = Sending(keys[reply.request], self._stage, name, config.path, reply.request.prompt_id, 0)
                 answer_tokens = reply.tokens - reply.prompt_tokens
                 self._journal.record(Settled(sending, "answered", reply.text, reply.finish_reason, reply.prompt_tokens, answer_tokens))
             yield reply
 
+    def _model_of(self, config: LocalConfig) -> LocalModel:
+        """One model at a time, held until another is asked: in a conversation the same one is asked at every turn."""
+        from zephyr.teachers.local import LocalModel, which
+
+        if self._held is None or self._held.which != which(config):
+            self._held = None  # gone before the next one is loaded
+            self._held = LocalModel.load(config)
+        return self._held
+
     def close(self) -> None:
-        """Send nothing more."""
+        """Send nothing more, hold nothing more."""
+        self._held = None
         if self._client:
             self._client.close()
 

@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import DataError
 from zephyr.recipe import LocalConfig, ModelConfig
 from zephyr.teachers import Reply, Request
 
+if TYPE_CHECKING:
+    from zephyr.text.chat import ChatFormat
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model in memory, and the chat format that it is asked in.
+
+    Attributes:
+        which: what of a teacher's settings it was loaded by; teachers that agree in it can share it.
+    """
+
+    which: tuple[Any, ...]
+    model: Any
+    chat: ChatFormat
+
+    @staticmethod
+    def load(config: LocalConfig) -> LocalModel:
+        """The model of a teacher.
+
+        Raises:
+            ModelError: it cannot be loaded, or has no usable chat format.
+        """
+        from zephyr.models import load
+
+        ref = load.refer(ModelConfig(path=config.path, revision=config.revision, trust_remote_code=config.trust_remote_code))
+        chat = load.load_chat(ref, config.chat_template or "tokenizer", learns=False)
+        return LocalModel(which(config), load.load_model(ref, chat, attention="generation"), chat)
+
+
+def which(config: LocalConfig) -> tuple[Any, ...]:
+    """The settings that say what is loaded; the others say how it is asked."""
+    return config.path, config.revision, config.trust_remote_code, config.chat_template
+
 
 class LocalTeacher:
     """Answers in its own chat format, in batches."""
 
-    def __init__(self, name: str, config: LocalConfig, seed: int) -> None:
-        """Loads the model at once: what is wrong with it is known before any answer is asked for."""
-        from zephyr.models import load
-
-        ref = load.refer(ModelConfig(path=config.path, revision=config.revision, trust_remote_code=config.trust_remote_code))
+    def __init__(self, name: str, config: LocalConfig, seed: int, loaded: LocalModel | None = None) -> None:
+        """Loads the model at once, unless it is given: what is wrong with it is known before any answer is asked for."""
+        loaded = loaded or LocalModel.load(config)
         self.name = name
         self._config, self._seed = config, seed
-        self._chat = load.load_chat(ref, config.chat_template or "tokenizer", learns=False)
-        self._model = load.load_model(ref, self._chat, attention="generation")
+        self._chat, self._model = loaded.chat, loaded.model
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """A sampled reply to each request; the sample depends on the seed, the teacher's name and the request, as `generate` says.
