@@ -195,7 +195,9 @@ def test_what_the_tokenizer_reads_as_a_control_token_is_refused_and_the_others_a
     assert reasons["a"] == "refused" and reasons["b"] != "refused"
 
 
-def test_a_conversation_loads_a_model_once_and_another_takes_its_place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_loads_a_model_once_and_another_takes_its_place(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two roles of one model, asked turn by turn, share it; where another is asked, the first is gone before that is loaded."""
     other = tmp_path / "other"
     shutil.copytree(folder, other)
