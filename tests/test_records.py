@@ -401,7 +401,7 @@ def test_seeded_unit_is_below_one_whatever_the_hash(monkeypatch: pytest.MonkeyPa
         def digest(self) -> bytes:
             return b"\xff" * 32
 
-    monkeypatch.setattr(records.hashlib, "sha256", lambda _: Ones())
+    monkeypatch.setattr(hashlib, "sha256", lambda _: Ones())
     assert seeded_unit(0) < 1
 
 
