@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format lint types imports crash bench bench-quick bench-collect parity build clean
+.PHONY: help install install-dev demo reproduce test check format lint types imports crash bench bench-quick bench-collect parity build clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ install-dev: $(VENV)/.installed-dev  ## the same, with what tests and checks nee
 
 demo: install  ## the whole path on a real small model, into runs/demo
 	$(BIN)/zephyr run recipes/demo.yaml
+
+reproduce: install  ## the paper's experiments with the shipped texts, a page in runs/reproduce-demo; more: docs/reproduction.md
+	$(BIN)/zephyr reproduce all
 
 test: install-dev  ## all tests; TESTS=tests/numerics for some
 	$(BIN)/python -m pytest $(TESTS)

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# how long an example takes says how busy the machine is, nothing about the code
+hypothesis.settings.register_profile("zephyr", deadline=None)
+hypothesis.settings.load_profile("zephyr")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

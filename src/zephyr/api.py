@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 
 from zephyr import artifacts, pipeline, world
 from zephyr.artifacts import Manifest
-from zephyr.errors import UsageError, ZephyrError
+from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.guards import sigterm_interrupts
 from zephyr.recipe import (
     BinarizeConfig,
@@ -29,13 +29,12 @@ from zephyr.recipe import (
     TrainConfig,
     apply_overrides,
     build,
+    known,
     load,
 )
 from zephyr.stages import From, Inputs, Needs, template_file
 
 Result = dict[str, Any]
-# what `zephyr evaluate MODEL --on` takes, and the settings that say how
-BENCHMARKS = {"mt-bench": "mt_bench", "alpaca-eval": "alpaca_eval", "open-llm": "benchmarks"}
 P = ParamSpec("P")
 
 
@@ -182,7 +181,7 @@ def stage(
         chat_template: `zephyr`, `tokenizer` or a Jinja file.
         recipe: a recipe whose section, training settings and seed are the starting point.
         seed: decides orders and samples; by default the recipe's, or 0.
-        against: benchmarks whose prompts are left out, as files or `NAME=FILE`; beside those of the recipe.
+        against: benchmarks whose prompts are left out, as `zephyr.recipe.known.named` reads them; beside those of the recipe.
         dry_run: curate alone: do it with a sample of the data, and keep nothing.
     """
     main_input = next(iter(inputs))
@@ -195,7 +194,7 @@ def stage(
     base = load(recipe) if recipe else None
     if base and getattr(base, section) is None:
         raise UsageError(f"{recipe}: has no section `{section}`")
-    whole = _recipe_for(base, section, settings, given[main_input], model, chat_template, seed, named_benchmarks(against))
+    whole = _recipe_for(base, section, settings, given[main_input], model, chat_template, seed, known.named(against))
     module = pipeline.module_of(name)
     wanted = module.needs(whole)
     if model is None and any(key in wanted.models for key in ("base", "policy")):
@@ -244,19 +243,6 @@ def synthesize(recipe: str | Path, out: str | Path, *, settings: Sequence[str] =
     return _result(pipeline.run_single("synthesize", module.configure(found), module.needs(found), out.parent, out))
 
 
-def named_benchmarks(given: Sequence[str]) -> dict[str, str]:
-    """Benchmarks by name: `NAME=FILE`, or a file, which is called by its own name."""
-    named = {}
-    for text in given:
-        name, eq, path = text.partition("=")
-        if not eq or Path(text).exists():
-            name, path = Path(text).name.split(".")[0] or text, text
-        if name in named:
-            raise UsageError(f"--against {text}: a second benchmark called {name}; give one a name of its own, as NAME=FILE")
-        named[name] = path
-    return named
-
-
 def _recipe_for(
     base: Recipe | None,
     section: str,
@@ -265,7 +251,7 @@ def _recipe_for(
     model: str | None,
     chat_template: str,
     seed: int | None,
-    against: Mapping[str, str],
+    against: Mapping[str, Any],
 ) -> Recipe:
     """A recipe with the one section that a single stage needs, and the data that its neighbours would give it."""
     values = getattr(base, section).given() if base else {}  # what is not set must not seem to be
@@ -337,6 +323,7 @@ def evaluate(
         chat_template: what the base model is made to speak.
         seed: decides the samples.
     """
+    from zephyr.evals import preference_runs, public
     from zephyr.stages import evaluate as module
 
     values = apply_overrides({}, list(settings), {})
@@ -348,10 +335,11 @@ def evaluate(
     config = module.config_of(seed, chat_template, train, section, sft, binarize, dpo)
     given = {"dialogues": dialogues, "ratings": ratings}
     data = {name: [DataSource(path=p, split="test") for p in paths] for name, paths in given.items() if paths}
-    data.update(module.benchmark_files(section))
+    data.update(public.files(section))
     if not data:
         raise UsageError("evaluate: nothing to measure on; give --dialogues, --ratings, or benchmarks.TASK=FILE")
-    found = {name: ModelConfig(path=path) for name, path in models.items() if path}
+    data.update({"trained on": section.trained_on} if section.trained_on else {})
+    found = {name: ModelConfig(path=path) for name, path in models.items() if path} | preference_runs.models(section.preferences)
     out = Path(out).expanduser()
     needs = Needs({**data, **template_file(chat_template)}, found)
     return _result(pipeline.run_single("evaluate", config, needs, out.parent, out))
@@ -361,70 +349,200 @@ def evaluate(
 def benchmark(
     model: str,
     on: Sequence[str],
-    recipe: str | Path,
+    recipe: str | Path | None,
     out: str | Path,
     *,
     limit: int | None = None,
     settings: Sequence[str] = (),
+    reference: str | None = None,
+    reward_model: str | None = None,
+    trained_on: Sequence[str] = (),
 ) -> Result:
-    """Measure one model on benchmarks whose files, judge and endpoints a recipe names; run again to go on, or to judge again.
+    """Measure one model on benchmarks; run again to go on, or to judge again.
 
     Args:
         model: a folder, an artifact or a hub name; it speaks its own chat template.
-        on: `mt-bench`, `alpaca-eval` (of the section `judge`), `open-llm` (of `evaluate`).
-        recipe: its sections `judge`, `evaluate` and `budget` are read.
+        on: names of `recipe.benchmarking`, benchmarks and academic tasks, as `NAME` or `NAME=FILE`; `all`: all that the recipe names.
+        recipe: its sections `judge`, `evaluate`, `train` and `budget` are read; needed where a teacher judges.
         out: the folder of the answers, the judgments and the scores, an artifact each.
         limit: so many questions or items of each.
         settings: of the recipe, as `section.key=value`.
+        reference: the model that it was trained from, for preference sets.
+        reward_model: a sequence classifier, which is measured on preference sets beside it.
+        trained_on: files that it was trained on, in which the benchmarks are looked for; of an artifact of ours they are known.
 
     Raises:
-        UsageError: a benchmark that is not known, or that the recipe says nothing of.
+        UsageError: a benchmark that is not known, or of which nothing says where its files are or who judges.
     """
-    given = load(recipe, settings)
-    if unknown := sorted(set(on) - {*BENCHMARKS}):
-        raise UsageError(f"--on {unknown[0]}: not a benchmark that is known here; known are {', '.join(BENCHMARKS)}")
-    judge = given.judge.given() if given.judge else {}
-    chat = {BENCHMARKS[name] for name in on} & {"mt_bench", "alpaca_eval"}
-    if missing := sorted(name for name in chat if name not in judge):
-        raise UsageError(f"{recipe}: has no judge.{missing[0]}, which says where its files are and who judges")
-    if "open-llm" in on and not (given.evaluate and given.evaluate.benchmarks):
-        raise UsageError(f"{recipe}: has no evaluate.benchmarks, which says where the items of the tasks are")
-    whole: dict[str, Any] = {
-        "name": "benchmark",
-        "seed": given.seed,
-        "model": {"path": model, "chat_template": "tokenizer"},
-        "train": given.train.given(),
-        "budget": given.budget.given(),
-    }
-    if chat:
-        left_out = {"mt_bench", "alpaca_eval"} - chat
-        whole["judge"] = {**{name: value for name, value in judge.items() if name not in left_out}, "models": ["base"]}
-    if "open-llm" in on and given.evaluate:
-        whole["evaluate"] = {**given.evaluate.given(), "samples": 0}
-    for section in ("judge", "evaluate"):
-        if limit is not None and section in whole:
-            whole[section]["limit"] = limit
-    one = build(Recipe, whole, {}, "command line")
+    from zephyr.evals import contamination
+    from zephyr.recipe import benchmarking
+
+    given = load(recipe, settings) if recipe else None
+    found = benchmarking.sections(on, given, str(recipe))
+    sources = [DataSource(path=path) for path in trained_on] or contamination.known_training(model)
+    for section in found.values():
+        section.update({} if limit is None else {"limit": limit})
+        section.update({"trained_on": [source.given() for source in sources]} if sources else {})
+    for name, path in (("reference", reference), ("reward_model", reward_model)):
+        if path and "preferences" not in found.get("evaluate", {}):
+            raise UsageError(f"--{name.replace('_', '-')}: is for preference sets; add preferences=FILE to --on")
+        found.get("evaluate", {}).get("preferences", {}).update({name: path} if path else {})
+    rest = {"seed": given.seed, "train": given.train.given(), "budget": given.budget.given()} if given else {}
+    # academic tasks are asked without a chat template, and a base model may have none
+    chats = "judge" in found or "preferences" in found.get("evaluate", {})
+    whole = {"name": "benchmark", "model": {"path": model, "chat_template": "tokenizer" if chats else "zephyr"}, **rest, **found}
+    one = build(Recipe, whole if given else apply_overrides(whole, list(settings), {}), {}, "command line")
     run_dir = Path(out).expanduser()
     outcomes = pipeline.run(one, run_dir, until=pipeline.stages_of(one)[-2])
     return pipeline.summary(one, run_dir, outcomes)
 
 
 @_led
-def report(run_dir: str | Path, out: str | Path, title: str | None = None) -> Result:
-    """Write the page and the model card of a run's artifacts."""
+def reproduce(
+    what: str,
+    overrides: Sequence[str] = (),
+    *,
+    preset: str = "demo",
+    data: str | Path | None = None,
+    model: str | None = None,
+    seeds: int = 3,
+    out: str | Path | None = None,
+    scores: Sequence[str] = (),
+    recipe: str | Path | None = None,
+    dry_run: bool = False,
+) -> Result:
+    """Make experiments of the paper at some scale, and set its numbers beside ours; run again to go on.
+
+    Args:
+        what: `table3`, `figure3`, `samples`, `tables` (or `table1`, `table2`, `figure1`), `all`.
+        overrides: settings of the preset, as `section.key=value`.
+        preset: `demo`, `small`, `paper`.
+        data: a folder of rows, for presets that take one.
+        model: the base to start from; None for one made from nothing.
+        seeds: trainings of each model.
+        out: the folder; runs/reproduce-PRESET by default.
+        scores: `NAME=PATH` of models that were measured elsewhere, for the tables.
+        recipe: of the preset `paper`.
+        dry_run: say which steps there are; make none.
+
+    Returns:
+        `results` by experiment, `findings` with verdict, sentence and comparison, `page`, `files`; or, of a dry run, `steps`.
+    """
+    from zephyr.reproduce.run import reproduce as do
+
+    folders = [Path(path).expanduser() if path is not None else None for path in (data, out, recipe)]
+    return do(
+        what,
+        preset_name=preset,
+        overrides=overrides,
+        data=folders[0],
+        model=model,
+        seeds=seeds,
+        out=folders[1],
+        scores=scores,
+        recipe=folders[2],
+        dry_run=dry_run,
+    )
+
+
+@_led
+def report(run_dir: str | Path | Sequence[str | Path], out: str | Path, title: str | None = None) -> Result:
+    """Write the page and the model card of a run's artifacts; of several runs, one page that sets them side by side.
+
+    Args:
+        run_dir: the folder of a run, or those of several; the others are set against the first.
+        out: the artifact to write.
+        title: of the page.
+
+    Returns:
+        As of a stage; of several runs, `results` is what the page shows (`zephyr.report.beside.found`).
+
+    Raises:
+        UsageError: a folder holds no artifact of a run; one is named twice, or more are than can be told apart by colour.
+    """
     from zephyr.stages import report as module
 
-    run_dir, out = Path(run_dir).expanduser(), Path(out).expanduser()
-    there = {name: From(name, whole=True) for name in module.ORDER if Manifest.read(run_dir / name)}
+    given = [run_dir] if isinstance(run_dir, str | Path) else run_dir
+    folders, out = [Path(folder).expanduser() for folder in given], Path(out).expanduser()
+    for folder in folders:
+        if not any(Manifest.read(folder / name) for name in module.ORDER):
+            raise UsageError(f"{folder}: no artifact of a run is there")
+    if len(folders) > 1:
+        return _result(pipeline.run_one(_side_by_side(folders, out, title)))
+    there = {name: From(name, whole=True) for name in module.ORDER if Manifest.read(folders[0] / name)}
+    name = folders[0].resolve().name
+    return _result(pipeline.run_single("report", module.Config(name=name, title=title or name), Needs(there), folders[0], out))
+
+
+def _side_by_side(folders: Sequence[Path], out: Path, title: str | None) -> pipeline.Work:
+    """The work of setting runs side by side: its inputs are all their artifacts, counts and logs among them."""
+    from zephyr.report import beside, plots
+    from zephyr.stages import report as module
+
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("report: a run is named twice; name each once")
+    if len(folders) > plots.RUNS:
+        raise UsageError(f"report: {len(folders)} runs; at most {plots.RUNS} fit side by side")
+    if not out.name:
+        raise UsageError(f"{out}: --out needs a folder with a name of its own")
+    labels = module.labels_of(folders)
+    paths = module.inputs_of(dict(zip(labels, folders, strict=True)))
+    opened = {name: artifacts.Artifact.open(path) for name, path in paths.items()}
+    for artifact in opened.values():
+        if problem := artifact.check():
+            raise ArtifactError(f"report: {problem}; run `zephyr run` again to make it anew")
+    runs = {label: {name.removeprefix(f"{label}/"): a for name, a in opened.items() if name.startswith(f"{label}/")} for label in labels}
+    about = {f"{stage}.{path}": _meaning(stage, path) for stage, path in beside.differing(runs, module.ORDER)}
+    config = module.Config(name=" and ".join(labels), title=title or " beside ".join(labels), runs=labels, about=about)
+    parents = {name: {"path": str(path), "digest": artifacts.sha256_file(path / artifacts.MANIFEST)} for name, path in paths.items()}
+    key = artifacts.key_of("report", module.VERSION, config.model_dump(), {name: parent["digest"] for name, parent in parents.items()})
+    inputs = Inputs({name: [DataSource(path=str(path))] for name, path in paths.items()}, {})
+    return pipeline.Work("report", config, inputs, parents, out, key)
+
+
+def _meaning(stage: str, path: str) -> str:
+    """What a setting of a stage means, as the code that defines it says; "" where it says nothing."""
+    from zephyr.recipes.meaning import meaning_of, sections_in
+
+    kind: Any = pipeline.module_of(stage).Config
+    *inner, last = path.split(".")
+    for name in inner:
+        field = kind.model_fields.get(name)
+        kind = next(sections_in(field.annotation), None) if field else None
+        if kind is None:
+            return ""
+    return meaning_of(kind, last) if last in kind.model_fields else ""
+
+
+def trace(run_dir: str | Path, wanted: str) -> Result:
+    """Follow one prompt of a run from the numbers that it went into back to the raw replies of the teachers. Nothing is written.
+
+    Args:
+        run_dir: the folder of a run.
+        wanted: the id of a prompt, how it begins, or words of the prompt; or `mt-bench QUESTION`, `alpaca-eval NUMBER`.
+
+    Returns:
+        What `zephyr.stages.report.chain` has, or of a benchmark's question what `zephyr.report.trace.judged` has.
+
+    Raises:
+        UsageError: it is no run, or nothing or too much of it is meant.
+    """
+    from zephyr.report import trace as tracing
+    from zephyr.stages import report as module
+
+    run_dir = Path(run_dir).expanduser()
+    there = {name: artifacts.Artifact.open(run_dir / name) for name in module.ORDER if Manifest.read(run_dir / name)}
     if not there:
         raise UsageError(f"{run_dir}: no artifact of a run is there")
-    name = run_dir.resolve().name
-    return _result(pipeline.run_single("report", module.Config(name=name, title=title or name), Needs(there), run_dir, out))
+    if wanted.startswith(("mt-bench ", "alpaca-eval ")):
+        return tracing.judged(there, wanted)
+    return module.chain(there, tracing.find(there, wanted))
 
 
 def describe(result: Result) -> str:
     """A result in words."""
+    from zephyr.evals import in_words
+
     if "artifacts" not in result:
         lines = [f"{result['stage']}: {result['status']}, {result['path']}"]
         lines += [f"  {result['reason']}, {result['rows_in']:,} rows"] if result["status"] == pipeline.WOULD_RUN else []
@@ -434,35 +552,18 @@ def describe(result: Result) -> str:
         return "\n".join(lines)
     lines = [f"{name:10} {a['status']:9} {a['reason']}" for name, a in result["artifacts"].items()]
     lines += _scores(result["scores"] or {})
-    lines += _judged(result["judged"] or {})
+    lines += [line for line in in_words.judged(result["judged"] or {}) if line not in lines]
     lines += [f"{what}: {result[what]}" for what in ("model", "report") if result[what]]
     return "\n".join(lines)
 
 
-def _judged(judged: Mapping[str, Any]) -> list[str]:
-    """Scores of the chat benchmarks; what answers that say nothing got stands among them, as `canary`."""
-    lines = []
-    for name, key, unit in (("mt_bench", "score", "of 10"), ("alpaca_eval", "win_rate", "%")):
-        for model, found in judged.get(name, {}).items():
-            unread = found.get("n_unparsed", found.get("n_null"))
-            if found[key] is None:
-                lines.append(f"{name.replace('_', '-')}, {model}: none of {unread} verdicts could be read")
-                continue
-            interval = " [{:.2f}, {:.2f}]".format(*found["ci95"]) if found["ci95"] else " (no interval)"
-            lines.append(
-                f"{name.replace('_', '-')}, {model}: {found[key]:.2f} {unit}{interval}, judged by {judged['judge']}"
-                + (f"; {unread} verdicts could not be read" if unread else "")
-            )
-    return lines
-
-
 def _scores(scores: Mapping[str, Any]) -> list[str]:
+    from zephyr.evals import in_words
+
     lines = []
     for model, nll in scores.get("nll", {}).items():
         lines.append(f"test NLL per token, {model}: {nll['nll_per_token']:.4f} ({nll['template']} template)")
     for name, a in scores.get("reward_accuracy", {}).items():
         interval = "[{:.3f}, {:.3f}]".format(*a["ci95"]) if a["ci95"] else "(no interval)"
         lines.append(f"test reward accuracy, {name}: {a['accuracy']:.3f} {interval} over {a['pairs']} pairs of {a['prompts']} prompts")
-    for task, by_model in scores.get("benchmarks", {}).items():
-        lines.append(f"{task}: " + ", ".join(f"{m} {r['value']:.4f}" for m, r in by_model.items()))
-    return lines
+    return lines + in_words.scores(scores)

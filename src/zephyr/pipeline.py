@@ -31,7 +31,7 @@ DONE, RAN, WOULD_RUN = "done", "ran", "would run"
 TOGETHER = ("sft", "reference", "dpo")
 # the files of an artifact; a folder with any other in it, hidden ones too, is not ours to replace
 OWN_FILES = re.compile(
-    r"manifest\.json|data/\w+-\d{5}\.parquet|data/scores\.json|data/(?:mt_bench|alpaca_eval)[\w.-]*\.jsonl?|dropped/dropped\.jsonl|changed/truecased\.jsonl|metrics\.jsonl|model/.+|report\.html|README\.md"
+    r"manifest\.json|data/\w+-\d{5}\.parquet|data/scores\.json|data/(?:mt_bench|alpaca_eval|ifeval|preferences)[\w.-]*\.jsonl?|dropped/dropped\.jsonl|changed/truecased\.jsonl|metrics\.jsonl|model/.+|report\.html|README\.md"
 )
 
 
@@ -399,9 +399,9 @@ def _refuse_what_the_model_cannot(recipe: Recipe, pending: Sequence[str], studen
 
 
 def _refuse_benchmarks(section: EvaluateConfig) -> None:
-    for path in (*section.benchmarks.values(), *section.fewshot.values()):
-        if sources.resolve(path) is None:
-            raise UsageError(f"{path}: no such file; the items of an academic task are read from a local file")
+    from zephyr.evals import public
+
+    public.files(section)  # a file that is not there, a name that is not the task's on the hub
     if section.benchmarks and importlib.util.find_spec("lm_eval") is None:
         raise UsageError("academic tasks need lm-eval, which is not installed: pip install 'zephyr-align[eval]'")
 

@@ -27,6 +27,7 @@ from zephyr.recipe import DataSource
 from zephyr.records import Row, content_id, seeded_unit
 
 BUILTIN = "builtin:"
+HUB_FILE = "hf://datasets/"  # one file of a data set on the hub: hf://datasets/OWNER/NAME/FILE
 ASIDE = ("train_gen", "test_gen")  # splits of ours that nothing reads unless `source_split` names them
 
 
@@ -66,6 +67,10 @@ def resolve(name: str) -> Path | None:
         if not path.exists():
             raise UsageError(f"{name}: the package ships no such file; see `zephyr.demo`")
         return path
+    if name.startswith(HUB_FILE):
+        if len(name.removeprefix(HUB_FILE).split("/")) < 3 or not name.endswith(SUFFIXES):
+            raise UsageError(f"{name}: {HUB_FILE}OWNER/NAME/FILE was expected, with one of {', '.join(SUFFIXES)}")
+        return None
     path = Path(name).expanduser()
     if path.exists():
         return path
@@ -213,7 +218,7 @@ def rename(row: Row, columns: Mapping[str, str]) -> Row | Unread:
 def _parts(source: DataSource) -> list[Part]:
     path = resolve(source.path)
     if path is None:
-        return _hub_parts(source)
+        return [_hub_file(source)] if source.path.startswith(HUB_FILE) else _hub_parts(source)
     if path.is_file():
         return [Part(None, partial(files.read, path), files=(path,))]
     if artifact := _artifact(path):
@@ -292,6 +297,18 @@ def _hub_parts(source: DataSource) -> list[Part]:
             f"{source.path}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {first_line(error)})"
         ) from error
     return [_of_datasets(split, f"{source.path}:{split}", part) for split, part in loaded.items()]
+
+
+def _hub_file(source: DataSource) -> Part:
+    """One file of a data set, which may be one that the hub's own loader cannot read: a script, files of different columns."""
+    from huggingface_hub import hf_hub_download
+
+    owner, name, file = source.path.removeprefix(HUB_FILE).split("/", 2)
+    try:
+        path = Path(hf_hub_download(f"{owner}/{name}", file, repo_type="dataset", revision=source.revision))
+    except Exception as error:  # the hub's client raises many kinds; the user needs one line
+        raise DataError(f"{source.path}: the hub did not give us this file ({type(error).__name__}: {first_line(error)})") from error
+    return Part(None, partial(files.read, path), files=(path,), label=source.path)
 
 
 def _of_datasets(split: str | None, label: str, rows: Any) -> Part:

@@ -19,7 +19,7 @@ from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import ZephyrError
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.evals.mt_bench import files as mt_bench
-from zephyr.evals.mt_bench.records import Answer, Id, Question
+from zephyr.evals.mt_bench.records import Answer
 from zephyr.recipe import APIConfig, DataSource, LocalConfig, Recipe, ReplayConfig
 from zephyr.records import Completion, Prompt, RatedPrompt, parse_prompt, parse_rated_prompt
 from zephyr.stages import From, Inputs, answer, complete, judge, rate, synthesize
@@ -169,6 +169,8 @@ class _StandIn:
         self._teachers, self._path = teachers, run_dir / journal.NAME
         self._length = {role: _reply_tokens(role, teacher, run_dir, most=most) for role, teacher in teachers.items()}
         self.asked: dict[str, dict[bytes, Size]] = {role: {} for role in teachers}
+        # of a journal in which nothing was ever sent no question is known, and to hash long conversations takes minutes
+        self._anything = journal.peek_totals(self._path).calls > 0
 
     def __call__(self, asks: Sequence[Ask]) -> Iterator[tuple[Ask, Reply]]:
         """A reply to each, at once."""
@@ -183,6 +185,8 @@ class _StandIn:
     def _key(self, role: str, request: Request) -> bytes:
         """Of a request to a server; nothing of others, whose models are not looked at here."""
         teacher = self._teachers[role]
+        if not self._anything:
+            return request.prompt_id.encode()  # the name of the question: it tells apart what this teacher is asked
         return wire.key_of(role, teacher.model, teacher, request) if isinstance(teacher, APIConfig) else b""
 
     def _made_up(self, ask: Ask) -> str:
@@ -269,13 +273,13 @@ def _answer(recipe: Recipe, run_dir: Path) -> list[Line]:
     if recipe.judge is None or not recipe.judge.endpoints or _is_done(recipe, "answer", run_dir):
         return []
     config = answer.configure(recipe)
-    questions, baseline = _benchmarks(recipe)
+    given = _benchmarks(recipe)
     found = []
     for name, endpoint in recipe.judge.endpoints.items():
         asked: list[Request] = []
         replies: dict[answer.Key, Reply] = {}
         for turn in (1, 2):
-            for key, request in answer.requests(config, name, turn, questions, baseline, replies):
+            for key, request in answer.requests(config, name, turn, given, replies):
                 asked.append(request)
                 text = "x" * (CHARACTERS_A_TOKEN * wire.limit_of(endpoint, request))
                 replies[key] = Reply(request, text, "stop", 0)
@@ -285,7 +289,7 @@ def _answer(recipe: Recipe, run_dir: Path) -> list[Line]:
 
 def _judge(recipe: Recipe, run_dir: Path) -> list[Line]:
     """What the judge is asked: of the answers there are, or of answers that are taken to be as long as may be."""
-    if recipe.judge is None or recipe.judge.teacher.kind != "api" or _is_done(recipe, "judge", run_dir):
+    if recipe.judge is None or recipe.judge.teacher is None or recipe.judge.teacher.kind != "api" or _is_done(recipe, "judge", run_dir):
         return []
     config = judge.configure(recipe)
     assert isinstance(config.teacher, APIConfig)
@@ -293,19 +297,19 @@ def _judge(recipe: Recipe, run_dir: Path) -> list[Line]:
     if _is_done(recipe, "answer", run_dir):
         asked, _ = judge.requests(config, Inputs({**data, "answers": [DataSource(path=str(run_dir / "answer"))]}, {}))
         return [_line("judge", judge.TEACHER, config.teacher, asked, run_dir)]
-    questions, baseline = _benchmarks(recipe)
+    given = _benchmarks(recipe)
     models = answer.configure(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "data"
         folder.mkdir()
         for name in (*models.models, *models.endpoints):
-            if questions:
+            if given.questions:
                 text = name.ljust(CHARACTERS_A_TOKEN * (models.mt_bench_tokens or 0), "x")
-                made = [Answer(key, name, (text,) * len(q.turns)) for key, q in questions.items()]
+                made = [Answer(key, name, (text,) * len(q.turns)) for key, q in given.questions.items()]
                 mt_bench.write(folder / f"mt_bench.{name}.jsonl", made)
-            if baseline:
+            if given.baseline:
                 text = name.ljust(CHARACTERS_A_TOKEN * (models.alpaca_eval_tokens or 0), "x")
-                alpaca.write_outputs(folder / f"alpaca_eval.{name}.json", [replace(b, output=text, generator=name) for b in baseline])
+                alpaca.write_outputs(folder / f"alpaca_eval.{name}.json", [replace(b, output=text, generator=name) for b in given.baseline])
         asked, _ = judge.requests(config, Inputs({**data, "answers": [DataSource(path=scratch)]}, {}))
     return [
         _line(
@@ -314,13 +318,9 @@ def _judge(recipe: Recipe, run_dir: Path) -> list[Line]:
     ]
 
 
-def _benchmarks(recipe: Recipe) -> tuple[dict[Id, Question], list[alpaca.Output]]:
+def _benchmarks(recipe: Recipe) -> answer.Asked:
     """The questions of the chat benchmarks that the recipe names."""
-    section = recipe.judge
-    assert section is not None
-    questions = answer.read_questions(Path(section.mt_bench.questions).expanduser(), section.limit) if section.mt_bench else {}
-    baseline = alpaca.read_outputs(Path(section.alpaca_eval.baseline).expanduser())[: section.limit] if section.alpaca_eval else []
-    return questions, baseline
+    return answer.read(answer.needs(recipe).data, answer.configure(recipe).limit)
 
 
 def _length(name: str, teacher: ReplayConfig | LocalConfig | APIConfig, run_dir: Path, *, most: bool = False) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from zephyr.errors import DataError
 from zephyr.evals import hygiene
+from zephyr.evals.alpaca_eval import asking
 from zephyr.evals.attacks import attacks
 from zephyr.evals.mt_bench import prompts, verdicts
 from zephyr.evals.mt_bench.records import Answer, Question
@@ -21,6 +22,7 @@ from zephyr.teachers import rubric
 HONEST = "Short waves of light are scattered more than long ones."
 QUESTION = Question("81", "writing", ("Why is the sky blue?", "And at dusk?"))
 ATTACKS = attacks()
+MARKER = r"\[(?:question|instruction) (\w{16})\]"  # what stands before the question tells what stands around the answers
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ def _shown_by_mt_bench(pairs: bool) -> Callable[[str, str], str]:
         return "\n".join(prompts.messages(template, QUESTION, part, seed=7)[-1]["content"] for part in parts)
 
     return show
+
+
+def _shown_by_alpaca_eval(first: str, second: str) -> str:
+    return asking.messages("Why?", first, second, seed=7)[-1]["content"]
 
 
 def _rating(overall: int) -> str:
@@ -71,13 +77,14 @@ JUDGES = {
         _shown_by_rubric, _parse_together, ((f'{{"answers": {{"1": {_rating(2)}, "2": {_rating(3)}}}}}', [2.0, 3.0]),)
     ),
     "MT-Bench, single": Judge(_shown_by_mt_bench(pairs=False), lambda reply: verdicts.single(reply).value, (("Rating: [[2]]", 2.0),)),
+    "AlpacaEval": Judge(_shown_by_alpaca_eval, asking.preference, (("[[B]]", 2.0), ("[[C]]", 1.5))),
     "MT-Bench, pair": Judge(_shown_by_mt_bench(pairs=True), lambda reply: verdicts.pair(reply).value, (("[[B]]", "B"), ("[[C]]", "tie"))),
 }
 
 
 def _part(shown: str, attack: str, judge: str) -> str:
     """The attack as the judge saw it: between the last of the markers that stand around it."""
-    marker = re.findall(r"\[question (\w{16})\]", shown)
+    marker = re.findall(MARKER, shown)
     assert marker, judge
     blocks = [block for m in set(marker) for block in re.findall(rf"\[answer[^\]]* {m}\]\n(.*?)\n\[end {m}\]", shown, re.DOTALL)]
     (mine,) = [block for block in blocks if block != HONEST]
@@ -115,7 +122,7 @@ def test_an_attack_cannot_leave_its_fence(name: str) -> None:
     judge = JUDGES[name]
 
     def markers(shown: str) -> list[int]:
-        found = sorted(set(re.findall(r"\[question (\w{16})\]", shown)))
+        found = sorted(set(re.findall(MARKER, shown)))
         return sorted(len(re.findall(rf"\[[^\]]*{marker}\]", shown)) for marker in found)
 
     plain = markers(judge.show("A harmless one.", HONEST))

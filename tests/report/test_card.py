@@ -147,5 +147,5 @@ def test_names_and_notes_cannot_break_the_markdown(run: dict[str, Artifact]) -> 
     results = {"models": ["base"], "benchmarks": {"a|b\n<script>": {"base": one}}}
     spoilt = Artifact(evaluate.path, Manifest(**{**vars(evaluate.manifest), "results": results, "notes": [fake_run.HOSTILE]}))
     text = card.render("demo", {"evaluate": spoilt})
-    assert "| a\\|b \\<script\\> | acc | 5 | 2 | 1 | 0 | 50.0% ± 10.0 |" in text
+    assert "| a\\|b \\<script\\> | acc | 5 | 2 | 1 | 0 | – | 50.0% ± 10.0 |" in text
     assert "<script>" not in text.replace("\\<script\\>", "")

@@ -18,7 +18,7 @@ import fake_run
 import pytest
 
 from zephyr.artifacts import Artifact, Manifest
-from zephyr.report import flow, page, plots, tables
+from zephyr.report import accounts, flow, page, plots
 from zephyr.report.facts import Run
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "circle", "line", "rect", "path", "use"}
@@ -106,8 +106,8 @@ def test_whole_run_says_everything(whole: str) -> None:
         "dpo an answer does not fit into dpo.max_length 4 pairs",
         "in all 799,557 9 min 37 s",
         "its own (in Zephyr: 2.942)",
-        "arc_challenge acc_norm 25 500 3 12 28.6% ± 2.1 29.0% ± 2.1 29.4% ± 2.1",
-        "truthfulqa mc2 0 817 0 0 / 2 38.8% 39.1% 40.2%",
+        "arc_challenge acc_norm 25 500 3 12 – 28.6% ± 2.1 29.0% ± 2.1 29.4% ± 2.1",
+        "truthfulqa mc2 0 817 0 0 / 2 – 38.8% 39.1% 40.2%",
         "[−0.034, 0.458]",
         "pairs in which the chosen answer is the longer one 51.5%",
         "Why both log-probabilities may fall",
@@ -144,7 +144,7 @@ def test_what_two_stages_leave_out_is_not_summed(run: dict[str, Artifact]) -> No
     text = Reader(render({"reference": run["reference"], "dpo": run["dpo"]})).text
     assert text.count("an answer does not fit into dpo.max_length 4 pairs") == 2
     assert "a row that two stages leave out is counted by both" in text
-    table = tables.dropped(Run({"reference": run["reference"], "dpo": run["dpo"]}), fake_run.ORDER)
+    table = accounts.dropped(Run({"reference": run["reference"], "dpo": run["dpo"]}), fake_run.ORDER)
     assert table is not None and table.foot == ()
 
 
@@ -168,7 +168,7 @@ def test_six_curves_each_described(whole: str) -> None:
         "Reward accuracy",
         "Reward margin",
         "Log-probabilities",
-        "Rewards",
+        "Likelihood displacement",
     ]
     assert "test from 2.930 to" in labels[0]
     assert "chosen, test from −158.000 to −163.000" in labels[4]
@@ -195,9 +195,9 @@ def test_what_teachers_cost_is_shown_with_what_is_not_sure(run: dict[str, Artifa
     bill = {"atlas": {"calls": 1210, "answered": 1200, "prompt_tokens": 54321, "completion_tokens": 98765, "possibly_paid_twice": 7,
                       "usage_not_believed": 0, "spent_usd": 12.345}}  # fmt: skip
     text = Reader(render(with_results(run, "complete", {**run["complete"].manifest.results, "bill": bill}))).text
-    assert "What the teachers were asked" in text and "$12.35" in text and "54,321" in text
+    assert "What the models were asked" in text and "$12.35" in text and "54,321" in text
     assert "atlas: 7 answers may have been paid for twice" in text and "could not be believed" not in text
-    assert "What the teachers were asked" not in Reader(render(run)).text
+    assert "What the models were asked" not in Reader(render(run)).text
 
 
 def test_only_what_was_replayed_is_called_so(run: dict[str, Artifact]) -> None:

@@ -195,7 +195,7 @@ def test_samples_are_spread_over_the_categories(tiny_folder: Path, tmp_path: Pat
     samples = Artifact.open(tmp_path / "out").rows("samples")
     assert [s["category"] for s in samples] == ["a", "b", "c", "a"]
     assert all(isinstance(s["base"], str) and s["dsft"] is None for s in samples)
-    assert result["results"]["lengths"]["base"] == {"mean_tokens": 3.0, "ended": 0.0, "answers": 4}
+    assert result["results"]["lengths"]["base"] == {"mean_tokens": 3.0, "ci95": [3.0, 3.0], "ended": 0.0, "answers": 4}
 
 
 def test_nothing_to_measure_on_and_missing_files(tiny_folder: Path, tmp_path: Path) -> None:

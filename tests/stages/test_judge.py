@@ -13,7 +13,7 @@ import small
 from zephyr import api
 from zephyr.artifacts import Manifest
 from zephyr.errors import DataError, UsageError
-from zephyr.evals import mt_bench
+from zephyr.evals import in_words, mt_bench
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.recipe import load
 from zephyr.teachers import Reply, Request, ask
@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_counted_and_takes_nothing_along(
     found = run(recipe, on=["alpaca-eval"])["judged"]["alpaca_eval"]
     assert (found["canary"]["win_rate"], found["canary"]["n_null"]) == (None, 3)
     assert found["base"]["win_rate"] == (50.0 if ends == "stop" else None)
-    assert "none of" in "\n".join(api._judged({"judge": "j", "alpaca_eval": found}))
+    assert "none of" in "\n".join(in_words.judged({"judge": "j", "alpaca_eval": found}))
 
 
 def test_the_plan_counts_answers_and_verdicts(recipe: Path, own_cache: Path) -> None:
@@ -209,11 +209,129 @@ def test_one_order_is_the_originals(scripted: Scripted, recipe: Path, monkeypatc
     }
 
 
+# --- beside a baseline ------------------------------------------------------------------------------------------
+
+
+def beside(recipe: Path, *models: str) -> list[str]:
+    """Settings by which each answer is judged beside those of models in a file, in both orders, and not by itself."""
+    rows = [
+        {
+            "question_id": q["question_id"],
+            "model_id": m,
+            "choices": [{"index": 0, "turns": [f"{m} one", f"{m} two, longer than that of base"]}],
+        }
+        for m in models
+        for q in QUESTIONS
+    ]
+    file = small.write_lines(recipe.parent / "baseline.jsonl", rows)
+    return [f"judge.mt_bench.against={file}", "judge.mt_bench.single=false", "judge.canary=false"]
+
+
+def test_pairs_are_judged_in_both_orders(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that finds the better answer wherever it stands; the files are what scoring by itself reads, to the same numbers."""
+    monkeypatch.setenv("SOME_KEY", "k")
+
+    def finds(request: Request) -> str:
+        shown = request.messages[-1]["content"]
+        better = "[[A]]" if shown.index("base at") < shown.index("plain one") else "[[B]]"
+        return f"So.\n{better if 'Now make it shorter.' not in shown else '[[C]]'}"
+
+    scripted.judge = finds
+    result = run(recipe, on=["mt-bench"], settings=beside(recipe, "plain"))
+    asked = [request for name, request in scripted.asked if name == "judge"]
+    assert len(asked) == 8, "two questions of two turns, in two orders"
+    assert sum("You are." in r.messages[-1]["content"] for r in asked) == 4, "reasoning is judged by a reference"
+    found = result["judged"]
+    assert "mt_bench" not in found and set(found["mt_bench_pairs"]) == {"base", "plain"}
+    base = found["mt_bench_pairs"]["base"]
+    assert (base["wins"], base["ties"], base["losses"], base["win_rate"], base["against"]) == (3, 1, 0, 87.5, ["plain"])
+    assert base["order"]["consistent"] == 100.0 and base["order"]["first_shown_wins"] == 50.0
+    assert base["longer_wins"]["n"] == 3
+    file = recipe.parent / "out" / "judge" / "data" / "mt_bench_pair_judgments.jsonl"
+    again = mt_bench.score_file(file, questions=recipe.parent / "q.jsonl")["base"]
+    assert {k: again[k] for k in ("win_rate", "ci95", "order")} == {k: base[k] for k in ("win_rate", "ci95", "order")}
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {(r["model_1"], r["model_2"], r["judge"][0]) for r in rows} == {("base", "plain", "judge-1")}
+    assert {r["g1_winner"] == r["g2_winner"] for r in rows} == {True}
+    said = "\n".join(in_words.judged(found))
+    assert "mt-bench-pairs, base against plain: 87.50%" in said and "for the answer shown first" in said
+    assert "MT-Bench pairs, against plain" in report_of(recipe.parent / "out")
+
+
+def test_a_judge_that_likes_the_first_place_is_shown_to(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    scripted.judge = lambda request: "So.\n[[A]]"
+    found = run(recipe, on=["mt-bench"], settings=beside(recipe, "base"))["judged"]["mt_bench_pairs"]
+    order = found["base"]["order"]
+    assert (found["base"]["win_rate"], order["first_shown_wins"], order["consistent"], order["first_both_times"]) == (50.0, 100.0, 0.0, 4)
+    assert set(found) == {"base", "baseline-base"}, "another run's model of that name is not this one"
+
+
+def test_several_models_in_a_file_are_no_choice_of_ours(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of references as of baselines: the first one would be taken without a word."""
+    monkeypatch.setenv("SOME_KEY", "k")
+    settings = beside(recipe, "plain", "fancy")
+    with pytest.raises(
+        UsageError, match=r"baseline\.jsonl: answers of several models; set judge\.mt_bench\.against_model to one of fancy, pl"
+    ):
+        run(recipe, on=["mt-bench"], settings=settings)
+    found = run(recipe, on=["mt-bench"], settings=[*settings, "judge.mt_bench.against_model=fancy"])["judged"]
+    assert set(found["mt_bench_pairs"]) == {"base", "fancy"}
+    other = [{**REFERENCES[0], "model_id": "other", "choices": [{"index": 0, "turns": ["OTHER", "OTHER"]}]}]
+    small.write_lines(recipe.parent / "r.jsonl", [*REFERENCES, *other])
+    with pytest.raises(
+        UsageError, match=r"r\.jsonl: answers of several models; set judge\.mt_bench\.reference_model to one of oracle, other"
+    ):
+        run(recipe, on=["mt-bench"])
+    scripted.asked.clear()
+    run(recipe, on=["mt-bench"], settings=["judge.mt_bench.reference_model=other"])
+    assert sum("OTHER" in r.messages[-1]["content"] for name, r in scripted.asked if name == "judge") == 4
+
+
+def test_a_baseline_from_another_run_and_one_that_is_not_whole(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    run(recipe, on=["mt-bench"])
+    settings = [f"judge.mt_bench.against={recipe.parent / 'out' / 'answer'}", "judge.mt_bench.single=false", "judge.canary=false"]
+    scripted.judge = lambda request: "So.\n[[C]]"
+    found = api.benchmark(str(recipe.parent / "model"), ["mt-bench"], recipe, recipe.parent / "two", settings=settings)["judged"]
+    assert found["mt_bench_pairs"]["base"]["ties"] == 4 and "baseline-base" in found["mt_bench_pairs"]
+    short = [{"question_id": 81, "model_id": "half", "turns": ["One.", "Two."]}]
+    file = small.write_lines(recipe.parent / "half.jsonl", short)
+    with pytest.raises(DataError, match=r"half\.jsonl: 1 of 2 questions have no answer, the first is 101"):
+        run(recipe, on=["mt-bench"], settings=[f"judge.mt_bench.against={file}"])
+
+
+def test_what_was_trained_on_and_whose_family_it_is_stand_beside_the_score(
+    scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    rows = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}]} for text in ("Say two.", "Well?")]
+    data = small.write_lines(recipe.parent / "trained.jsonl", rows)
+    judge = "judge.teacher={kind: api, base_url: http://localhost:1/v1, model: openai/gpt-4-turbo, key_env: SOME_KEY}"
+    other = "judge.endpoints={own: {kind: api, base_url: http://localhost:1/v1, model: gpt-3.5}}"
+    found = run(recipe, on=["alpaca-eval", "mt-bench"], trained_on=[str(data)], settings=[judge, other])["judged"]
+    counts = {name: (one["items"], one["found"], one["exact"]) for name, one in found["contamination"].items()}
+    assert counts == {"mt_bench": (2, 0, 0), "alpaca_eval": (3, 1, 1)}
+    assert found["contamination"]["alpaca_eval"]["matches"][0]["item_id"] == "Say two."
+    assert any("own), gpt-3.5, are of one family (GPT)" in text for text in found["self_preference"])
+    words = "\n".join(in_words.judged(found))
+    assert "alpaca-eval: 1 of its 3 items are among the training prompts" in words and "mt-bench: none of its 2" in words
+    page = report_of(recipe.parent / "out")
+    assert "1 of 3" in page and "of one family" in page and "is no measure of what was not seen" in page
+
+
 @pytest.mark.parametrize(
     ("on", "settings", "problem"),
     [
-        (["mt_bench"], [], "--on mt_bench: not a benchmark that is known here; known are mt-bench, alpaca-eval, open-llm"),
-        (["open-llm"], [], "has no evaluate.benchmarks"),
+        (["mt_bench"], [], "--on mt_bench: not a benchmark that is known here; known are mt-bench, alpaca-eval, ifeval, open-llm"),
+        (["mt-bench=q.jsonl"], [], "--on mt-bench=q.jsonl: mt-bench is judged by a teacher; give --recipe"),
+        (["mt-bench"], ["judge.mt_bench.single=false"], "single: false leaves nothing to judge"),
+        (["mt-bench"], ["judge.teacher=null"], "mt_bench is judged by a teacher, and there is none"),
+        (
+            ["alpaca-eval"],
+            ["judge.alpaca_eval.preference=log_probabilities", "judge.teacher={kind: local, path: m}"],
+            "log_probabilities are asked of a judge behind a server",
+        ),
         (["mt-bench"], ["judge.models=[ddpo]"], "judge.models: the run trains no ddpo"),
         (["mt-bench"], ['judge.endpoints={canary: {kind: api, base_url: "http://h/v1", model: m}}'], "canary is a name of ours"),
     ],

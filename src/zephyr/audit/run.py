@@ -13,8 +13,8 @@ from zephyr.audit.judge import Judge
 from zephyr.audit.pairs import RULES, Check, Contamination, Item, Judged, Lengths, Repeated
 from zephyr.audit.rows import Pair, Rated, read_row
 from zephyr.errors import DataError, UsageError
-from zephyr.files import SUFFIXES, Unread
-from zephyr.recipe import DataSource
+from zephyr.files import Unread
+from zephyr.recipe import DataSource, known
 from zephyr.records import Row
 from zephyr.text.contamination import NGRAM, OVERLAP, Benchmarks
 
@@ -38,7 +38,7 @@ def audit(
         paths: pairs, or rated answers: files, folders, artifacts, hub names. Rows that name no split count as train rows.
         test: the same, whose rows are test rows.
         ratings: the rated answers that the pairs were drawn from, all splits of each.
-        against: benchmarks, by name; or as `FILE`, `NAME=FILE`, `owner/name` or `owner/name@revision`.
+        against: benchmarks, by name; or as `mt-bench`, `FILE`, `NAME=FILE`, `owner/name` or `owner/name@revision`.
         splits: of the sources' own splits, these alone (`train_prefs`).
         ignore: names of findings that are no problem.
         ngram: how many words in a run, where prompts are compared with benchmarks.
@@ -114,19 +114,10 @@ class Unreadable:
 
 
 def benchmark_sources(against: Mapping[str, Given] | Sequence[str]) -> dict[str, DataSource]:
-    """Benchmarks by name: of a file, its own without the ending; `NAME=FILE` names it otherwise."""
+    """Benchmarks by name: known ones, files, `NAME=FILE`, hub names."""
     if isinstance(against, Mapping):
         return {name: _source(given) for name, given in against.items()}
-    found: dict[str, DataSource] = {}
-    for text in against:
-        name, mark, path = text.partition("=")
-        if not mark or Path(text).expanduser().exists():
-            path = text
-            name = Path(text).name
-            name = next((name.removesuffix(end) for end in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(end)), name)
-        if found.setdefault(name, source := _source(path)) != source:
-            raise UsageError(f"{name}: two benchmarks of this name; name one of them otherwise: NAME={path}")
-    return found
+    return {name: DataSource(**fields) for name, fields in known.named(against).items()}
 
 
 def _source(given: Given) -> DataSource:

@@ -25,6 +25,7 @@ from zephyr.cli import stages  # noqa: F401
 from zephyr.cli import data  # noqa: F401
 from zephyr.cli import score  # noqa: F401
 from zephyr.cli import benchmarks  # noqa: F401
+from zephyr.cli import reproduce  # noqa: F401
 from zephyr.cli import models  # noqa: F401
 # isort: on
 

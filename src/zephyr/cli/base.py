@@ -52,7 +52,10 @@ Files = Annotated[list[str], typer.Argument(help="Files, folders, artifacts, hub
 Test = Annotated[list[str] | None, typer.Option("--test", help="Rows for the test split; may be given more than once.")]
 Against = Annotated[
     list[str] | None,
-    typer.Option("--against", help="A benchmark, as FILE or NAME=FILE (rows with `prompt` or `turns`); may be given more than once."),
+    typer.Option(
+        "--against",
+        help="Benchmarks: known names (mt-bench,open-llm), FILE or NAME=FILE (rows with `prompt` or `turns`); may be given more than once.",
+    ),
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="A model folder, an artifact, a hub name, or a name of `zephyr models list`.")]
 Template = Annotated[str, typer.Option("--chat-template", help="`zephyr`, `tokenizer` (the model's own) or a Jinja file.")]

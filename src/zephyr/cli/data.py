@@ -23,7 +23,10 @@ def audit(
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="A benchmark: FILE, NAME=FILE or OWNER/NAME@REVISION; may be given more than once."),
+        typer.Option(
+            "--against",
+            help="Benchmarks: known names (mt-bench,open-llm), FILE, NAME=FILE or OWNER/NAME@REVISION; may be given more than once.",
+        ),
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option("--split", help="Of the sources' own splits, this one alone; may be given more than once.")
@@ -47,3 +50,29 @@ def audit(
     show(found.json(), as_json=json, text=auditing.describe(found))
     if not found.clean:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: `zephyr inspect runs/demo/curate` · `zephyr inspect dialogues.jsonl --out look.html --samples 5` · "
+    "`zephyr inspect owner/name --split train_prefs --json`"
+)
+def inspect(
+    data: Annotated[list[str], typer.Argument(help="Dialogues, ratings or pairs, all of a kind: files, folders, artifacts or hub names.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("inspect.html"),
+    samples: Annotated[int, typer.Option("--samples", help="How many are shown of each stratum and of each reason.")] = 3,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Of the sources' own splits, this one alone; may be given more than once.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides which are shown.")] = 0,
+    json: Json = False,
+) -> None:
+    """Make a page to look at data: samples, what was left out and why, case before and after, distributions."""
+    from zephyr import artifacts, inspection
+    from zephyr.errors import UsageError
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: the page is HTML; give it a name that ends in .html")
+    seen = inspection.inspect(data, splits=split or [], samples=samples, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    artifacts.write_text(out, inspection.page(seen))
+    show({**seen.json(), "page": str(out)}, as_json=json, text=f"{inspection.describe(seen)}\nwrote {out}")

@@ -132,7 +132,10 @@ def dpo(
 
 
 @app.command(
-    epilog="Examples: `zephyr evaluate models/dpo --on mt-bench,alpaca-eval,open-llm --recipe judges.yaml --out scores --limit 10` · "
+    epilog="Examples: `zephyr evaluate models/dpo --on ifeval=prompts.jsonl,preferences=llmbar.jsonl --reference models/sft -o scores` · "
+    "`zephyr evaluate models/dpo --on arc_challenge=arc.jsonl,truthfulqa=truthfulqa.jsonl --out scores --limit 100` (`open-llm`: all four "
+    "tasks, and `ifeval`, from the hub) · `zephyr evaluate models/dpo --on mt-bench,alpaca-eval,ifeval --recipe judges.yaml --out scores "
+    "--limit 10` (a teacher judges; `all`: all that the recipe names) · "
     "`zephyr evaluate --model models/dpo --sft models/sft --base BASE --dialogues data/curated --ratings data/ratings --out scores`"
 )
 def evaluate(
@@ -140,9 +143,28 @@ def evaluate(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="A model to measure with --on; then settings, as `section.key=value`.", show_default=False)
     ] = None,
-    on: Annotated[str | None, typer.Option("--on", help="Benchmarks, with commas: mt-bench, alpaca-eval, open-llm.")] = None,
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="With --on: whose `judge` and `evaluate` name the files.")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            help="Benchmarks, with commas, as NAME or NAME=FILE: ifeval, preferences, open-llm or one of its tasks (arc_challenge, "
+            "hellaswag, mmlu, truthfulqa); with a recipe, mt-bench, alpaca-eval and all.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="With --on: whose `judge` and `evaluate` name files and judge; needed where one judges.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="With --on: so many questions of each, for a quick look.")] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="With --on preferences: the model that it was trained from.", show_default=False)
+    ] = None,
+    reward_model: Annotated[
+        str | None, typer.Option("--reward-model", help="With --on preferences: measured beside it.", show_default=False)
+    ] = None,
+    trained_on: Annotated[
+        list[str] | None,
+        typer.Option("--trained-on", help="With --on: what it was trained on, to look for the benchmarks in; of artifacts it is known."),
+    ] = None,
     base: Annotated[str | None, typer.Option("--base", help="The model before any training.")] = None,
     sft: Annotated[str | None, typer.Option("--sft", help="The dSFT model.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The dDPO model.")] = None,
@@ -158,12 +180,19 @@ def evaluate(
     words = overrides or []
     if on is not None:
         models = [word for word in words if "=" not in word]
-        if len(models) != 1 or recipe is None:
-            raise UsageError(
-                "evaluate --on: needs one model, and --recipe: zephyr evaluate MODEL --on mt-bench --recipe judges.yaml --out scores"
-            )
-        settings = [word for word in words if word != models[0]]
-        result = api.benchmark(models[0], [name.strip() for name in on.split(",")], recipe, out, limit=limit, settings=settings)
+        if len(models) != 1:
+            raise UsageError("evaluate --on: needs one model: zephyr evaluate MODEL --on ifeval=prompts.jsonl --out scores")
+        result = api.benchmark(
+            models[0],
+            [name.strip() for name in on.split(",")],
+            recipe,
+            out,
+            limit=limit,
+            settings=[word for word in words if word != models[0]],
+            reference=reference,
+            reward_model=reward_model,
+            trained_on=trained_on or [],
+        )
     elif base is None:
         raise UsageError("evaluate: needs --base, the model before any training; or a model and --on with the names of benchmarks")
     else:
@@ -179,15 +208,33 @@ def evaluate(
     show(result, as_json=json, text=api.describe(result))
 
 
-@app.command(epilog="Example: `zephyr report runs/demo --out page`")
+@app.command(epilog="Examples: `zephyr report runs/demo --out page` · `zephyr report runs/a runs/b --out side-by-side --json`")
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folder of a run; others are set against the first.")],
     out: Out,
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
     json: Json = False,
 ) -> None:
-    """Write the page and the model card of a run."""
+    """Write the page and the model card of a run; or one page that sets several runs side by side."""
     from zephyr import api
 
-    result = api.report(run_dir, out, title)
+    result = api.report(runs[0] if len(runs) == 1 else runs, out, title)
     show(result, as_json=json, text=api.describe(result))
+
+
+@app.command(
+    epilog="Examples: `zephyr trace runs/demo 1f0a3c9e` · `zephyr trace runs/demo 'sky blue' --json` · "
+    "`zephyr trace runs/demo 'mt-bench 81'`"
+)
+def trace(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    prompt: Annotated[str, typer.Argument(help="A prompt's id, its beginning or its words; or `mt-bench QUESTION`, `alpaca-eval NUMBER`.")],
+    json: Json = False,
+) -> None:
+    """Follow a prompt from the numbers it went into back to its answers, their ratings, and the raw replies of the teachers."""
+    from zephyr import api
+    from zephyr.report import telling
+
+    found = api.trace(run, prompt)
+    text = telling.describe_judged(found) if "verdicts" in found else telling.describe(found)
+    show(found, as_json=json, text=text)

@@ -133,15 +133,17 @@ class Words:
         return np.searchsorted(self.texts, np.arange(count + 1))
 
 
-@functools.lru_cache(maxsize=1)
-def _powers_up_to(length: int) -> tuple[U64, U64]:
-    powers, unpowers = np.full(length, _BASE), np.full(length, _UNBASE)
-    powers[0] = unpowers[0] = 1
-    return np.cumprod(powers), np.cumprod(unpowers)
+_held: tuple[U64, U64] = (np.ones(1, np.uint64), np.ones(1, np.uint64))
 
 
 def _powers(length: int) -> tuple[U64, U64]:
-    return _powers_up_to(1 << max(16, (length - 1).bit_length()))
+    """Powers of the base and of its inverse, `length` of them or more. The longest that were asked for are held: the others begin alike."""
+    global _held
+    if length > len(_held[0]):
+        powers, unpowers = (np.full(1 << max(16, (length - 1).bit_length()), factor) for factor in (_BASE, _UNBASE))
+        powers[0] = unpowers[0] = 1
+        _held = np.cumprod(powers), np.cumprod(unpowers)
+    return _held
 
 
 @functools.cache

@@ -164,10 +164,15 @@ def contaminated(training: Iterable[tuple[str, str]], items: Mapping[str, Sequen
     for item_id, texts in items.items():
         for text in texts:
             owners.setdefault(text, []).append(item_id)
+    texts = [text for text in owners if text.strip()]
     # each text as a benchmark of its own: a prompt that holds two of them is counted for both
-    known = Benchmarks({text: [text] for text in owners if text.strip()})
+    known = Benchmarks({text: [text] for text in texts})
+    # most prompts hold none, which is known sooner of all texts as one
+    together = Benchmarks({"all": texts})
     found: dict[str, Match] = {}
     for training_id, prompt in training:
+        if together.find(prompt) is None:
+            continue
         for hit in known.find_all(prompt):
             for item_id in owners[hit.benchmark]:
                 match = Match(item_id, hit.kind, hit.overlap, training_id)

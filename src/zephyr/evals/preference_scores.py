@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr import artifacts
 from zephyr.artifacts import Draft, Manifest
-from zephyr.errors import DataError, UsageError
+from zephyr.errors import DataError, ModelError, UsageError
 from zephyr.evals.preference import Group, compared
 from zephyr.evals.preference_sets import PreferenceSet, as_row, read
 from zephyr.evals.rows import turns
@@ -96,47 +96,69 @@ class _Judges:
             self._reward = RewardModel(load.refer(ModelConfig(path=reward_model)))
 
     def fitting(self, given: PreferenceSet, max_length: int) -> PreferenceSet:
-        """The groups whose answers every model can read, whole; an answer is never cut.
-
-        Raises:
-            DataError: none is left.
-        """
-        kept, left_out = [], dict(given.left_out)
-        limit = min([max_length, *(n for n in (*map(_context, self._policies), self._reward and self._reward.longest) if n)])
-        for group in given.groups:
-            try:
-                sizes = [size for chat in self._chats for size in _sizes(group, chat)]
-                sizes += [len(ids) for ids in self._encoded(group)]
-            except DataError:
-                left_out[UNWRITTEN] = left_out.get(UNWRITTEN, 0) + 1
-                continue
-            if max(sizes, default=0) > limit:
-                left_out[TOO_LONG] = left_out.get(TOO_LONG, 0) + 1
-            else:
-                kept.append(group)
-        if not kept:
-            raise DataError(f"no rows are left to judge; of {given.rows}: " + ", ".join(f"{n} ({why})" for why, n in left_out.items()))
-        return replace(given, groups=kept, left_out=left_out)
+        """The groups whose answers every model can read, whole."""
+        return fitting(given, self._policies, self._chats, self._reward, max_length)
 
     def values(self, groups: Sequence[Group], beta: float) -> dict[str, Table]:
         """What each measure gives each answer."""
         found: dict[str, Table] = {}
         lengths: Table | None = None
         if self._policies:
-            sums, tokens = zip(*(_log_probabilities(*pair, groups) for pair in zip(self._policies, self._chats, strict=True)), strict=True)
-            lengths = tokens[0]
-            found["implicit_reward"] = _rewards(groups, sums, None, beta)
-            found["implicit_reward_per_token"] = _rewards(groups, sums, tokens, beta)
+            looks = [_look(*pair, groups) for pair in zip(self._policies, self._chats, strict=True)]
+            policy, reference = looks[0], looks[1] if len(looks) > 1 else None
+            lengths = policy.tokens
+            found["implicit_reward"] = rewards(policy, reference, beta, per_token=False)
+            found["implicit_reward_per_token"] = rewards(policy, reference, beta, per_token=True)
         if self._reward:
-            encoded = [self._encoded(group) for group in groups]
-            flat = iter(self._reward.rewards([ids for answers in encoded for ids in answers], "reward model"))
-            found["reward_model"] = [[next(flat) for _ in group.answers] for group in groups]
-            lengths = lengths or [[float(len(ids)) for ids in answers] for answers in encoded]
+            found["reward_model"], read = judged(self._reward, groups)
+            lengths = lengths or read
         found["length"] = lengths or [[float(len(text)) for text, _ in group.answers] for group in groups]
         return found
 
-    def _encoded(self, group: Group) -> list[tuple[int, ...]]:
-        return [] if self._reward is None else [self._reward.encode(turns(group, text)) for text, _ in group.answers]
+
+@dataclass(frozen=True)
+class Look:
+    """What a model gives every answer of every group: its log-probability in nats, and its length in tokens."""
+
+    sums: Table
+    tokens: Table
+
+
+def fitting(
+    given: PreferenceSet, policies: Sequence[ModelRef], chats: Sequence[ChatFormat], reward: RewardModel | None, max_length: int
+) -> PreferenceSet:
+    """The groups whose answers every model can read, whole; an answer is never cut.
+
+    Raises:
+        DataError: none is left.
+    """
+    kept, left_out = [], dict(given.left_out)
+    limit = min([max_length, *(n for n in (*map(_context, policies), reward and reward.longest) if n)])
+    for group in given.groups:
+        try:
+            sizes = [size for chat in chats for size in _sizes(group, chat)]
+            sizes += [len(ids) for ids in _encoded(reward, group)] if reward else []
+        except (DataError, ModelError):
+            left_out[UNWRITTEN] = left_out.get(UNWRITTEN, 0) + 1
+            continue
+        if max(sizes, default=0) > limit:
+            left_out[TOO_LONG] = left_out.get(TOO_LONG, 0) + 1
+        else:
+            kept.append(group)
+    if not kept:
+        raise DataError(f"no rows are left to judge; of {given.rows}: " + ", ".join(f"{n} ({why})" for why, n in left_out.items()))
+    return replace(given, groups=kept, left_out=left_out)
+
+
+def judged(reward: RewardModel, groups: Sequence[Group]) -> tuple[Table, Table]:
+    """(rewards, lengths in its tokens, the prompt included) of every answer of every group."""
+    encoded = [_encoded(reward, group) for group in groups]
+    flat = iter(reward.rewards([ids for answers in encoded for ids in answers], "reward model"))
+    return [[next(flat) for _ in group.answers] for group in groups], [[float(len(ids)) for ids in answers] for answers in encoded]
+
+
+def _encoded(reward: RewardModel, group: Group) -> list[tuple[int, ...]]:
+    return [reward.encode(turns(group, text)) for text, _ in group.answers]
 
 
 def _context(ref: ModelRef) -> int | None:
@@ -153,42 +175,57 @@ def _sizes(group: Group, chat: ChatFormat) -> list[int]:
     return [sum(map(len, chat.encode_pair(turns(group, text)))) for text, _ in group.answers]
 
 
-def _rewards(groups: Sequence[Group], sums: Sequence[Table], tokens: Sequence[Table] | None, beta: float) -> Table:
-    """The implicit reward beta (log pi - log ref), each by its number of tokens where these are given; without ref, beta log pi."""
+def rewards(policy: Look, reference: Look | None, beta: float, *, per_token: bool) -> Table:
+    """The implicit reward beta (log pi - log ref), each by its number of tokens if `per_token`; without a reference, beta log pi."""
 
-    def value(which: int, group: int, answer: int) -> float:
-        return sums[which][group][answer] / (tokens[which][group][answer] if tokens else 1.0)
+    def values(look: Look) -> Table:
+        if not per_token:
+            return look.sums
+        return [[s / n for s, n in zip(*row, strict=True)] for row in zip(look.sums, look.tokens, strict=True)]
 
-    return [
-        [beta * (value(0, g, a) - (value(1, g, a) if len(sums) > 1 else 0.0)) for a in range(len(group.answers))]
-        for g, group in enumerate(groups)
-    ]
+    if reference is None:
+        return [[beta * value for value in row] for row in values(policy)]
+    both = zip(values(policy), values(reference), strict=True)
+    return [[beta * (ours - theirs) for ours, theirs in zip(*rows, strict=True)] for rows in both]
 
 
-def _log_probabilities(ref: ModelRef, chat: ChatFormat, groups: Sequence[Group]) -> tuple[Table, Table]:
-    """Log-probability in nats, and length in tokens, of every answer of every group, in float32."""
-    from zephyr.models import load
+def look(model: Any, chat: ChatFormat, groups: Sequence[Group], config: TrainConfig, label: str, out: Draft) -> Look:
+    """What a model in memory gives every answer of every group."""
     from zephyr.train import score as scoring
     from zephyr.train.batches import branching
 
-    model = load.load_model(ref, chat)
     encoded = [[chat.encode_pair(turns(group, text)) for text, _ in group.answers] for group in groups]
     examples = [branching(answers[0][0], *(ids for _, ids in answers)) for answers in encoded]
     names = [f"prompt {group.prompt_id[:16]}, answer {i}" for group in groups for i in range(len(group.answers))]
+    sums = iter(scoring.log_probabilities(model, examples, config, label, out, names=names))
+    lengths = [[float(len(ids)) for _, ids in answers] for answers in encoded]
+    return Look([[next(sums) for _ in group.answers] for group in groups], lengths)
+
+
+def _look(ref: ModelRef, chat: ChatFormat, groups: Sequence[Group]) -> Look:
+    """The same of a model that is loaded for it, in float32."""
+    from zephyr.models import load
+
+    model = load.load_model(ref, chat)
     with tempfile.TemporaryDirectory() as folder:  # what is counted on the way is not kept: there is no artifact
         out = Draft(Path(folder), Path(folder), Manifest("score", "", {}, {}))
-        config = TrainConfig(dtype="float32")
-        sums = iter(scoring.log_probabilities(model, examples, config, f"{ref.name}: answers", out, names=names))
-    lengths = [[float(len(ids)) for _, ids in answers] for answers in encoded]
-    return [[next(sums) for _ in group.answers] for group in groups], lengths
+        return look(model, chat, groups, TrainConfig(dtype="float32"), f"{ref.name}: answers", out)
 
 
 def describe(found: Mapping[str, Any]) -> str:
     """The results in words, no number without its interval."""
-    results = found["results"]
-    first = next(iter(results.values()))
+    first = next(iter(found["results"].values()))
     lines = [f"{first['pairs']} pairs of {first['prompts']} prompts; the share in which the better answer has the higher value"]
-    for name, result in results.items():
+    lines += measured(found)
+    if found["model"] and not found["reference"]:
+        lines.append("without --reference the implicit reward is beta log pi: it holds rare words against an answer, and length")
+    return "\n".join(lines)
+
+
+def measured(found: Mapping[str, Any]) -> list[str]:
+    """The measures of one set, and what was left out, a line each."""
+    lines = []
+    for name, result in found["results"].items():
         label = f"length in {found['length_in']}" if name == "length" else name.replace("_", " ")
         ties = f", {result['ties']} ties count as wrong" if result["ties"] else ""
         lines.append(f"  {label:<28}{_percent(result['accuracy'], result['ci95'])}{ties}")
@@ -203,10 +240,7 @@ def describe(found: Mapping[str, Any]) -> str:
                 f"    {subset:<38}{_percent(part['accuracy'], part['ci95'])}, {part['pairs']} pairs"
                 for subset, part in result["by_subset"].items()
             ]
-    lines += [f"left out: {n} rows, {why}" for why, n in found["left_out"].items()]
-    if found["model"] and not found["reference"]:
-        lines.append("without --reference the implicit reward is beta log pi: it holds rare words against an answer, and length")
-    return "\n".join(lines)
+    return lines + [f"left out: {n} rows, {why}" for why, n in found["left_out"].items()]
 
 
 def _percent(value: float, interval: Sequence[float] | None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from zephyr.recipe import known
 
 
 class Section(BaseModel):
@@ -66,15 +67,7 @@ def _as_source(value: object) -> object:
 Source = Annotated[DataSource, BeforeValidator(_as_source)]
 
 
-def _as_benchmark(value: object) -> object:
-    """A file, or a hub name that may say which commit: `ORG/NAME@REVISION`."""
-    if isinstance(value, str) and "@" in value and not Path(value).expanduser().exists():
-        path, _, revision = value.rpartition("@")
-        return {"path": path, "revision": revision}
-    return _as_source(value)
-
-
-Benchmark = Annotated[DataSource, BeforeValidator(_as_benchmark)]
+Benchmark = Annotated[DataSource, BeforeValidator(known.source_of)]
 Invalid = Literal["error", "drop"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from zephyr.errors import UsageError
+from zephyr.recipe import known
 from zephyr.recipe.base import Benchmark, ModelConfig, Name, Section
 from zephyr.recipe.dialogues import CurateConfig
 from zephyr.recipe.evaluation import EvaluateConfig, ReportConfig
@@ -41,8 +42,8 @@ class Recipe(Section):
     judge: JudgeConfig | None = None
     evaluate: EvaluateConfig | None = None
     report: ReportConfig = ReportConfig()
-    # what is evaluated on, by name: prompts found in it are not trained on
-    benchmarks: dict[Name, Benchmark] = {}
+    # what is evaluated on, by name, or a list of names that are known ([mt-bench, open-llm]): prompts found in it are not trained on
+    benchmarks: Annotated[dict[Name, Benchmark], BeforeValidator(known.by_name)] = {}
     budget: BudgetConfig = BudgetConfig()
 
     @field_validator("train", "report", "budget", mode="before")
@@ -84,7 +85,7 @@ class Recipe(Section):
         pool = {f"complete.pool.{name}": teacher for name, teacher in self.complete.pool.items()} if self.complete else {}
         talk = {f"synthesize.{role}": teacher for role, teacher in self.synthesize.teachers().items()} if self.synthesize else {}
         rated = {"rate.teacher": self.rate.teacher} if self.rate else {}
-        judged = {"judge.teacher": self.judge.teacher} if self.judge else {}
+        judged = {"judge.teacher": self.judge.teacher} if self.judge and self.judge.teacher else {}
         asked = {f"judge.endpoints.{name}": model for name, model in self.judge.endpoints.items()} if self.judge else {}
         return {**talk, **pool, **rated, **asked, **judged}
 

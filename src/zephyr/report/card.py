@@ -10,10 +10,10 @@ import yaml
 
 from zephyr.artifacts import Artifact
 from zephyr.recipe import READ_BY
-from zephyr.report import tables
+from zephyr.report import making, scores, tables
 from zephyr.report.facts import Run, accuracy_sentence, nll_sentence
 from zephyr.report.numbers import count, finite, general
-from zephyr.report.tables import Table
+from zephyr.report.table import Table
 
 # what the hub calls the models that come with a name of ours
 HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -92,7 +92,14 @@ def _results(run: Run) -> str:
     if "evaluate" not in run.artifacts:
         return "Not measured: the run has no evaluation."
     sentences = " ".join(s for s in (nll_sentence(run), accuracy_sentence(run)) if s)
-    found = [tables.nll(run), tables.reward_accuracy(run), tables.lengths(run), tables.judged(run), tables.benchmarks(run)]
+    found = [
+        scores.nll(run),
+        scores.reward_accuracy(run),
+        scores.lengths(run),
+        tables.judged(run),
+        tables.preferences(run),
+        tables.benchmarks(run),
+    ]
     return (
         "\n\n".join([*([_inline(sentences)] if sentences else []), *(_table(table) for table in found if table)]) or "Nothing was measured."
     )
@@ -101,7 +108,7 @@ def _results(run: Run) -> str:
 def _training(run: Run) -> str:
     if not _trained(run):
         return ""
-    table = tables.training(run)
+    table = making.training(run)
     assert table is not None  # there is one wherever a model was trained
     seed = next((run.setting(stage, "seed") for stage in _trained(run)), None)
     lines = [_table(table)]

@@ -11,11 +11,15 @@ import yaml
 from markupsafe import Markup
 
 from zephyr.artifacts import Artifact
-from zephyr.report import flow, plots, tables
+from zephyr.report import accounts, flow, making, plots, scores, signs, tables, trust
+from zephyr.report.chains import view as chain_view
 from zephyr.report.facts import LABELS, Run, accuracy_sentence, dig, nll_sentence
 from zephyr.report.numbers import MISSING, count, duration, finite, fixed, interval, percent, short
+from zephyr.report.table import Table
 
 OPEN_SAMPLES = 3  # side-by-side samples that are unfolded when the page opens
+MOVED = ("margin", "logps", "rewards")  # the charts that show how far answers were moved
+Drawn = tuple[plots.Chart, Markup]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,15 @@ class Sample:
     answers: tuple[tuple[str, str, str | None], ...]
 
 
-def render(recipe_name: str, title: str, artifacts: Mapping[str, Artifact], *, order: Sequence[str]) -> str:
+def render(
+    recipe_name: str,
+    title: str,
+    artifacts: Mapping[str, Artifact],
+    *,
+    order: Sequence[str],
+    differences: Sequence[Mapping[str, Any]] = (),
+    chains: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The page about a run, from whichever of its artifacts there are.
 
     Args:
@@ -46,50 +58,85 @@ def render(recipe_name: str, title: str, artifacts: Mapping[str, Artifact], *, o
         title: the heading.
         artifacts: by stage name; any may be absent.
         order: every stage of the path in the order in which it runs, those that are absent too.
+        differences: between the models, as `evals.side_by_side.between_models` has them.
+        chains: prompts that are followed to the words of a teacher, as `trace.chain` has them.
 
     Returns:
         HTML without scripts or references to other files: the same input gives the same text.
     """
     run = Run({stage: artifacts[stage] for stage in order if stage in artifacts})
-    environment = jinja2.Environment(
+    shown, moved_charts = _charts(run)
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            recipe=recipe_name,
+            title=title,
+            summary=summary(run),
+            headlines=_headlines(run, order),
+            verdicts=[s for s in (nll_sentence(run), accuracy_sentence(run)) if s],
+            replayed=run.replayed,
+            tuned=run.instruction_tuned,
+            flow=flow.flow(run, [stage for stage in order if stage in flow.MAKES]),
+            results=_there(scores.nll(run), scores.reward_accuracy(run)),
+            small_results=_there(scores.reward_margin(run), scores.lengths(run)),
+            benchmarks=_there(tables.judged(run), tables.preferences(run), tables.benchmarks(run)),
+            training=making.training(run),
+            charts=shown,
+            moved_charts=moved_charts,
+            **_signs(run),
+            **_trust(run),
+            differences=scores.differences(differences),
+            chains=[{**chain_view(chain), "anchor": f"chain-{i}"} for i, chain in enumerate(chains, 1)],
+            samples=_samples(run),
+            open_samples=OPEN_SAMPLES,
+            feedback=_there(making.ratings(run), making.feedback(run)),
+            asked=accounts.teachers(run),
+            undrawn=[stage for stage in run.artifacts if stage not in flow.MAKES],
+            dropped=accounts.dropped(run, order),
+            nothing_dropped=bool(run.artifacts),
+            cost=accounts.cost(run, order),
+            cost_title="Time, tokens and money" if any(accounts.bill(run, stage)[0] for stage in order) else "Time and tokens",
+            limits=run.limits(),
+            settings=[(stage, _yaml(a.manifest.config)) for stage, a in run.artifacts.items()],
+            lineage=making.lineage(run, order),
+            environments=[
+                (stage, ", ".join(f"{k} {v}" for k, v in sorted(a.manifest.environment.items()))) for stage, a in run.artifacts.items()
+            ],
+            version=", ".join(sorted({a.manifest.zephyr for a in run.artifacts.values() if a.manifest.zephyr})) or "of unknown version",
+            missing=MISSING,
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """The templates of the report; everything that is set in is escaped."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("zephyr", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(
-        recipe=recipe_name,
-        title=title,
-        summary=_summary(run),
-        headlines=_headlines(run, order),
-        verdicts=[s for s in (nll_sentence(run), accuracy_sentence(run)) if s],
-        replayed=run.replayed,
-        tuned=run.instruction_tuned,
-        flow=flow.flow(run, [stage for stage in order if stage in flow.MAKES]),
-        results=_there(tables.nll(run), tables.reward_accuracy(run)),
-        small_results=_there(tables.reward_margin(run), tables.lengths(run)),
-        benchmarks=_there(tables.judged(run), tables.benchmarks(run)),
-        training=tables.training(run),
-        charts=_charts(run),
-        samples=_samples(run),
-        open_samples=OPEN_SAMPLES,
-        feedback=_there(tables.ratings(run), tables.feedback(run), tables.teachers(run)),
-        dropped=tables.dropped(run, order),
-        nothing_dropped=bool(run.artifacts),
-        cost=tables.cost(run, order),
-        limits=run.limits(),
-        settings=[(stage, _yaml(a.manifest.config)) for stage, a in run.artifacts.items()],
-        lineage=tables.lineage(run, order),
-        environments=[
-            (stage, ", ".join(f"{k} {v}" for k, v in sorted(a.manifest.environment.items()))) for stage, a in run.artifacts.items()
-        ],
-        version=", ".join(sorted({a.manifest.zephyr for a in run.artifacts.values() if a.manifest.zephyr})) or "of unknown version",
-        missing=MISSING,
-    )
 
 
-def _there(*found: tables.Table | None) -> list[tables.Table]:
+def _signs(run: Run) -> dict[str, Any]:
+    dpo = run.artifacts.get("dpo")
+    found = signs.moved(dpo.log(), run.setting("dpo", "dpo", "beta")) if dpo else None
+    return {
+        "moved": signs.displacement_words(found),
+        "displacement": signs.displacement(run),
+        "sharp": signs.sharpness_words(run),
+        "sharpness": signs.sharpness(run),
+    }
+
+
+def _trust(run: Run) -> dict[str, Any]:
+    words = trust.contamination_words(run)
+    return {"contamination": trust.contamination(run), "contamination_words": words, "judges": trust.hygiene(run)}
+
+
+def _there(*found: Table | None) -> list[Table]:
     return [table for table in found if table is not None]
 
 
@@ -97,7 +144,7 @@ def _yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100).strip()
 
 
-def _summary(run: Run) -> str:
+def summary(run: Run) -> str:
     """What the run did, in one sentence, as far as the manifests tell."""
     base = run.base_name or "A model"
     steps = []
@@ -154,13 +201,15 @@ def _cost_headline(run: Run, order: Sequence[str]) -> Headline:
     return Headline("Time", duration(sum(finite(m.seconds) or 0.0 for m in manifests)), "", f"{len(manifests)} stages, {tokens} tokens")
 
 
-def _charts(run: Run) -> list[tuple[plots.Chart, Markup]]:
+def _charts(run: Run) -> tuple[list[Drawn], list[Drawn]]:
+    """The curves of training, and those of how far the answers were moved."""
     charts: list[plots.Chart] = []
     if "sft" in run.artifacts:
         charts += plots.sft_charts(run.artifacts["sft"].log())
     if "dpo" in run.artifacts:
         charts += plots.dpo_charts(run.artifacts["dpo"].log(), run.objective, run.setting("dpo", "dpo", "beta"))
-    return [(chart, Markup(chart.svg())) for chart in charts]  # noqa: S704 - drawn from numbers and our own labels
+    drawn = [(chart, Markup(chart.svg())) for chart in charts]  # noqa: S704 - drawn from numbers and our own labels
+    return [d for d in drawn if d[0].name not in MOVED], [d for d in drawn if d[0].name in MOVED]
 
 
 def _samples(run: Run) -> list[Sample]:

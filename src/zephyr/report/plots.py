@@ -31,7 +31,9 @@ COLOURS = {
     "ddpo": "#050505",
     "chosen": "#060606",
     "rejected": "#070707",
+    **{f"run{i}": f"#0{i}0{i}ff" for i in range(1, 7)},
 }
+RUNS = 6  # as many as there are colours for
 
 Point = tuple[float, float]
 
@@ -108,10 +110,19 @@ def dpo_charts(log: Sequence[Row], objective: str = "dpo", beta: object = None) 
         ),
         _chart(log, "margin", "Reward margin", "reward of chosen minus rejected", {"margin": ("margin", "ddpo")}, guide=(0.0, "")),
         _chart(log, "logps", "Log-probabilities", "nats, summed over an answer", {f"{n}_logp": (n, colour) for n, colour in pair}),
-        _chart(
-            log, "rewards", "Rewards", "β × change of log-probability", {f"{n}_reward": (n, colour) for n, colour in pair}, guide=(0.0, "")
-        ),
+        _displaced(log, objective, beta),
     )
+
+
+def _displaced(log: Sequence[Row], objective: str, beta: object) -> Chart | None:
+    """How far the answers moved from where they started; of an objective without a reference, the rewards as they are."""
+    values = {f"{name}_reward": (name, name) for name in ("chosen", "rejected")}
+    scale = finite(beta)
+    if objective == "simpo" or not scale:
+        return _chart(log, "rewards", "Rewards", "as the objective has them", values, guide=(0.0, ""))
+    nats = [{**row, **{key: value / scale for key in values if (value := finite(row.get(key))) is not None}} for row in log]
+    unit = "change of log-probability since the start, nats (the reward over β)"
+    return _chart(nats, "rewards", "Likelihood displacement", unit, values, guide=(0.0, "where it started"))
 
 
 def loss_unit(objective: str) -> str:
@@ -139,25 +150,26 @@ def _chart(
     curves = []
     for kind in ("train", "test"):
         for key, (label, colour) in values.items():
-            points = _points(log, kind, key)
-            if points:
+            found = points(log, kind, key)
+            if found:
                 # a test point is of all test rows: the last of them is a result, not one of many to take the mean of
-                thin, size = _thinned(points) if kind == "train" else (tuple(points), 1)
+                thin, size = thinned(found) if kind == "train" else (tuple(found), 1)
                 curves.append(Curve(f"{label}, {kind}" if len(values) > 1 else kind, kind, colour, thin, size))
     return Chart(name, title, unit, tuple(curves), guide=guide, ends=_epoch_ends(log)) if curves else None
 
 
-def _points(log: Sequence[Row], kind: str, key: str) -> list[Point]:
+def points(log: Sequence[Row], kind: str, key: str) -> list[Point]:
     """The finite values of one kind of row, in the order of their steps."""
     found = [(finite(row.get("step")), finite(row.get(key))) for row in log if row.get("kind") == kind]
     return sorted((step, value) for step, value in found if step is not None and value is not None)
 
 
-def _thinned(points: Sequence[Point]) -> tuple[tuple[Point, ...], int]:
-    size = -(-len(points) // MAX_POINTS)
+def thinned(found: Sequence[Point]) -> tuple[tuple[Point, ...], int]:
+    """(the means of equal stretches of points, as few as may be drawn; how many points each is of)."""
+    size = -(-len(found) // MAX_POINTS)
     if size == 1:
-        return tuple(points), 1
-    groups = [points[i : i + size] for i in range(0, len(points), size)]
+        return tuple(found), 1
+    groups = [found[i : i + size] for i in range(0, len(found), size)]
     return tuple((sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups), size
 
 

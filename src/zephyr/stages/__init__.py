@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zephyr.recipe import DataSource, ModelConfig, TeacherConfig
+from zephyr.recipe import DataSource, ModelConfig, Recipe, TeacherConfig
 
 if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
@@ -47,6 +47,13 @@ class Inputs:
 def template_file(chat_template: str) -> dict[str, list[DataSource]]:
     """The file of a chat template that is one: what it says is an input, not its name alone."""
     return {} if chat_template in ("zephyr", "tokenizer") else {"chat template": [DataSource(path=chat_template)]}
+
+
+def training_data(recipe: Recipe, beside: Sequence[DataSource]) -> dict[str, From | Sequence[DataSource]]:
+    """What the models of a run are trained on, in which benchmarks are looked for; and what they were trained on before (`trained_on`)."""
+    found: dict[str, From | Sequence[DataSource]] = {"trained on": beside} if beside else {}
+    found |= {"trained on, dialogues": From("curate")} if recipe.sft else {}
+    return {**found, **({"trained on, pairs": From("binarize")} if recipe.dpo else {})}
 
 
 def teacher_inputs(name: str, config: TeacherConfig) -> tuple[dict[str, list[DataSource]], dict[str, ModelConfig]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from zephyr import sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
+from zephyr.evals import plain_files
 from zephyr.evals.alpaca_eval import files as alpaca
+from zephyr.evals.ifeval import Item, read_items
 from zephyr.evals.mt_bench import files as mt_bench
 from zephyr.evals.mt_bench.records import TEMPERATURES, Answer, Id, Question
 from zephyr.progress import bar
@@ -21,7 +24,8 @@ from zephyr.stages import From, Inputs, Needs, template_file
 from zephyr.teachers import Reply, Request, ask
 
 VERSION = 1
-Key = tuple[str, Any]  # the model; (turn, id) of MT-Bench's questions, the instruction of AlpacaEval's
+# the model; (turn, id) of MT-Bench's questions, the instruction of AlpacaEval's, ("ifeval", key) of IFEval's prompts
+Key = tuple[str, Any]
 DEFAULT_TEMPERATURE = 0.7  # of a category that is none of MT-Bench's: FastChat's default
 
 
@@ -35,6 +39,8 @@ class Config(Section):
     mt_bench_tokens: int | None
     alpaca_eval_tokens: int | None
     alpaca_eval_temperature: float
+    ifeval_tokens: int | None
+    ifeval_temperature: float
     limit: int | None
     budget: BudgetConfig = Field(exclude=True)
 
@@ -66,6 +72,8 @@ def configure(recipe: Recipe) -> Config:
         mt_bench_tokens=s.mt_bench.max_new_tokens if s.mt_bench else None,
         alpaca_eval_tokens=s.alpaca_eval.max_new_tokens if s.alpaca_eval else None,
         alpaca_eval_temperature=s.alpaca_eval.temperature if s.alpaca_eval else 0.0,
+        ifeval_tokens=s.ifeval.max_new_tokens if s.ifeval else None,
+        ifeval_temperature=s.ifeval.temperature if s.ifeval else 0.0,
         limit=s.limit,
         budget=recipe.budget,
     )
@@ -79,6 +87,8 @@ def needs(recipe: Recipe) -> Needs:
         data["questions"] = [DataSource(path=s.mt_bench.questions)]
     if s.alpaca_eval:
         data["baseline"] = [DataSource(path=s.alpaca_eval.baseline)]
+    if s.ifeval:
+        data["ifeval"] = [s.ifeval.prompts]
     return Needs(data=data, models=models_of(recipe))
 
 
@@ -103,20 +113,21 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     Raises:
         DataError: a question that cannot be asked, or answers that did not come.
     """
-    questions = read_questions(_file(inputs, "questions"), config.limit) if config.mt_bench_tokens else {}
-    baseline = alpaca.read_outputs(_file(inputs, "baseline"))[: config.limit] if config.alpaca_eval_tokens else []
+    given = read(inputs.data, config.limit)
+    for source in inputs.data.get("ifeval", ()):
+        sources.note_unpinned(source, out)
     models = teachers_of(config, inputs)
     keys: dict[Request, Key] = {}
     replies: dict[Key, Reply] = {}
-    total = (sum(len(q.turns) for q in questions.values()) + len(baseline)) * len(models)
+    total = given.asked * len(models)
     digests = {name: inputs.models[name].digest for name in config.models}
     folder = out.final.parent
     with (
         ask.opened("answer", models, folder=folder, budget=config.budget, seed=config.seed, digests=digests) as teachers,
         bar("answers", total, "answers") as progress,
     ):
-        for turn in range(1, 1 + max((len(q.turns) for q in questions.values()), default=1)):
-            asked = {name: list(requests(config, name, turn, questions, baseline, replies)) for name in models}
+        for turn in range(1, 1 + max((len(q.turns) for q in given.questions.values()), default=1)):
+            asked = {name: list(requests(config, name, turn, given, replies)) for name in models}
             keys |= {request: key for theirs in asked.values() for key, request in theirs}
             for _, reply in teachers.replies({name: [request for _, request in theirs] for name, theirs in asked.items()}):
                 replies[keys[reply.request]] = reply
@@ -125,7 +136,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
             if missing := [key for key in keys.values() if key not in replies]:
                 raise DataError(f"{len(missing)} of {len(keys)} answers are missing, the first is that of {missing[0][0]}; run again")
         bill = teachers.bill()
-    _write(out, models, questions, baseline, replies)
+    _write(out, models, given, replies)
     out.manifest.results = {
         "models": list(models),
         "answers": {name: _counted([r for (model, _), r in replies.items() if model == name], out, name) for name in models},
@@ -145,14 +156,35 @@ def read_questions(path: Path, limit: int | None) -> dict[Id, Question]:
     return found
 
 
-def requests(
-    config: Config,
-    model: str,
-    turn: int,
-    questions: Mapping[Id, Question],
-    baseline: Sequence[alpaca.Output],
-    replies: Mapping[Key, Reply],
-) -> Iterator[tuple[Key, Request]]:
+@dataclass(frozen=True)
+class Asked:
+    """What every model is asked: MT-Bench's questions, AlpacaEval's instructions (with the baseline's outputs), IFEval's prompts."""
+
+    questions: Mapping[Id, Question] = field(default_factory=dict)
+    baseline: Sequence[alpaca.Output] = ()
+    items: Sequence[Item] = ()
+
+    @property
+    def asked(self) -> int:
+        """How many answers that takes."""
+        return sum(len(q.turns) for q in self.questions.values()) + len(self.baseline) + len(self.items)
+
+
+def read(data: Mapping[str, Any], limit: int | None) -> Asked:
+    """The files of the benchmarks, as `needs` names them; other inputs are passed over.
+
+    Raises:
+        DataError: a row that cannot be asked.
+    """
+    file = {name: Path(data[name][0].path).expanduser() for name in ("questions", "baseline") if name in data}
+    return Asked(
+        read_questions(file["questions"], limit) if "questions" in file else {},
+        alpaca.read_outputs(file["baseline"])[:limit] if "baseline" in file else [],
+        read_items(data["ifeval"][0])[:limit] if "ifeval" in data else [],
+    )
+
+
+def requests(config: Config, model: str, turn: int, given: Asked, replies: Mapping[Key, Reply]) -> Iterator[tuple[Key, Request]]:
     """What a model is asked in a turn, on the answers there are; an endpoint that sets a temperature or a limit keeps it."""
     endpoint = config.endpoints.get(model)
     own = endpoint.model_fields_set if endpoint else set()
@@ -161,7 +193,7 @@ def requests(
         wanted = {"temperature": temperature, "max_new_tokens": tokens}
         return {name: value for name, value in wanted.items() if name not in own}
 
-    for key, question in questions.items():
+    for key, question in given.questions.items():
         if turn > len(question.turns):
             continue
         before: tuple[Message, ...] = ()
@@ -172,7 +204,7 @@ def requests(
         temperature = TEMPERATURES.get(question.category, DEFAULT_TEMPERATURE)
         named = Request("complete", f"mt-bench {key}", messages, author=model, sample=turn - 1)
         yield (model, (turn, key)), replace(named, **sampling(temperature, config.mt_bench_tokens))
-    for output in baseline if turn == 1 else ():
+    for output in given.baseline if turn == 1 else ():
         named = Request(
             "complete",
             f"alpaca-eval {prompt_id_of(output.instruction)[:16]}",
@@ -180,32 +212,32 @@ def requests(
             author=model,
         )
         yield (model, output.instruction), replace(named, **sampling(config.alpaca_eval_temperature, config.alpaca_eval_tokens))
+    for item in given.items if turn == 1 else ():
+        named = Request("complete", f"ifeval {item.key}", item.messages, author=model)
+        yield (model, ("ifeval", item.key)), replace(named, **sampling(config.ifeval_temperature, config.ifeval_tokens))
 
 
-def _file(inputs: Inputs, name: str) -> Path:
-    return Path(inputs.data[name][0].path).expanduser()
+def _write(out: Draft, models: Iterable[str], given: Asked, replies: Mapping[Key, Reply]) -> None:
+    """FastChat's model_answer files, AlpacaEval's model_outputs and IFEval's responses, a file for each model.
 
-
-def _write(
-    out: Draft,
-    models: Iterable[str],
-    questions: Mapping[Id, Question],
-    baseline: Sequence[alpaca.Output],
-    replies: Mapping[Key, Reply],
-) -> None:
-    """FastChat's model_answer files and AlpacaEval's model_outputs, a file for each model; without times: equal work gives equal files."""
+    They bear no times: equal work gives equal files.
+    """
     folder = out.path / "data"
     folder.mkdir(exist_ok=True)
     for model in models:
-        if questions:
+        if given.questions:
             answers = [
-                Answer(key, model, tuple(replies[model, (i + 1, key)].text for i in range(len(q.turns)))) for key, q in questions.items()
+                Answer(key, model, tuple(replies[model, (i + 1, key)].text for i in range(len(q.turns))))
+                for key, q in given.questions.items()
             ]
             mt_bench.write(folder / f"mt_bench.{model}.jsonl", answers)
-        if baseline:
-            outputs = [alpaca.Output(o.instruction, replies[model, o.instruction].text, model, o.dataset) for o in baseline]
+        if given.baseline:
+            outputs = [alpaca.Output(o.instruction, replies[model, o.instruction].text, model, o.dataset) for o in given.baseline]
             alpaca.write_outputs(folder / f"alpaca_eval.{model}.json", outputs)
-    out.manifest.rows_out = {"mt_bench": len(questions), "alpaca_eval": len(baseline)}
+        if given.items:
+            said = ({"key": i.key, "prompt": i.prompt, "response": replies[model, ("ifeval", i.key)].text} for i in given.items)
+            plain_files.write_lines(folder / f"ifeval.{model}.jsonl", said)
+    out.manifest.rows_out = {"mt_bench": len(given.questions), "alpaca_eval": len(given.baseline), "ifeval": len(given.items)}
 
 
 def _counted(replies: Sequence[Reply], out: Draft, model: str) -> dict[str, int]:

@@ -8,22 +8,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr import sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError, ModelError
 from zephyr.recipe import BinarizeConfig, DataSource, DPOConfig, EvaluateConfig, Recipe, Section, SFTConfig, TrainConfig
 from zephyr.records import Dialogue, Row
-from zephyr.stages import From, Inputs, Needs, template_file
+from zephyr.stages import From, Inputs, Needs, template_file, training_data
 
 if TYPE_CHECKING:
-    from zephyr.evals.open_llm import Plan
     from zephyr.evals.preference import Group
+    from zephyr.evals.public import Public
     from zephyr.evals.rows import Rows
+    from zephyr.evals.sharpness import Answer
     from zephyr.models.generate import Generated
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
-VERSION = 2
+VERSION = 3
 MODELS = ("base", "dsft", "ddpo")
 NOT_SIMPOS = (
     "The reward accuracy and margin are those of β (log π - log ref), as for every objective; simpo trained another reward, "
@@ -80,26 +80,24 @@ def configure(recipe: Recipe) -> Config:
 
 def needs(recipe: Recipe) -> Needs:
     """The models there are, and the test rows of dialogues and of rated answers (or of pairs, where there are no ratings)."""
+    from zephyr.evals import preference_runs, public
+
     assert recipe.evaluate is not None
-    data: dict[str, From | Sequence[DataSource]] = {**benchmark_files(recipe.evaluate), **template_file(recipe.model.chat_template)}
+    data: dict[str, From | Sequence[DataSource]] = {**public.files(recipe.evaluate), **template_file(recipe.model.chat_template)}
+    if public.named(recipe.evaluate):
+        data.update(training_data(recipe, recipe.evaluate.trained_on))
     if recipe.curate:
         data["dialogues"] = From("curate")
     if recipe.rate:
         data["ratings"] = From("rate")
     elif recipe.binarize:
         data["ratings"] = From("binarize")
-    models: dict[str, Any] = {"base": recipe.model}
+    models: dict[str, Any] = {"base": recipe.model, **preference_runs.models(recipe.evaluate.preferences)}
     if recipe.sft:
         models["dsft"] = From("sft")
     if recipe.dpo:
         models["ddpo"] = From("dpo")
     return Needs(data=data, models=models)
-
-
-def benchmark_files(config: EvaluateConfig) -> dict[str, list[DataSource]]:
-    """The files of the academic tasks and of their few-shot examples."""
-    items = {f"benchmark {task}": [DataSource(path=path)] for task, path in config.benchmarks.items()}
-    return {**items, **{f"benchmark {task} few-shot": [DataSource(path=path)] for task, path in config.fewshot.items()}}
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
@@ -108,27 +106,35 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     Raises:
         DataError: there is nothing left to measure on; or a row, or the items of an academic task, are not what they should be.
     """
+    from zephyr.evals import items
+    from zephyr.evals.public import Public
     from zephyr.models import load
 
-    planned = _planned(config.evaluate)  # hours may lie between here and the first of their questions
+    public = Public(config.evaluate, inputs.data, out)
     names = [name for name in MODELS if name in inputs.models]
     # the base speaks our template (and its own, where it has one); what we trained speaks what it was trained with
     chats = {name: load.load_chat(inputs.models[name], config.chat_template if name == "base" else "tokenizer") for name in names}
     results: dict[str, Any] = {"models": names}
     rows = _rows(config, inputs, chats, results, out)
     _refuse_nothing(config, inputs, rows, out)
-    looks = {name: _look(name, inputs.models[name], chats[name], rows, planned, config, out) for name in names}
+    public.fit(inputs.models, chats)
+    looks = {name: _look(name, inputs.models[name], chats[name], rows, public, config, out) for name in names}
+    each: list[Row] = []
     if rows.dialogues:
+        each += [row for name, look in looks.items() for row in items.of_dialogues(name, rows.dialogues, look["nll"].pop("each"))]
         results["nll"] = {name: look["nll"] for name, look in looks.items()}
     if rows.has_order:
-        results.update(_preferences(rows.groups, looks, config))
-        if config.objective == "simpo" and "ddpo" in names:
-            out.note(NOT_SIMPOS)
+        results.update(_preferences(rows.groups, looks, config, each))
     if rows.asked:
         results["lengths"] = {name: look["lengths"] for name, look in looks.items()}
+        for name, look in looks.items():
+            each += items.of_tokens("length", name, rows.asked, [(answer.tokens, 1) for answer in look["answers"]])
         out.write_rows("samples", [_sample(group, i, looks) for i, group in enumerate(rows.asked)])
-    if planned:
-        results["benchmarks"] = {plan.name: {name: look["benchmarks"][plan.name] for name, look in looks.items()} for plan in planned}
+    results.update(public.results(looks, config.train, config.beta, out))
+    if config.objective == "simpo" and "ddpo" in names and (rows.has_order or "preferences" in results):
+        out.note(NOT_SIMPOS)
+    if each:
+        out.write_rows(items.SPLIT, each, items.schema())
     out.manifest.results = results
     folder = out.path / "data"
     folder.mkdir(exist_ok=True)
@@ -136,20 +142,6 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
 
 
 # --- what they are measured on -----------------------------------------------------------------------------------
-
-
-def _planned(config: EvaluateConfig) -> list[Plan]:
-    """What the academic tasks will ask, read and checked."""
-    from zephyr.evals import open_llm
-
-    items = {str(task): _file(path) for task, path in sorted(config.benchmarks.items())}
-    fewshot = {str(task): _file(path) for task, path in config.fewshot.items()}
-    return open_llm.plans(items, fewshot=fewshot, limit=config.limit)
-
-
-def _file(name: str) -> str:
-    path = sources.resolve(name)
-    return name if path is None else str(path)  # on the hub: whether it is the task's name there, its reader knows
 
 
 def _rows(config: Config, inputs: Inputs, chats: dict[str, ChatFormat], results: dict[str, Any], out: Draft) -> Rows:
@@ -175,6 +167,8 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
     Raises:
         DataError: nothing can be measured at all.
     """
+    from zephyr.evals.public import named
+
     unmeasured = []
     if inputs.data.get("dialogues") and not rows.dialogues:
         unmeasured.append(
@@ -188,7 +182,7 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
             f"binarize.score={other} if the answers only have {what}, keep prompts for the test (test_fraction, or a file with split: "
             "test), or raise dpo.max_length if the answers are too long."
         )
-    if not (rows.dialogues or rows.has_order or rows.asked or config.evaluate.benchmarks):
+    if not (rows.dialogues or rows.has_order or rows.asked or named(config.evaluate)):
         raise DataError("nothing is left to measure. " + " ".join(unmeasured))
     for sentence in unmeasured:
         out.note(sentence)
@@ -197,8 +191,9 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
 # --- one model -------------------------------------------------------------------------------------------------
 
 
-def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, planned: Sequence[Plan], config: Config, out: Draft) -> dict[str, Any]:
+def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, public: Public, config: Config, out: Draft) -> dict[str, Any]:
     """Everything one model is measured on."""
+    from zephyr.evals.statistics import ratio
     from zephyr.models import load
 
     model = load.load_model(ref, ours)
@@ -207,19 +202,20 @@ def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, planned: Seque
     if rows.dialogues:
         look["nll"], speaks = _likelihood(name, model, ref, ours, rows, config, out)
     if rows.has_order:
-        look["logps"], look["tokens"] = _answer_logps(model, ours, rows.groups, config, f"{name}: answers", out)
+        look["given"] = _given_answers(model, ours, rows.groups, config, f"{name}: answers", out)
+    look["sets"] = public.on_sets(name, model, ours, config.train, out)
     load.ready_to_generate(model)
     if rows.asked:
         look["answers"] = _answers(model, speaks, rows.asked, config, name, out)
+        length = ratio([(a.tokens, 1) for a in look["answers"]])
+        assert length is not None
         look["lengths"] = {
-            "mean_tokens": sum(a.tokens for a in look["answers"]) / len(rows.asked),
+            "mean_tokens": length.value,
+            "ci95": length.ci95,
             "ended": sum(a.ended for a in look["answers"]) / len(rows.asked),
             "answers": len(rows.asked),
         }
-    if planned:
-        from zephyr.evals import open_llm
-
-        look["benchmarks"] = open_llm.evaluate(model, ours.tokenizer, planned, seed=config.seed)
+    look["benchmarks"] = public.on_tasks(model, ours, config.seed)
     return look
 
 
@@ -266,17 +262,17 @@ def _nll(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config: Co
     examples = [Example(t.ids, t.learnt) for t in (chat.encode(d.messages) for d in dialogues)]
     names = [f"prompt {d.prompt_id[:16]}" for d in dialogues]
     sums = score.log_probabilities(model, examples, config.train, label, out, names=names)
-    estimate = ratio([(-value, e.targets[0]) for value, e in zip(sums, examples, strict=True)])
+    each = [(-value, e.targets[0]) for value, e in zip(sums, examples, strict=True)]
+    estimate = ratio(each)
     assert estimate is not None
-    return {"nll_per_token": estimate.value, "ci95": estimate.ci95, "tokens": estimate.items, "dialogues": estimate.groups}
+    found = {"nll_per_token": estimate.value, "ci95": estimate.ci95, "tokens": estimate.items, "dialogues": estimate.groups}
+    return {**found, "each": each}
 
 
-def _answer_logps(
-    model: Any, chat: ChatFormat, groups: Sequence[Group], config: Config, label: str, out: Draft
-) -> tuple[list[list[float]], list[list[int]]]:
-    """Log-probability and length in tokens of every answer of every group."""
+def _given_answers(model: Any, chat: ChatFormat, groups: Sequence[Group], config: Config, label: str, out: Draft) -> list[list[Answer]]:
+    """Log-probability and length of every answer of every group, and how sharp the model is on it."""
+    from zephyr.evals import sharpness
     from zephyr.evals.rows import turns
-    from zephyr.train import score
     from zephyr.train.batches import branching
     from zephyr.train.encode import beheaded
 
@@ -286,9 +282,8 @@ def _answer_logps(
         prompt = beheaded(encoded[0][0], config.max_prompt_length, chat)
         examples.append(branching(prompt, *(answer for _, answer in encoded)))
     names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
-    sums = iter(score.log_probabilities(model, examples, config.train, label, out, names=names))
-    lengths = iter(n for e in examples for n in e.targets)
-    return [[next(sums) for _ in g.answers] for g in groups], [[next(lengths) for _ in g.answers] for g in groups]
+    answers = iter(sharpness.of_answers(model, examples, config.train, label, out, names=names))
+    return [[next(answers) for _ in g.answers] for g in groups]
 
 
 def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Config, label: str, out: Draft) -> list[Generated]:
@@ -317,18 +312,23 @@ def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Confi
 # --- all of them -----------------------------------------------------------------------------------------------
 
 
-def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], config: Config) -> dict[str, Any]:
-    """Accuracy and margin of the implicit reward beta (log pi - log ref), each stage against the one before it."""
+def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], config: Config, each: list[Row]) -> dict[str, Any]:
+    """Accuracy and margin of the implicit reward beta (log pi - log ref), each stage against the one before it; what each prompt gave."""
+    from zephyr.evals import items, sharpness
+    from zephyr.evals.displacement import displacement
     from zephyr.evals.preference import accuracy, margin
 
-    lengths = next(iter(looks.values()))["tokens"]
-    values: dict[str, list[list[float]]] = {"length": [[float(n) for n in row] for row in lengths]}
+    tokens = [[answer.tokens for answer in row] for row in next(iter(looks.values()))["given"]]
+    logps = {name: [[answer.logp for answer in row] for row in look["given"]] for name, look in looks.items()}
+    values: dict[str, list[list[float]]] = {"length": [[float(n) for n in row] for row in tokens]}
     order = [name for name in MODELS if name in looks]
+    moved: dict[str, Any] = {}
     for before, name in pairwise(order):
         values[name] = [
             [config.beta * (a - b) for a, b in zip(policy, reference, strict=True)]
-            for policy, reference in zip(looks[name]["logps"], looks[before]["logps"], strict=True)
+            for policy, reference in zip(logps[name], logps[before], strict=True)
         ]
+        moved[name] = displacement(groups, logps[name], logps[before], tokens)
     accuracies: dict[str, Any] = {}
     margins: dict[str, Any] = {}
     for name, rows in values.items():
@@ -337,7 +337,12 @@ def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], conf
         accuracies[name] = {"accuracy": won.value, "ci95": won.ci95, "pairs": won.items, "prompts": won.groups}
         if name != "length" and (gap := margin(groups, rows)):
             margins[name] = {"mean": gap.value, "ci95": gap.ci95}
-    return {"reward_accuracy": accuracies, "reward_margin": margins}
+        each += items.of_rewards(name, groups, rows)
+    for name, look in looks.items():
+        for measure in sharpness.MEASURES:
+            each += items.of_tokens(measure, name, groups, sharpness.sums(look["given"], measure))
+    sharp = {name: sharpness.summary(groups, look["given"]) for name, look in looks.items()}
+    return {"reward_accuracy": accuracies, "reward_margin": margins, "displacement": moved, "sharpness": sharp}
 
 
 def _sample(group: Group, index: int, looks: dict[str, dict[str, Any]]) -> Row:

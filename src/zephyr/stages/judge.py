@@ -1,10 +1,10 @@
-"""A teacher judges the answers to chat benchmarks; verdicts are kept in the originals' own files, and scored."""
+"""Answers to chat benchmarks are judged, by a teacher or (IFEval) by a program; verdicts are kept in the originals' files, and scored."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,26 +12,26 @@ from pydantic import Field
 
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.evals import hygiene
-from zephyr.evals.alpaca_eval import asking, preferences
+from zephyr.evals import contamination, hygiene
+from zephyr.evals.alpaca_eval import asking
 from zephyr.evals.alpaca_eval import files as alpaca
-from zephyr.evals.alpaca_eval import scores as alpaca_scores
+from zephyr.evals.alpaca_eval import judging as alpaca_judging
+from zephyr.evals.asks import CANARY, Ask, said
 from zephyr.evals.mt_bench import files as mt_bench
-from zephyr.evals.mt_bench import prompts, verdicts
+from zephyr.evals.mt_bench import judging as mt_judging
+from zephyr.evals.mt_bench import prompts
 from zephyr.evals.mt_bench import scores as mt_scores
-from zephyr.evals.mt_bench.records import WITH_REFERENCE, Answer, Id, Judgment, Question
-from zephyr.evals.statistics import Estimate, rate, share
+from zephyr.evals.mt_bench.records import Answer, Id, Question
 from zephyr.progress import bar
 from zephyr.recipe import BudgetConfig, DataSource, JudgeConfig, Recipe, Section
 from zephyr.recipe.judging import Judge
 from zephyr.records import Row
-from zephyr.stages import From, Inputs, Needs, teacher_inputs
+from zephyr.stages import From, Inputs, Needs, teacher_inputs, training_data
 from zephyr.teachers import Reply, Request, ask
 
-VERSION = 1
+VERSION = 2
 TEACHER = "judge"
 JUDGE_TOKENS = 2048  # as in the original
-CANARY = "canary"  # a model that gives the same answer to everything
 CONSTANT = hygiene.NULL_ANSWERS["posing as the verdict"]
 
 
@@ -39,12 +39,17 @@ class Config(Section):
     """Settings of this stage."""
 
     seed: int
-    teacher: Judge
+    teacher: Judge | None
+    single: bool
     compatible: bool
+    reference_model: str | None
+    against_model: str | None
     order: Literal["both", "seeded"]
+    preference: Literal["words", "log_probabilities"]
     canary: bool
     limit: int | None
     judged: dict[str, str]  # what the models that answer are, or were made of
+    taught: dict[str, str]  # the teachers of the run, by what they did
     budget: BudgetConfig = Field(exclude=True)
 
 
@@ -56,14 +61,22 @@ def _section(recipe: Recipe) -> JudgeConfig:
 def configure(recipe: Recipe) -> Config:
     """The settings of this stage in a recipe."""
     s = _section(recipe)
+    mt, pairs = s.mt_bench, s.alpaca_eval
+    by_choice = bool(pairs and pairs.preference == "log_probabilities")
+    teachers = {place: t for place, t in recipe.teachers().items() if not place.startswith("judge.") and t.kind != "replay"}
     return Config(
         seed=recipe.seed,
-        teacher=_judge(s.teacher),
-        compatible=bool(s.mt_bench and s.mt_bench.compatible),
-        order=s.alpaca_eval.order if s.alpaca_eval else "both",
+        teacher=_judge(s.teacher) if s.teacher else None,
+        single=bool(mt and mt.single),
+        compatible=bool(mt and mt.compatible),
+        reference_model=mt.reference_model if mt else None,
+        against_model=mt.against_model if mt else None,
+        order=pairs.order if pairs else "both",
+        preference="log_probabilities" if by_choice else "words",
         canary=s.canary,
         limit=s.limit,
         judged={"the run's": recipe.model.path, **{name: endpoint.model for name, endpoint in s.endpoints.items()}},
+        taught={place: t.model if t.kind == "api" else t.path for place, t in teachers.items()},
         budget=recipe.budget,
     )
 
@@ -75,122 +88,70 @@ def _judge(teacher: Any) -> Any:
 
 
 def needs(recipe: Recipe) -> Needs:
-    """The answers, the benchmarks' files, and what the judge reads."""
+    """The answers, the benchmarks' files, what the judge reads, and what was trained on."""
     s = _section(recipe)
-    data, models = teacher_inputs("teacher", s.teacher)
-    files: dict[str, From | Sequence[DataSource]] = {"answers": From("answer"), **data}
+    data, models = teacher_inputs("teacher", s.teacher) if s.teacher else ({}, {})
+    files: dict[str, From | Sequence[DataSource]] = {"answers": From("answer"), **data, **training_data(recipe, s.trained_on)}
     if s.mt_bench:
         files["questions"] = [DataSource(path=s.mt_bench.questions)]
         files["references"] = [DataSource(path=s.mt_bench.references)]
-        if s.mt_bench.prompts:
-            files["prompts"] = [DataSource(path=s.mt_bench.prompts)]
+        optional = {"prompts": s.mt_bench.prompts, "against": s.mt_bench.against}
+        files |= {name: [DataSource(path=path)] for name, path in optional.items() if path}
     if s.alpaca_eval:
         files["baseline"] = [DataSource(path=s.alpaca_eval.baseline)]
+    if s.ifeval:
+        files["ifeval"] = [s.ifeval.prompts]
     return Needs(data=files, models=models)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A turn of an MT-Bench answer that is to be judged."""
-
-    model: str
-    question: Question
-    turn: int
-    template: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An answer beside the baseline's, in one of the two orders."""
-
-    model: str
-    output: alpaca.Output
-    baseline: alpaca.Output
-    model_first: bool
 
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Ask for every verdict, write them down, and score them."""
     asked, questions = requests(config, inputs)
-    replies = _asked(config, inputs, asked, out)
+    replies = {asked[request]: reply for request, reply in _asked(config, inputs, asked, out).items()} if asked else {}
     data = out.path / "data"
     data.mkdir(exist_ok=True)
-    results: Row = {"judge": _name(config), "bill": out.manifest.results.get("bill", {})}
-    if questions:
-        judgments = [_judgment(config, what, replies[r], r) for r, what in asked.items() if isinstance(what, Turn)]
-        mt_bench.write(data / "mt_bench_judgments.jsonl", judgments)
-        results["mt_bench"] = mt_scores.score(judgments, compatible=config.compatible, questions=questions, seed=config.seed)
-    if "baseline" in inputs.data:
-        pairs = {r: what for r, what in asked.items() if isinstance(what, Pair)}
-        found = _annotations(config, pairs, replies)
-        for model, annotations in found.items():
-            alpaca.write(data / f"alpaca_eval.{model}.annotations.json", annotations)
-        results["alpaca_eval"] = {model: _scored(annotations, config, out) for model, annotations in found.items()}
-    results["canary"] = _canary(results, out) if config.canary else None
-    _own_family(config, out)
+    results: Row = {"judge": _name(config) or None, "bill": out.manifest.results.get("bill", {})}
+    results |= _mt_bench(config, inputs, questions, replies, data)
+    if pairs := {what: (reply.text, reply.finish_reason) for what, reply in replies.items() if isinstance(what, alpaca_judging.Pair)}:
+        results["alpaca_eval"] = _alpaca_eval(config, pairs, data, out)
+    if "ifeval" in inputs.data:
+        results["ifeval"] = _ifeval(config, inputs, data)
+    results["canary"] = _canary(results, out) if config.canary and replies else None
+    results["self_preference"] = _own_family(config, out) if replies else []
+    results["contamination"] = contamination.beside(inputs.data, _items(config, inputs, questions))
+    contamination.note(results["contamination"], out)
     out.manifest.results = results
     out.manifest.rows_out = {"judgments": len(asked)}
     (data / "scores.json").write_text(json.dumps(results, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
-def requests(config: Config, inputs: Inputs) -> tuple[dict[Request, Turn | Pair], dict[Id, Question]]:
+# --- what is asked ---------------------------------------------------------------------------------------------
+
+
+def requests(config: Config, inputs: Inputs) -> tuple[dict[Request, Ask], dict[Id, Question]]:
     """What the judge is asked about the answers there are, and MT-Bench's questions.
 
     Raises:
         DataError: an answer or a reference is missing.
     """
     folder = Path(inputs.data["answers"][0].path) / "data"
-    asked: dict[Request, Turn | Pair] = {}
+    asks: list[Ask] = []
     questions: dict[Id, Question] = {}
     if "questions" in inputs.data:
         questions = dict(list(mt_bench.read_questions(_file(inputs, "questions")).items())[: config.limit])
-        asked |= _turns(config, inputs, folder, questions)
+        asks += _about_questions(config, inputs, folder, questions)
     if "baseline" in inputs.data:
-        asked |= _pairs(config, inputs, folder)
-    return asked, questions
+        asks += _about_instructions(config, inputs, folder)
+    return {_request(config, what): what for what in asks}, questions
 
 
-def _scored(annotations: Sequence[alpaca.Annotation], config: Config, out: Draft) -> Row:
-    """The win rate and what it rests on; without a verdict there is none, and that is said."""
-    if all(a.preference is None for a in annotations):
-        out.note(f"alpaca-eval: none of {len(annotations)} comparisons of {annotations[0].generator_2} has a verdict that could be read.")
-        return {"win_rate": None, "ci95": None, "n_total": 0, "n_null": len(annotations)}
-    found = alpaca_scores.score(annotations, seed=config.seed)
-    if config.order == "both":
-        found["order"] = _order(annotations)
-    return found
-
-
-def _order(annotations: Sequence[alpaca.Annotation]) -> Row:
-    """What the order of presentation did, of pairs that were judged in both: win rates by place, and how often the verdicts agree."""
-    points: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
-    same = []
-    for annotation in annotations:
-        shown = {v["model_first"]: asking.preference(v["reply"]) for v in annotation.row["verdicts"]}
-        won = {first: preferences.unswitched(s, model_first=first) - 1 for first, s in shown.items() if s is not None}
-        for first, value in won.items():
-            points[first].append((value, 1))
-        if len(won) == 2:
-            same.append((float(won[True] == won[False]), 1))
-    rates = {first: rate(found) for first, found in points.items()}
-    agree = share(same)
-    return {
-        "win_rate_shown_first": _percent(rates[True]),
-        "win_rate_shown_first_ci95": _percent_ci(rates[True]),
-        "win_rate_shown_second": _percent(rates[False]),
-        "win_rate_shown_second_ci95": _percent_ci(rates[False]),
-        "consistent": _percent(agree),
-        "consistent_ci95": _percent_ci(agree),
-        "n": len(same),
-    }
-
-
-def _percent(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else 100 * estimate.value
-
-
-def _percent_ci(estimate: Estimate | None) -> list[float] | None:
-    return None if estimate is None or estimate.ci95 is None else [100 * end for end in estimate.ci95]
+def _request(config: Config, what: Ask) -> Request:
+    request = Request("rate", what.name, what.messages, what.subject, what.model)
+    if not (isinstance(what, alpaca_judging.Pair) and what.by_choice):
+        return request
+    # one token, and its probability as it is: some servers give it after the temperature
+    told = config.teacher is not None and config.teacher.temperature is not None
+    return replace(request, temperature=1.0 if told else None, max_new_tokens=1, top_logprobs=asking.TOP)
 
 
 def _file(inputs: Inputs, name: str) -> Path:
@@ -198,9 +159,9 @@ def _file(inputs: Inputs, name: str) -> Path:
 
 
 def _name(config: Config) -> str:
-    """The judge, as every row names it."""
+    """The judge, as every row names it; empty where none is asked."""
     teacher = config.teacher
-    return teacher.model if teacher.kind == "api" else Path(teacher.path).name
+    return "" if teacher is None else teacher.model if teacher.kind == "api" else Path(teacher.path).name
 
 
 def _models_in(folder: Path, pattern: str) -> dict[str, Path]:
@@ -212,35 +173,48 @@ def _models_in(folder: Path, pattern: str) -> dict[str, Path]:
     return found
 
 
-def _turns(config: Config, inputs: Inputs, folder: Path, questions: Mapping[Id, Question]) -> dict[Request, Turn | Pair]:
-    """A request for each turn of each answer.
+def _answers(config: Config, folder: Path, questions: Mapping[Id, Question]) -> dict[str, mt_judging.Answers]:
+    """By model, and the canary's among them.
+
+    Raises:
+        DataError: a model has not answered all questions.
+    """
+    found: dict[str, mt_judging.Answers] = {}
+    for model, path in _models_in(folder, "mt_bench.*.jsonl").items():
+        found[model] = mt_judging.complete(mt_bench.read_answers(path, model=model)[model], questions, path)
+    if config.canary:
+        found[CANARY] = {key: Answer(key, CANARY, (CONSTANT,) * len(q.turns)) for key, q in questions.items()}
+    return found
+
+
+def _baseline(
+    config: Config, inputs: Inputs, judged: Mapping[str, Any], questions: Mapping[Id, Question]
+) -> tuple[str, mt_judging.Answers]:
+    """The answers that all others are judged beside, and what they are called."""
+    path = _file(inputs, "against")
+    name, answers = mt_judging.answers_of(path, config.against_model, "judge.mt_bench.against_model")
+    return mt_judging.baseline_name(name, judged), mt_judging.complete(answers, questions, path)
+
+
+def _about_questions(config: Config, inputs: Inputs, folder: Path, questions: Mapping[Id, Question]) -> list[Ask]:
+    """MT-Bench: every turn of every answer by itself, and beside the baseline's.
 
     Raises:
         DataError: a model has not answered all questions, or a reference is missing.
     """
-    references = next(iter(mt_bench.read_answers(_file(inputs, "references")).values()))
+    _, references = mt_judging.answers_of(_file(inputs, "references"), config.reference_model, "judge.mt_bench.reference_model")
     templates = prompts.read_templates(_file(inputs, "prompts")) if "prompts" in inputs.data else prompts.builtin()
-    answers = {}
-    for model, path in _models_in(folder, "mt_bench.*.jsonl").items():
-        answers[model] = mt_bench.read_answers(path, model=model)[model]
-        if lacking := [text for text in mt_bench.missing_answers(answers[model], dict(questions)) if "empty" not in text]:
-            raise DataError(f"{path}: {lacking[0]}")
-    if config.canary:
-        answers[CANARY] = {key: Answer(key, CANARY, (CONSTANT,) * len(q.turns)) for key, q in questions.items()}
-    found: dict[Request, Turn | Pair] = {}
-    for model, given in answers.items():
-        for key, question in questions.items():
-            for turn in range(1, len(question.turns) + 1):
-                template = prompts.choose(templates, pairs=False, category=question.category, turn=turn)
-                reference = references.get(key) if question.category in WITH_REFERENCE else None
-                messages = prompts.messages(template, question, [given[key]], reference=reference, seed=config.seed)
-                request = Request("rate", f"mt-bench {key}", messages, f"turn {turn}", model)
-                found[request] = Turn(model, question, turn, template.name)
+    answers = _answers(config, folder, questions)
+    found: list[Ask] = []
+    if config.single:
+        found += mt_judging.turns(answers, questions, templates, references, config.seed)
+    if "against" in inputs.data:
+        found += mt_judging.games(answers, _baseline(config, inputs, answers, questions), questions, templates, references, config.seed)
     return found
 
 
-def _pairs(config: Config, inputs: Inputs, folder: Path) -> dict[Request, Turn | Pair]:
-    """A request for each answer and order in which it stands beside the baseline's.
+def _about_instructions(config: Config, inputs: Inputs, folder: Path) -> list[Ask]:
+    """AlpacaEval: each answer in the orders in which it stands beside the baseline's.
 
     Raises:
         DataError: a model has not answered what the baseline has.
@@ -253,20 +227,13 @@ def _pairs(config: Config, inputs: Inputs, folder: Path) -> dict[Request, Turn |
             raise DataError(f"{path}: {len(missing)} instructions have no answer, the first is: {missing[0][:60]!r}")
     if config.canary:
         outputs[CANARY] = {b.instruction: alpaca.Output(b.instruction, CONSTANT, CANARY, b.dataset) for b in baseline}
-    found: dict[Request, Turn | Pair] = {}
-    for model, given in outputs.items():
-        for b in baseline:
-            seeded = preferences.model_shown_first(b.instruction)
-            for first in (True, False) if config.order == "both" else (seeded,):
-                texts = given[b.instruction].output, b.output
-                messages = asking.messages(b.instruction, *(texts if first else texts[::-1]), seed=config.seed)
-                request = Request("rate", f"alpaca-eval {b.instruction[:40]}", messages, "first" if first else "second", model)
-                found[request] = Pair(model, given[b.instruction], b, first)
-    return found
+    by_choice = config.preference == "log_probabilities"
+    return list(alpaca_judging.pairs(outputs, baseline, config.order, by_choice=by_choice, seed=config.seed))
 
 
-def _asked(config: Config, inputs: Inputs, asked: Mapping[Request, Turn | Pair], out: Draft) -> dict[Request, Reply]:
-    """The judge's replies."""
+def _asked(config: Config, inputs: Inputs, asked: Mapping[Request, Ask], out: Draft) -> dict[Request, Reply]:
+    """The judge's replies, in the order in which they were asked for."""
+    assert config.teacher is not None
     digests = {TEACHER: inputs.models["teacher"].digest} if config.teacher.kind == "local" else {}
     replies = {}
     folder = out.final.parent
@@ -284,79 +251,87 @@ def _asked(config: Config, inputs: Inputs, asked: Mapping[Request, Turn | Pair],
     refused = [reply for reply in replies.values() if reply.finish_reason in ("refused", "unknown")]
     if refused:
         out.note(f"{len(refused)} requests could not be put to the judge or lost their answer (the first: {refused[0].problem}).")
-    return replies
+    return {request: replies[request] for request in asked}
 
 
-def _said(reply: Reply) -> str:
-    """What a judge says after having thought aloud; nothing of a reply that was cut off, whose last line is none."""
-    if reply.finish_reason == "length":
-        return ""
-    if not reply.text.lstrip().startswith("<think>"):
-        return reply.text
-    return reply.text.partition("</think>")[2].strip()  # a thought without an end holds no verdict
+# --- what came of it -------------------------------------------------------------------------------------------
 
 
-def _judgment(config: Config, what: Turn, reply: Reply, request: Request) -> Judgment:
-    """A row of FastChat's; the score is by our strict reading, -1 where there is none."""
-    text = reply.text if config.compatible else _said(reply)
-    score = verdicts.single_compatible(text) if config.compatible else verdicts.single(text).score
-    return Judgment(
-        where=f"mt_bench_judgments.jsonl: question {what.question.question_id}, turn {what.turn}",
-        question_id=what.question.question_id,
-        model=what.model,
-        turn=what.turn,
-        judge=(_name(config), what.template),
-        user_prompt=request.messages[-1]["content"],
-        judgment=text,
-        score=-1 if score is None else score,
-    )
+def _mt_bench(config: Config, inputs: Inputs, questions: Mapping[Id, Question], replies: Mapping[Ask, Reply], data: Path) -> Row:
+    """`mt_bench` and `mt_bench_pairs`, as far as they were judged."""
+    judge, compatible = _name(config), config.compatible
+    found: Row = {}
+    texts = {what: reply.text if compatible else said(reply.text, reply.finish_reason) for what, reply in replies.items()}
+    turns = [
+        mt_judging.judgment(what, text, judge, compatible=compatible) for what, text in texts.items() if isinstance(what, mt_judging.Turn)
+    ]
+    if turns:
+        mt_bench.write(data / "mt_bench_judgments.jsonl", turns)
+        found["mt_bench"] = mt_scores.score(turns, compatible=compatible, questions=questions, seed=config.seed)
+    games = {what: text for what, text in texts.items() if isinstance(what, mt_judging.Game)}
+    if games:
+        judgments = mt_judging.pair_judgments(games, judge, compatible=compatible)
+        mt_bench.write(data / "mt_bench_pair_judgments.jsonl", judgments)
+        answers = _answers(config, Path(inputs.data["answers"][0].path) / "data", questions)
+        name, theirs = _baseline(config, inputs, answers, questions)
+        found["mt_bench_pairs"] = mt_judging.score_pairs(judgments, {**answers, name: theirs}, questions, compatible=compatible)
+    return found
 
 
-def _annotations(config: Config, pairs: Mapping[Request, Pair], replies: Mapping[Request, Reply]) -> dict[str, list[alpaca.Annotation]]:
-    """By model: AlpacaEval's rows. With both orders the preference is their mean, and null where one of them has no verdict."""
-    games: dict[tuple[str, str], list[tuple[Pair, Reply]]] = {}
-    for request, pair in pairs.items():
-        games.setdefault((pair.model, pair.baseline.instruction), []).append((pair, replies[request]))
-    found: dict[str, list[alpaca.Annotation]] = {}
-    for (model, instruction), both in games.items():
-        pair = both[0][0]
-        shown = [asking.preference(_said(reply)) for _, reply in both]
-        known = [preferences.unswitched(s, model_first=p.model_first) for s, (p, _) in zip(shown, both, strict=True) if s is not None]
-        preference = sum(known) / len(known) if len(known) == len(both) else None
-        row: Row = {
-            **pair.baseline.row(),
-            "output_1": pair.baseline.output,
-            "generator_1": pair.baseline.generator,
-            "output_2": pair.output.output,
-            "generator_2": model,
-            "annotator": f"{_name(config)}/{asking.NAME}",
-            "preference": preference,
-            "verdicts": [{"model_first": p.model_first, "reply": _said(reply)} for p, reply in both],
-        }
-        for key in ("output", "generator"):
-            del row[key]
-        texts = (instruction, pair.baseline.output, pair.output.output, pair.baseline.generator, model, row["annotator"])
-        found.setdefault(model, []).append(alpaca.Annotation(f"{model}: {instruction[:40]!r}", *texts, preference, row))
+def _alpaca_eval(config: Config, pairs: Mapping[alpaca_judging.Pair, tuple[str, str]], data: Path, out: Draft) -> Row:
+    """The win rate of each model; of one without a verdict there is none, and that is said."""
+    found: Row = {}
+    for model, theirs in alpaca_judging.annotated(pairs, _name(config)).items():
+        alpaca.write(data / f"alpaca_eval.{model}.annotations.json", theirs)
+        found[model] = alpaca_judging.score(theirs, both_orders=config.order == "both", seed=config.seed)
+        if found[model]["win_rate"] is None:
+            out.note(f"alpaca-eval: none of {len(theirs)} comparisons of {model} has a verdict that could be read.")
+    return found
+
+
+def _ifeval(config: Config, inputs: Inputs, data: Path) -> Row:
+    """What each model's responses follow: nobody is asked."""
+    from zephyr.evals import ifeval
+
+    items = ifeval.read_items(inputs.data["ifeval"][0])[: config.limit]
+    files = _models_in(Path(inputs.data["answers"][0].path) / "data", "ifeval.*.jsonl")
+    return {model: ifeval.score_items(str(path), items, rows=data / path.name) for model, path in files.items()}
+
+
+def _items(config: Config, inputs: Inputs, questions: Mapping[Id, Question]) -> dict[str, contamination.Items]:
+    """What is looked for in training data."""
+    found: dict[str, contamination.Items] = {"mt_bench": {str(key): q.turns for key, q in questions.items()}} if questions else {}
+    if "baseline" in inputs.data:
+        outputs = alpaca.read_outputs(_file(inputs, "baseline"))[: config.limit]
+        found["alpaca_eval"] = {o.instruction: [o.instruction] for o in outputs}
+    if "ifeval" in inputs.data:
+        from zephyr.evals import ifeval
+
+        found["ifeval"] = {item.key: [item.prompt] for item in ifeval.read_items(inputs.data["ifeval"][0])[: config.limit]}
     return found
 
 
 def _canary(results: Mapping[str, Any], out: Draft) -> Row:
     """What the judge gave answers that do not depend on the question; of a judge who likes them a note says so."""
     found: Row = {}
-    for name, key, lowest, highest in (("mt_bench", "score", 1.0, 10.0), ("alpaca_eval", "win_rate", 0.0, 100.0)):
+    scales = (("mt_bench", "score", 1.0, 10.0), ("mt_bench_pairs", "win_rate", 0.0, 100.0), ("alpaca_eval", "win_rate", 0.0, 100.0))
+    for name, key, lowest, highest in scales:
         if (of := results.get(name, {}).get(CANARY)) is None:
             continue
         found[name] = of[key]
         if of[key] is not None:
             high = of["ci95"][1] if of["ci95"] else highest
             what = name.replace("_", "-")
-            if said := hygiene.canary(of[key], lowest=lowest, highest=highest, high=high, what=what):
-                out.note(said.text + ".")
+            if warning := hygiene.canary(of[key], lowest=lowest, highest=highest, high=high, what=what):
+                out.note(warning.text + ".")
     return found
 
 
-def _own_family(config: Config, out: Draft) -> None:
-    """Whether the judge judges models of its own family, where the names tell."""
-    for finding in hygiene.self_preference(_name(config), {path: f"the judged model ({name})" for name, path in config.judged.items()}):
-        if finding.name == "self-preference":
-            out.note(finding.text + ".")
+def _own_family(config: Config, out: Draft) -> list[str]:
+    """Whether the judge judges models of its own family, or of which a teacher was, where the names tell."""
+    others = {path: f"a teacher ({place})" for place, path in config.taught.items()}
+    others |= {path: f"the judged model ({name})" for name, path in config.judged.items()}
+    found = [f.text + "." for f in hygiene.self_preference(_name(config), others) if f.name == "self-preference"]
+    for text in found:
+        out.note(text)
+    return found

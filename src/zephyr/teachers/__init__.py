@@ -23,6 +23,8 @@ class Request:
         schema: the JSON schema that the reply must follow, for a server that can be held to one.
         temperature: this request's own; the teacher's if None.
         max_new_tokens: the same.
+        top_logprobs: ask a server how probable so many tokens were as the first of the reply. The reply's text is then not what was said
+            but the JSON list of these, each with `token` and `logprob` (nats).
     """
 
     kind: Literal["complete", "rate"]
@@ -34,6 +36,7 @@ class Request:
     schema: Mapping[str, Any] | None = None
     temperature: float | None = None
     max_new_tokens: int | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)

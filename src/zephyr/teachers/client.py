@@ -384,7 +384,7 @@ class _Run:
                 cost,
             )
         else:
-            state: Literal["unknown", "failed"] = "unknown" if outcome.kind == "cut" else "failed"
+            state: Literal["unknown", "failed"] = "unknown" if outcome.kind == "cut" or outcome.worked else "failed"
             settled = Settled(job.sending, state, error=outcome.problem)
         await self._writer.write(settled=[settled])
         del server.sent_at[job]

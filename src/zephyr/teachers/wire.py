@@ -80,6 +80,8 @@ def sampling_of(config: LocalConfig | APIConfig, request: Request) -> dict[str, 
         if request.schema is not None and config.structured_output == "json_schema":
             form = {"name": "reply", "strict": True, "schema": request.schema}
             extra["response_format"] = {"type": "json_schema", "json_schema": form}
+    if isinstance(config, APIConfig) and request.top_logprobs:
+        extra |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     # what is null is left to the server
     temperature = config.temperature if request.temperature is None else request.temperature
     set_ = {name: value for name, value in (("temperature", temperature), ("top_p", config.top_p)) if value is not None}
@@ -141,6 +143,7 @@ class Trouble:
         congested: whether it is a sign of too many requests at once.
         connected: whether the request left at all.
         of_all: of `closed`: whether it means all requests even if others were answered; if not, it is the request that is refused.
+        worked: of `closed`: whether the server did its work, so that this request may have been paid for.
     """
 
     kind: Literal["refused", "busy", "failed", "cut", "closed"]
@@ -148,6 +151,11 @@ class Trouble:
     congested: bool = False
     connected: bool = True
     of_all: bool = True
+    worked: bool = False
+
+
+class NoLogProbabilitiesError(DataError):
+    """The reply is one, and does not say how probable its tokens were."""
 
 
 # error codes under which a server says that money, not patience, is what is lacking
@@ -168,6 +176,8 @@ def read(config: APIConfig, request: Request, status: int, body: bytes, mask: Ma
     if 200 <= status < 300:
         try:
             return _answer(config, request, body)
+        except NoLogProbabilitiesError as error:
+            return Trouble("closed", f"{config.model} is asked for log-probabilities, and {error}", worked=True)
         except DataError as error:  # it worked, and may be paid for: but no answer came
             began = mask(_printable(body.decode("utf-8", "replace")))[:ERROR_CHARACTERS]
             return Trouble("cut", f"a reply that is no chat completion: {mask(str(error))[:ERROR_CHARACTERS]}; it begins {began!r}")
@@ -246,6 +256,8 @@ def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
         text = _joined(text)
     if not isinstance(text, str):
         raise DataError("the message has no text")
+    if request.top_logprobs:
+        text = _first_token(choices[0].get("logprobs"))
     for part in (text, reason):
         try:
             part.encode("utf-8")
@@ -253,6 +265,26 @@ def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
             raise DataError("the text holds half a character (a lone surrogate)") from None
     prompt, completion, known = _usage(config, request, text, value.get("usage"))
     return Answer(text, reason, prompt, completion, known)
+
+
+def _first_token(logprobs: object) -> str:
+    """The most probable tokens in the place of the first, as JSON: `token`, and `logprob` in nats; none of an empty reply."""
+    tokens = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    if not isinstance(tokens, list):
+        raise NoLogProbabilitiesError("the server gives none; take a judge that does, or have it judge in words")
+    top = tokens[0].get("top_logprobs") if tokens and isinstance(tokens[0], Mapping) else []
+    if tokens and (not isinstance(top, list) or not top):
+        raise NoLogProbabilitiesError("the server gives that of one token alone (no top_logprobs); take a judge that gives more")
+    found = [
+        {"token": entry["token"], "logprob": float(entry["logprob"])}
+        for entry in top or ()
+        if isinstance(entry, Mapping) and isinstance(entry.get("token"), str) and _is_logprob(entry.get("logprob"))
+    ]
+    return json.dumps(found)
+
+
+def _is_logprob(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 <= value <= 1e6  # and no NaN
 
 
 def _joined(parts: list[object]) -> str:

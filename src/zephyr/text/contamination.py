@@ -115,7 +115,7 @@ class Benchmarks:
 
     @staticmethod
     def read(given: Mapping[str, DataSource], *, n: int = NGRAM, overlap: float = OVERLAP) -> Benchmarks:
-        """Read benchmarks, all splits of each.
+        """Read benchmarks, all splits of each that names none.
 
         Raises:
             DataError: a row without a prompt, or a benchmark without rows.
@@ -123,7 +123,7 @@ class Benchmarks:
         texts: dict[str, list[str]] = {}
         for name, source in given.items():
             found = texts.setdefault(name, [])
-            for where, _, row in sources.rows(source, whole=True):
+            for where, _, row in sources.rows(source, whole=source.source_split is None):
                 try:
                     found += prompts_of(row)
                 except DataError as error:

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zephyr import world
 from zephyr.artifacts import Draft
 from zephyr.errors import NonFiniteError
 from zephyr.progress import bar
 from zephyr.recipe import TrainConfig
-from zephyr.train.batches import Example, flatten, micro_batches
+from zephyr.train.batches import Example, Stream, flatten, micro_batches
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.precision import resolve_dtype
 
+# of a model, a stream and the type to compute in: K values of each of its N learnt tokens, the first its log-probability
+Measure = Callable[[Any, Stream, torch.dtype], Tensor]
 
-@torch.no_grad()
+
 def log_probabilities(
     model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft, *, names: Sequence[str]
 ) -> list[float]:
     """Log-probability of the learnt tokens of each sequence, summed, in nats; `names` say in an error which one it was.
+
+    Raises:
+        NonFiniteError: one of them is not finite.
+    """
+    return [value for (value,) in sums(model, examples, config, label, out, names=names, measure=_logprobs)]
+
+
+def _logprobs(model: Any, stream: Stream, dtype: torch.dtype) -> Tensor:
+    return stream_logprobs(model, stream, dtype)[:, None]
+
+
+@torch.no_grad()
+def sums(
+    model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft, *, names: Sequence[str], measure: Measure
+) -> list[list[float]]:
+    """What a measure says of the learnt tokens, summed in float64 over each sequence; `names` say in an error which one it was.
 
     Raises:
         NonFiniteError: one of them is not finite.
@@ -34,15 +53,16 @@ def log_probabilities(
     model.eval()
     here = world.current()
     mine = range(here.rank, len(examples), here.size)
-    found: dict[int, list[float]] = {}
+    found: dict[int, list[list[float]]] = {}
     first = [0, *itertools.accumulate(len(e.targets) for e in examples)]  # of each example's sequences, its number in all
     bad: str | None = None
     with bar(label, sum(examples[i].tokens for i in mine), "tokens") as progress:
         for group in micro_batches(mine, lambda i: examples[i].tokens, config.micro_batch_tokens):
             stream = flatten([examples[i] for i in group], device)
-            values = iter(sequence_sums(stream_logprobs(model, stream, dtype), stream).tolist())
+            columns = [sequence_sums(column_N, stream) for column_N in measure(model, stream, dtype).unbind(1)]
+            values = iter(torch.stack(columns, 1).tolist())
             found |= {i: [next(values) for _ in examples[i].targets] for i in group}
-            bad = next((names[first[i] + n] for i in group for n, value in enumerate(found[i]) if not math.isfinite(value)), None)
+            bad = next((names[first[i] + n] for i in group for n, value in enumerate(found[i]) if not all(map(math.isfinite, value))), None)
             if bad is not None:
                 break
             progress.advance(len(stream.ids_T))

@@ -13,6 +13,7 @@ from zephyr.evals.ifeval.items import parse_item as parse_item
 from zephyr.evals.ifeval.items import read_items as read_items
 from zephyr.evals.ifeval.items import read_responses as read_responses
 from zephyr.evals.ifeval.run import score as score
+from zephyr.evals.ifeval.run import score_items as score_items
 from zephyr.evals.ifeval.score import Verdict as Verdict
 from zephyr.evals.ifeval.score import describe as describe
 from zephyr.evals.ifeval.score import judge as judge

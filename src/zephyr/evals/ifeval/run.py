@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zephyr import artifacts
-from zephyr.evals.ifeval.items import read_items, read_responses
+from zephyr.evals.ifeval.items import Item, read_items, read_responses
 from zephyr.evals.ifeval.score import judge, summary
 from zephyr.recipe import DataSource
 
@@ -27,6 +28,11 @@ def score(responses: str, prompts: str | None = None, *, partial: bool = False, 
         DataError: rows that cannot be used; see `read_items` and `read_responses`.
     """
     items = None if prompts is None else read_items(DataSource(path=prompts))
+    return score_items(responses, items, partial=partial, rows=rows)
+
+
+def score_items(responses: str, items: Sequence[Item] | None, *, partial: bool = False, rows: Path | None = None) -> dict[str, Any]:
+    """The same of prompts that are at hand."""
     answered = read_responses(DataSource(path=responses), items, partial=partial)
     verdicts = [judge(item, answered.responses[item.key]) for item in answered.items]
     if rows is not None:

@@ -13,8 +13,8 @@ drawn as lm-eval draws them, by one random stream a task, so that equal rows and
 gives: MMLU's are the first five of the subject, for the others each item gets its own, or with `first_n` the first.
 """
 
-from zephyr.evals.open_llm.benchmarks import BENCHMARKS, Benchmark, Part, Plan, Sampler, plan, plans
+from zephyr.evals.open_llm.benchmarks import BENCHMARKS, Benchmark, Part, Plan, Sampler, plan, plans, texts_of
 from zephyr.evals.open_llm.harness import catalog, tasks
 from zephyr.evals.open_llm.scores import evaluate
 
-__all__ = ["BENCHMARKS", "Benchmark", "Part", "Plan", "Sampler", "catalog", "evaluate", "plan", "plans", "tasks"]
+__all__ = ["BENCHMARKS", "Benchmark", "Part", "Plan", "Sampler", "catalog", "evaluate", "plan", "plans", "tasks", "texts_of"]

@@ -185,3 +185,12 @@ def _check_shots(benchmark: Benchmark, part: Part, where: str | None, sampler: S
             f"{where}: {len(part.shots)} rows to draw examples of {part.task} from, at least {benchmark.shots + unusable} are needed: "
             f"each prompt shows {benchmark.shots}{hint}"
         )
+
+
+def texts_of(plan: Plan) -> dict[str, list[str]]:
+    """The question of each item, by task and number: what is looked for in training data."""
+    found = {}
+    for part in plan.parts:
+        for i, item in enumerate(part.items):
+            found[f"{part.task}[{i}]"] = [item["question"] if "question" in item else f"{item['ctx_a']} {item['ctx_b']}".strip()]
+    return found

@@ -123,16 +123,43 @@ class Filter:
 MATCHES = 50
 
 
-def matches(view: View, where: Sequence[int], needles: Sequence[str], pattern: re.Pattern[str]) -> Iterator[tuple[int, re.Match[str]]]:
+def matches(
+    view: View, where: Sequence[int], needles: Sequence[str], pattern: re.Pattern[str], anchors: Sequence[str] = ()
+) -> Iterator[tuple[int, re.Match[str]]]:
     """Where a pattern matches in the turns, in small letters; looked for only where one of the words is that every match has.
 
     Of one turn it gives `MATCHES` at most: where so many were nothing, the next is nothing too.
+
+    Args:
+        view: the dialogue.
+        where: the turns that are looked at.
+        needles: of which a turn with a match has one.
+        pattern: what is looked for.
+        anchors: what every match begins with, at the beginning of a word: it is tried there alone, which is many times as fast.
     """
     for i in where:
         low = view.lowers[i]
         if any(needle in low for needle in needles):
-            for found in islice(pattern.finditer(low), MATCHES):
-                yield i, found
+            found = _anchored(low, pattern, anchors) if anchors else pattern.finditer(low)
+            for match in islice(found, MATCHES):
+                yield i, match
+
+
+def _anchored(low: str, pattern: re.Pattern[str], anchors: Sequence[str]) -> Iterator[re.Match[str]]:
+    """What `finditer` gives, of a pattern whose matches begin with one of the anchors."""
+    end = 0
+    for at in sorted({at for anchor in anchors for at in _beginnings(low, anchor)}):
+        if at >= end and (found := pattern.match(low, at)):
+            end = found.end()
+            yield found
+
+
+def _beginnings(low: str, anchor: str) -> Iterator[int]:
+    at = low.find(anchor)
+    while at >= 0:
+        if at == 0 or not (low[at - 1].isalnum() or low[at - 1] == "_"):
+            yield at
+        at = low.find(anchor, at + 1)
 
 
 _LOOK_BACK = 2000  # characters of a line in which a quotation may have begun

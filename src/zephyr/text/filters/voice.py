@@ -26,10 +26,12 @@ _AS_AN_AI = re.compile(
     rf"\bas (?:i am |i'm )?(?:just |only |merely |simply )?an? (?:[\w-]+ ){{0,4}}?{_PROGRAM}{_TRADE}[^.!?\n]{{0,120}}?\b(?:i|my|me)\b"
     rf"|\bi(?:'m| am) (?:just |only |merely |simply |still |actually |but )*an? (?:[\w-]+ ){{0,3}}?{_PROGRAM}{_TRADE}"
     rf"|\bi(?:'m| am) (?:chatgpt|gpt-[34])\b"
-    rf"|\b{_PROGRAM}s? (?:like|such as) (?:me|mine|myself)\b"
 )
+_LIKE_ME = re.compile(rf"\b{_PROGRAM}s? (?:like|such as) (?:me|mine|myself)\b")
 _AI_WORDS = words("ai artificial model chatbot chat bot program assistant chatgpt gpt llm")
-_AI_NEEDLES = ("as an", "as a ", "as i", "as merely", "as only", "as just", "as simply", "i'm ", "i am ", " like m", "such as m")
+_AI_NEEDLES = ("as an", "as a ", "as i", "as merely", "as only", "as just", "as simply", "i'm ", "i am ")
+_AI_ANCHORS = ("as a", "as i", "as merely", "as only", "as just", "as simply", "i'm ", "i am ")
+_LIKE_NEEDLES = (" like m", "such as m")
 _FIRST_PERSON = words("i i'm my me mine myself")
 
 _THING = (
@@ -84,7 +86,11 @@ def as_an_ai(messages: Sequence[Turn]) -> Hit | None:
     view = View.of(messages)
     if _FIRST_PERSON.isdisjoint(view.words) or _AI_WORDS.isdisjoint(view.words):
         return None
-    for i, found in matches(view, view.answers, _AI_NEEDLES, _AS_AN_AI):
+    called = [
+        *matches(view, view.answers, _AI_NEEDLES, _AS_AN_AI, _AI_ANCHORS),
+        *matches(view, view.answers, _LIKE_NEEDLES, _LIKE_ME),
+    ]
+    for i, found in sorted(called, key=lambda one: (one[0], one[1].start())):
         if own_words(view, i, *found.span()) and not about_itself(view, i) and not _in_a_part(view, i, found.start()):
             return Hit("as-an-ai", i, *found.span())
     return None
@@ -127,6 +133,7 @@ _I_NOT = (
     "ly don't",
     "ly do not",
 )
+_I_ANCHORS = ("i ", "i'm ")
 _INNER_WORDS = words(
     "feeling feelings emotion emotions opinion opinions belief beliefs preference preferences consciousness biases personal human "
     "subjective first "
@@ -139,7 +146,7 @@ def disclaimer(messages: Sequence[Turn]) -> Hit | None:
     view = View.of(messages)
     if _I.isdisjoint(view.words) or _INNER_WORDS.isdisjoint(view.words):
         return None
-    for i, clause in matches(view, view.answers, _I_NOT, _CLAUSE):
+    for i, clause in matches(view, view.answers, _I_NOT, _CLAUSE, _I_ANCHORS):
         found = _DENIED.search(clause.group())
         if found is None:
             continue

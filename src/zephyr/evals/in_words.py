@@ -1,0 +1,92 @@
+"""What benchmarks came to, a line each: no number without its interval, and what has to be known before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zephyr.evals import preference_scores
+from zephyr.evals.ifeval.score import INSTRUCTION_LOOSE, INSTRUCTION_STRICT, PROMPT_LOOSE, PROMPT_STRICT
+
+IFEVAL = {
+    PROMPT_STRICT: "prompts, strict",
+    INSTRUCTION_STRICT: "instructions, strict",
+    PROMPT_LOOSE: "prompts, loose",
+    INSTRUCTION_LOOSE: "instructions, loose",
+}
+NOT_LOOKED = "whether any of this was trained on is not known: name the training data, --trained-on FILE (or trained_on in the recipe)"
+
+
+def judged(found: Mapping[str, Any]) -> list[str]:
+    """What the stage `judge` found; what answers that say nothing got stands among it, as `canary`."""
+    by = f", judged by {found['judge']}" if found.get("judge") else ""
+    lines = []
+    for name, key, unit in (("mt_bench", "score", "of 10"), ("mt_bench_pairs", "win_rate", "%"), ("alpaca_eval", "win_rate", "%")):
+        for model, one in (found.get(name) or {}).items():
+            lines += _verdicts(name, model, one, key, unit, by)
+    for model, one in (found.get("ifeval") or {}).items():
+        lines += [f"ifeval, {model}: {_share(one[key])} of {label}" for key, label in IFEVAL.items()]
+        lines += [f"  {one['n_empty']} of {one['n_prompts']} responses are empty"] if one["n_empty"] else []
+    return lines + contamination(found)
+
+
+def _verdicts(name: str, model: str, one: Mapping[str, Any], key: str, unit: str, by: str) -> list[str]:
+    what = name.replace("_", "-")
+    unread = one.get("n_unparsed", one.get("n_null"))
+    against = f" against {', '.join(one['against'])}" if name == "mt_bench_pairs" else ""
+    if one[key] is None:
+        return [f"{what}, {model}{against}: none of {unread} verdicts could be read"]
+    counted = "pairs lack a verdict" if name == "mt_bench_pairs" else "verdicts could not be read"
+    lines = [f"{what}, {model}{against}: {_number(one[key], one['ci95'], unit)}{by}" + (f"; {unread} {counted}" if unread else "")]
+    order = one.get("order") or {}
+    if order.get("consistent") is not None and order.get("n"):
+        lines.append(
+            f"  both orders agree in {_number(order['consistent'], order['consistent_ci95'], '%')} of {order['n']} pairs" + _first(order)
+        )
+    return lines
+
+
+def _first(order: Mapping[str, Any]) -> str:
+    """What the place did: a judge without a liking for one has a half in it."""
+    if order.get("first_shown_wins") is not None:
+        share = _number(order["first_shown_wins"], order["first_shown_wins_ci95"], "%")
+        return f"; of the decided verdicts {share} are for the answer shown first"
+    if order.get("win_rate_shown_first") is None or order.get("win_rate_shown_second") is None:
+        return ""
+    sides = (_number(order[f"win_rate_shown_{side}"], order[f"win_rate_shown_{side}_ci95"], "%") for side in ("first", "second"))
+    return "; shown first it wins {}, shown second {}".format(*sides)
+
+
+def scores(found: Mapping[str, Any]) -> list[str]:
+    """What the stage `evaluate` found of benchmarks that others have made."""
+    lines = []
+    for task, by_model in (found.get("benchmarks") or {}).items():
+        for model, one in by_model.items():
+            interval = f"[{100 * one['ci95'][0]:.1f}, {100 * one['ci95'][1]:.1f}]" if one["ci95"] else "(no interval)"
+            n = one["num_fewshot"]
+            shots = "" if not n else f", the first {n} examples" if one["sampler"] == "first_n" else f", {n} examples drawn"
+            lines.append(f"{task}, {model}: {100 * one['value']:.1f}% {interval} {one['metric']} over {one['n']} items{shots}")
+    for name, one in (found.get("preferences") or {}).items():
+        first = next(iter(one["results"].values()))
+        lines.append(
+            f"preferences {name}: {first['pairs']} pairs of {first['prompts']} prompts; how often the better answer has the higher value"
+        )
+        lines += [f"  {model} is set against {before}" for model, before in one["against"].items() if before]
+        lines += preference_scores.measured(one)
+    return lines + contamination(found)
+
+
+def contamination(found: Mapping[str, Any]) -> list[str]:
+    """How much of each benchmark was trained on, where it was looked for."""
+    if "contamination" not in found:
+        return []
+    return [NOT_LOOKED] if found["contamination"] is None else [one["in_words"] for one in found["contamination"].values()]
+
+
+def _number(value: float, ci: Sequence[float] | None, unit: str) -> str:
+    text = f"{value:.2f}{'' if unit == '%' else ' '}{unit}"
+    return f"{text} [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else f"{text} (no interval)"
+
+
+def _share(value: Mapping[str, Any]) -> str:
+    return _number(100 * value["value"], None if value["ci95"] is None else [100 * end for end in value["ci95"]], "%")

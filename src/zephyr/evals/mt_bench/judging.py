@@ -1,0 +1,186 @@
+"""MT-Bench as a judge is asked it, each turn of an answer by itself or beside a baseline's in both orders; and the rows that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zephyr.errors import DataError, UsageError
+from zephyr.evals.asks import Ask
+from zephyr.evals.mt_bench import files, pairs, prompts, verdicts
+from zephyr.evals.mt_bench.records import WITH_REFERENCE, Answer, Id, Judgment, PairJudgment, Question
+from zephyr.records import Row
+
+Answers = Mapping[Id, Answer]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn(Ask):
+    """A turn of an answer, to be judged from 1 to 10."""
+
+    question: Question
+    turn: int
+    template: str
+
+
+@dataclass(frozen=True, eq=False)
+class Game(Ask):
+    """A turn of an answer beside the baseline's; in the first game the model's is shown first, in the second the baseline's."""
+
+    question: Question
+    turn: int
+    template: str
+    baseline: str
+    game: int
+
+
+def answers_of(path: Path, wanted: str | None, setting: str) -> tuple[str, dict[Id, Answer]]:
+    """(name, answers) of one model: in a file of FastChat's, or in what the stage `answer` has made.
+
+    Args:
+        path: a file, or the folder of that artifact.
+        wanted: whose; None where there is only one.
+        setting: which says whose it is to be, for the error.
+
+    Raises:
+        UsageError: there are several models and none was chosen, or the one that was is not among them.
+        DataError: a row that does not fit; a folder without answers.
+    """
+    parts = sorted((path / "data").glob("mt_bench.*.jsonl")) if path.is_dir() else [path]
+    if not parts:
+        raise DataError(f"{path}: no answers to MT-Bench in it (data/mt_bench.MODEL.jsonl)")
+    found = {model: theirs for part in parts for model, theirs in files.read_answers(part).items()}
+    if wanted is None and len(found) == 1:
+        wanted = next(iter(found))
+    if wanted is None or wanted not in found:
+        said = "answers of several models" if wanted is None else f"no answers of {wanted}"
+        raise UsageError(f"{path}: {said}; set {setting} to one of {', '.join(sorted(found))}")
+    return wanted, found[wanted]
+
+
+def complete(answers: Answers, questions: Mapping[Id, Question], where: object) -> Answers:
+    """The answers, if there is one to every turn of every question; an empty one is one.
+
+    Raises:
+        DataError: one is missing.
+    """
+    if lacking := [text for text in files.missing_answers(dict(answers), dict(questions)) if "empty" not in text]:
+        raise DataError(f"{where}: {lacking[0]}")
+    return answers
+
+
+def turns(
+    answers: Mapping[str, Answers],
+    questions: Mapping[Id, Question],
+    templates: Mapping[str, prompts.Template],
+    references: Answers,
+    seed: int,
+) -> Iterator[Turn]:
+    """A question to the judge for each turn of each answer, by model.
+
+    Raises:
+        DataError: a reference is missing.
+    """
+    for model, given in answers.items():
+        for key, question in questions.items():
+            for turn in range(1, len(question.turns) + 1):
+                template, reference = _how(templates, question, turn, references, pairs=False)
+                messages = prompts.messages(template, question, [given[key]], reference=reference, seed=seed)
+                yield Turn(f"mt-bench {key}", f"turn {turn}", model, messages, question, turn, template.name)
+
+
+def games(
+    answers: Mapping[str, Answers],
+    baseline: tuple[str, Answers],
+    questions: Mapping[Id, Question],
+    templates: Mapping[str, prompts.Template],
+    references: Answers,
+    seed: int,
+) -> Iterator[Game]:
+    """Two questions to the judge for each turn of each answer: beside the baseline's, in both orders.
+
+    Raises:
+        DataError: a reference is missing.
+        UsageError: a template by which the judge gives two scores and names no winner.
+    """
+    name, theirs = baseline
+    for model, given in answers.items():
+        for key, question in questions.items():
+            for turn in range(1, len(question.turns) + 1):
+                template, reference = _how(templates, question, turn, references, pairs=True)
+                if template.output_format != "[[A]]":
+                    raise UsageError(f"judge prompt {template.name}: asks for {template.output_format}, not for [[A]], [[B]] or [[C]]")
+                for game, shown in ((1, [given[key], theirs[key]]), (2, [theirs[key], given[key]])):
+                    messages = prompts.messages(template, question, shown, reference=reference, seed=seed)
+                    subject = f"turn {turn}, beside {name}, {'first' if game == 1 else 'second'}"
+                    yield Game(f"mt-bench {key}", subject, model, messages, question, turn, template.name, name, game)
+
+
+def _how(
+    templates: Mapping[str, prompts.Template], question: Question, turn: int, references: Answers, *, pairs: bool
+) -> tuple[prompts.Template, Answer | None]:
+    """The template of a judgment, and the reference that goes with it."""
+    template = prompts.choose(templates, pairs=pairs, category=question.category, turn=turn)
+    return template, references.get(question.question_id) if question.category in WITH_REFERENCE else None
+
+
+def baseline_name(name: str, judged: Mapping[str, Any]) -> str:
+    """What a baseline is called in the tables: another run's `ddpo` is not ours."""
+    return name if name not in judged else f"baseline-{name}"
+
+
+# --- what came of it -------------------------------------------------------------------------------------------
+
+
+def judgment(ask: Turn, reply: str, judge: str, *, compatible: bool) -> Judgment:
+    """A row of FastChat's; the score is by our strict reading, or the original's, and -1 where there is none."""
+    score = verdicts.single_compatible(reply) if compatible else verdicts.single(reply).score
+    return Judgment(
+        where=f"mt_bench_judgments.jsonl: question {ask.question.question_id}, turn {ask.turn}",
+        question_id=ask.question.question_id,
+        model=ask.model,
+        turn=ask.turn,
+        judge=(judge, ask.template),
+        user_prompt=ask.messages[-1]["content"],
+        judgment=reply,
+        score=-1 if score is None else score,
+    )
+
+
+def pair_judgments(replies: Mapping[Game, str], judge: str, *, compatible: bool) -> list[PairJudgment]:
+    """Rows of FastChat's, one for the two games of a turn."""
+    both: dict[tuple[str, Id, int], dict[int, Game]] = {}
+    for ask in replies:
+        both.setdefault((ask.model, ask.question.question_id, ask.turn), {})[ask.game] = ask
+    found = []
+    for (model, key, turn), played in both.items():
+        first, second = played[1], played[2]
+        unread = PairJudgment(
+            where=f"mt_bench_pair_judgments.jsonl: question {key}, turn {turn}",
+            question_id=key,
+            model_1=model,
+            model_2=first.baseline,
+            turn=turn,
+            judge=(judge, first.template),
+            winners=("error", "error"),
+            user_prompts=(first.messages[-1]["content"], second.messages[-1]["content"]),
+            judgments=(replies[first], replies[second]),
+        )
+        game = pairs.read(unread, compatible=compatible)
+        found.append(replace(unread, winners=(game.first, game.second)))
+    return found
+
+
+def score_pairs(
+    judgments: Sequence[PairJudgment], answers: Mapping[str, Answers], questions: Mapping[Id, Question], *, compatible: bool
+) -> dict[str, Row]:
+    """Win rates, position bias, and how often the longer answer wins, by model; that of the baseline among them."""
+    lengths = {(m, key, i + 1): len(text) for m, mine in answers.items() for key, a in mine.items() for i, text in enumerate(a.turns)}
+    found = pairs.score(judgments, compatible=compatible, questions=questions)
+    for model, result in found.items():
+        mine = [j for j in judgments if model in (j.model_1, j.model_2)]
+        result["longer_wins"] = pairs.longer_wins(mine, lengths, compatible=compatible)
+        result["against"] = sorted({name for j in mine for name in (j.model_1, j.model_2)} - {model})
+    return found

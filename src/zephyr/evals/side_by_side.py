@@ -1,0 +1,133 @@
+"""How far two evaluations are apart on the rows that both measured: paired differences, of models and of runs.
+
+What makes a row hard for both cancels, so that a paired interval is often much shorter than the two intervals would have it. Rows are one
+and the same where their texts are (`items.content`), and counted alike (a likelihood per token of another tokenizer is another unit).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zephyr.artifacts import Artifact
+from zephyr.evals import items
+from zephyr.evals.statistics import Group, paired
+
+MODELS = ("base", "dsft", "ddpo")
+# what is compared from one model to the next within a run
+BETWEEN_MODELS = ("nll", "entropy", "top1", "top10", "length")
+# the sum of the n must be equal, for the number is over them: tokens of one text
+OVER_TOKENS = ("nll", "entropy", "top1", "top10")
+Rows = Mapping[str, Mapping[str, Any]]  # of one measure and model, by prompt
+
+
+def between_models(artifact: Artifact) -> list[dict[str, Any]]:
+    """From each model of a run to the next: the later one minus the earlier, on the rows of the evaluation; [] where it keeps none."""
+    by = items.grouped(artifact.rows(items.SPLIT))
+    found = []
+    for measure in BETWEEN_MODELS:
+        there = [name for name in MODELS if (measure, name) in by]
+        for before, after in itertools.pairwise(there):
+            found.append(
+                {"measure": measure, "before": before, "after": after, **_difference(measure, by[measure, after], by[measure, before])}
+            )
+    for other in ("dsft", "length"):
+        if ("reward_accuracy", "ddpo") in by and ("reward_accuracy", other) in by:
+            accuracy = _difference("reward_accuracy", by["reward_accuracy", "ddpo"], by["reward_accuracy", other])
+            found.append({"measure": "reward_accuracy", "before": other, "after": "ddpo", **accuracy})
+    return found
+
+
+def between_runs(first: Mapping[str, Artifact], other: Mapping[str, Artifact]) -> list[dict[str, Any]]:
+    """For every measure and model that two runs have: the other run's number minus the first one's.
+
+    Args:
+        first: the artifacts of a run, by stage.
+        other: those of another.
+
+    Returns:
+        One object each: `measure`, `model`, then what `Difference.json` has with `paired: true`, or `paired: false` and `why`.
+    """
+    found = []
+    if "evaluate" in first and "evaluate" in other:
+        by, theirs = (items.grouped(run["evaluate"].rows(items.SPLIT)) for run in (first, other))
+        for key in [key for key in theirs if key in by]:
+            found.append({"measure": key[0], "model": key[1], **_difference(key[0], theirs[key], by[key])})
+    if "judge" in first and "judge" in other:
+        found += _judged(first["judge"], other["judge"])
+    return found
+
+
+def _difference(measure: str, after: Rows, before: Rows) -> dict[str, Any]:
+    """The later minus the earlier, on what is the same in both."""
+    same = [
+        name
+        for name in after
+        if name in before
+        and after[name]["contents"] == before[name]["contents"]
+        and (measure not in OVER_TOKENS or after[name]["n"] == before[name]["n"])
+    ]
+    two = paired(_sums(after, same), _sums(before, same))
+    if two is None:
+        return {"paired": False, "why": "fewer than two rows are the same in both"}
+    return {"paired": True, **two.json(), "left_out": len({*after, *before}) - len(same)}
+
+
+def _sums(rows: Rows, names: Sequence[str]) -> dict[str, Group]:
+    return {name: (rows[name]["value"], rows[name]["n"]) for name in names}
+
+
+# --- chat benchmarks ---------------------------------------------------------------------------------------------
+
+
+def _judged(first: Artifact, other: Artifact) -> list[dict[str, Any]]:
+    """MT-Bench by question and AlpacaEval by instruction, where one judge judged by one and the same files."""
+    found = []
+    for measure, read, files in (
+        ("mt_bench", _mt_bench, ("questions", "references", "prompts")),
+        ("alpaca_eval", _alpaca_eval, ("baseline",)),
+    ):
+        scores, theirs = read(first), read(other)
+        for model in [model for model in theirs if model in scores]:
+            if why := _unlike(first, other, files):
+                found.append({"measure": measure, "model": model, "paired": False, "why": why})
+                continue
+            two = paired(theirs[model], scores[model])
+            gap: dict[str, Any] = {"paired": False, "why": "fewer than two questions are judged in both"}
+            if two is not None:
+                left = len({*theirs[model], *scores[model]}) - two.groups
+                gap = {"paired": True, **two.json(), "left_out": left}
+            found.append({"measure": measure, "model": model, **gap})
+    return found
+
+
+def _unlike(first: Artifact, other: Artifact, files: Sequence[str]) -> str:
+    """Why two judgings cannot be compared row by row; "" where they can."""
+    if first.manifest.results.get("judge") != other.manifest.results.get("judge"):
+        return "they were judged by different judges"
+    digests = [[a.manifest.parents.get(name, {}).get("digest") for name in files] for a in (first, other)]
+    return "" if digests[0] == digests[1] else "they were judged on different files"
+
+
+def _mt_bench(artifact: Artifact) -> dict[str, dict[Any, Group]]:
+    """By model and question: the sum of the scores of its turns, and how many could be read."""
+    path = artifact.path / "data" / "mt_bench_judgments.jsonl"
+    found: dict[str, dict[Any, Group]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        row = json.loads(line)
+        if row["score"] >= 0:
+            total, n = found.setdefault(row["model"], {}).get(row["question_id"], (0.0, 0))
+            found[row["model"]][row["question_id"]] = (total + row["score"], n + 1)
+    return found
+
+
+def _alpaca_eval(artifact: Artifact) -> dict[str, dict[Any, Group]]:
+    """By model and instruction: the wins in percent; a preference is from 1, the baseline's, to 2, the model's."""
+    found: dict[str, dict[Any, Group]] = {}
+    for path in sorted((artifact.path / "data").glob("alpaca_eval.*.annotations.json")):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            if row["preference"] is not None:
+                found.setdefault(row["generator_2"], {})[row["instruction"]] = (100.0 * (row["preference"] - 1), 1)
+    return found

@@ -1,0 +1,150 @@
+"""What has to hold before a number is believed: benchmarks that were not trained on, a judge that judges the answers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zephyr.report.facts import LABELS, Run, dig
+from zephyr.report.numbers import bounds, count, finite, fixed, interval, percent
+from zephyr.report.table import Column, Table, text
+
+# how a stage says that it left a row out for what a benchmark holds, and by which comparison
+_FOUND = re.compile(r"(?:prompt found in|in the benchmark) (.+) \((exact|normalised|ngram)\)")
+_AGAINST = "against "  # how the inputs are called that hold a benchmark's items
+_MADE = {"curate": "dialogues", "binarize": "prompts with ratings"}
+_BENCHMARKS = {"mt_bench": "MT-Bench", "alpaca_eval": "AlpacaEval", "ifeval": "IFEval"}
+MEANS = (
+    "A benchmark whose items were learnt measures memory. Items are found that stand in the data to the letter, in the same words, or in "
+    "part (enough of the same runs of words)."
+)
+
+
+def contamination(run: Run) -> Table | None:
+    """Which benchmarks were looked for in the data, and what was found; None where none was."""
+    rows = [*_left_out(run), *_beside_scores(run)]
+    if not rows:
+        return None
+    heads = (text("benchmark"), text("looked for in"), Column("to the letter"), Column("same words"), Column("in part"), text("so"))
+    return Table("Contamination", heads, tuple(rows), MEANS)
+
+
+def contamination_words(run: Run) -> str:
+    """What to say where nothing was looked for; "" where something was, or where nothing was learnt or measured."""
+    if contamination(run) or not {"curate", "binarize", "evaluate", "judge"} & set(run.artifacts):
+        return ""
+    return (
+        "No benchmark was looked for in the training data: the recipe names none under `benchmarks`, so nothing is known of contamination."
+    )
+
+
+def _left_out(run: Run) -> Iterator[tuple[str, ...]]:
+    for stage, made in _MADE.items():
+        manifest = run.manifest(stage)
+        if manifest is None:
+            continue
+        found: dict[str, Counter[str]] = {
+            name.removeprefix(_AGAINST): Counter() for name in sorted(manifest.parents) if name.startswith(_AGAINST)
+        }
+        for reason, n in manifest.dropped.items():
+            if match := _FOUND.fullmatch(reason):
+                found.setdefault(match[1], Counter())[match[2]] += n
+        for name, kinds in found.items():
+            lost = sum(kinds.values())
+            so = f"{count(lost)} left out" if lost else "nothing to leave out"
+            yield (name, f"{count(manifest.rows_in)} {made}", *_kinds(kinds), so)
+
+
+def _beside_scores(run: Run) -> Iterator[tuple[str, ...]]:
+    for stage in ("judge", "evaluate"):
+        found = run.result(stage, "contamination")
+        for name, one in found.items() if isinstance(found, Mapping) else ():
+            lost, items = finite(dig(one, "found")) or 0, count(dig(one, "items"))
+            so = f"{count(lost)} of its {items} items were trained on" if lost else f"none of its {items} items was trained on"
+            yield (_BENCHMARKS.get(str(name), str(name)), "the training prompts", *_kinds(one), so)
+
+
+def _kinds(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    one, two, three = (count(finite(dig(found, kind)) or 0) for kind in ("exact", "normalised", "ngram"))
+    return one, two, three
+
+
+# --- the judge ---------------------------------------------------------------------------------------------------
+
+
+def hygiene(run: Run) -> Table | None:
+    """What was found of those who judge; None where nobody did."""
+    rows = [*_teacher(run), *_canary(run), *_unread(run), *_position(run), *_family(run)]
+    return Table("Judges", (text("check"), text("found"), text("what it means")), tuple(rows)) if rows else None
+
+
+def _teacher(run: Run) -> Iterator[tuple[str, str, str]]:
+    """The teacher whose ratings the pairs are made of."""
+    rated = run.result("rate", "mean_by_model")
+    unread = finite(run.result("rate", "unparsed"))
+    if isinstance(rated, Mapping) and unread is not None:
+        n = sum(finite(dig(one, "n")) or 0 for one in rated.values())
+        again = finite(run.result("rate", "asked_twice"))
+        twice = f"; {count(again)} could be read only when asked again, or not then either" if again else ""
+        yield (
+            "replies of the feedback's teacher that could not be read",
+            f"{count(unread)}, of {count(n)} ratings that were{twice}",
+            "They are left out, not guessed: what cannot be read is not a low score.",
+        )
+
+
+def _canary(run: Run) -> Iterator[tuple[str, str, str]]:
+    found = run.result("judge", "canary")
+    for name, form in (("mt_bench", "{:.2f} of 10"), ("alpaca_eval", "{:.1f}% wins")):
+        if isinstance(found, Mapping) and name in found:
+            value = finite(found[name])
+            ends = bounds(run.result("judge", name, "canary", "ci95"))
+            shown = "no verdict could be read" if value is None else form.format(value)
+            yield (
+                f"canary, {_BENCHMARKS[name]}",
+                shown + (f" {interval(ends, lambda v: fixed(v, 2))}" if ends else ""),
+                "An answer that is the same to every question, and says it is the best. A judge who likes it judges something else.",
+            )
+
+
+def _unread(run: Run) -> Iterator[tuple[str, str, str]]:
+    for name, lost, all_of in (("mt_bench", "n_unparsed", "n"), ("alpaca_eval", "n_null", "n_total")):
+        by_model = run.result("judge", name)
+        if isinstance(by_model, Mapping):
+            models = [*(name for name in LABELS if name in by_model), *(name for name in by_model if name not in LABELS)]
+            counted = [(model, finite(dig(by_model[model], lost)), finite(dig(by_model[model], all_of))) for model in models]
+            said = [f"{LABELS.get(m, m)} {count(n)} of {count(n + k)}" for m, n, k in counted if n is not None and k is not None]
+            if said:
+                yield (
+                    f"unread verdicts, {_BENCHMARKS[name]}",
+                    ", ".join(said),
+                    "Left out of the score; many of them make it one of the rest.",
+                )
+
+
+def _position(run: Run) -> Iterator[tuple[str, str, str]]:
+    by_model = run.result("judge", "alpaca_eval")
+    for model, one in by_model.items() if isinstance(by_model, Mapping) else ():
+        order = dig(one, "order")
+        first, second, same = (finite(dig(order, k)) for k in ("win_rate_shown_first", "win_rate_shown_second", "consistent"))
+        if first is not None and second is not None:
+            agree = f"; the same verdict in {percent(same / 100, 0)} of {count(dig(order, 'n'))}" if same is not None else ""
+            yield (
+                f"order, {LABELS.get(model, model)}",
+                f"wins {percent(first / 100)} shown first, {percent(second / 100)} shown second{agree}",
+                "Every pair is judged in both orders and the mean counts; the gap is what the place alone is worth to this judge.",
+            )
+
+
+def _family(run: Run) -> Iterator[tuple[str, str, str]]:
+    manifest = run.manifest("judge")
+    if manifest is None:
+        return
+    said = [note.rstrip(".") for note in manifest.notes if "one family" in note or "are one model" in note]
+    yield (
+        "self-preference",
+        "; ".join(said) or f"no model of the judge's own family was judged, as far as names tell ({manifest.results.get('judge')})",
+        "Judges lean towards what they would have written themselves.",
+    )

@@ -1,0 +1,49 @@
+"""The commands of the page on the report run as they stand there, on two real runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zephyr
+from zephyr.cli import main
+from zephyr.report import plots
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_commands(small_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small_run.copy(tmp_path / "runs/demo")
+    zephyr.run(small_run.file, ["dpo.beta=0.2"], out=small_run.copy(tmp_path / "runs/other"), until="evaluate")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "draw", lambda chart: "<svg></svg>")  # tested elsewhere
+    commands = [line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+    assert [command.split()[1] for command in commands] == ["report", "report", "report", "trace", "trace"]
+    said = []
+    capsys.readouterr()
+    for command in commands:
+        with pytest.raises(SystemExit) as end:
+            main(shlex.split(command)[1:])
+        said.append(capsys.readouterr().out)
+        assert not end.value.code, command
+
+    one, both = ((tmp_path / "pages" / name / "report.html").read_text(encoding="utf-8") for name in ("demo", "both"))
+    assert "<h1>The demo</h1>" in one and "From one model to the next, on the same rows" in one and 'id="chain-1"' in one
+    assert "How sharp the models are" in one and "Likelihood displacement on the test prompts" in one
+    found = json.loads(said[2])["results"]
+    assert [(s["setting"], s["values"]) for s in found["settings"] if s["stages"] == ["dpo"]] == [("dpo.beta", {"demo": 0.1, "other": 0.2})]
+    assert {stage for group in found["shared"] for stage in group["stages"]} >= {"curate", "sft", "rate", "binarize", "reference"}
+    numbers = {(n["measure"], n["model"]): n["against_first"].get("other") for n in found["numbers"]}
+    assert numbers["nll", "dsft"]["difference"] == 0.0 and numbers["nll", "ddpo"]["paired"] and numbers["nll", "ddpo"]["difference"] != 0.0
+    assert numbers["reward_accuracy", "ddpo"]["n"] == 4 and "demo beside other" in both
+
+    chain = json.loads(said[4])
+    assert chain["prompt"].startswith("Why is the sky blue?") and len(chain["answers"]) == 4
+    assert said[3].startswith(f"prompt {chain['prompt_id']} (") and "complete and rate read recorded texts" in said[3]
+    pair = chain["pairs"][0]
+    assert sorted(a["part"] for a in chain["answers"]) == ["", "", "chosen", "rejected"] and pair["reference"]["chosen"] < 0
