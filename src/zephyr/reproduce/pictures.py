@@ -1,0 +1,195 @@
+"""The pictures: an `<svg>` for the page, in the page's colours and font, and the same as a PNG file.
+
+Nothing in a picture depends on when or where it was drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# the page's colours on white, for files; and stand-ins that become its CSS variables, so that the page's picture is legible in the dark
+ON_WHITE = {
+    "ink": "#1d2126",
+    "muted": "#5a626b",
+    "grid": "#dededa",
+    "base": "#6a7280",
+    "dsft": "#2767b0",
+    "ddpo": "#0b7c6c",
+    "rejected": "#b8530f",
+}
+STAND_INS = {name: f"#0{i}0{i}0{i}" for i, name in enumerate(ON_WHITE, 1)}
+SERIES = ("dsft", "ddpo", "rejected", "base")
+
+Interval = tuple[float, float]
+Palette = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn picture: for the page, for a file, and in words for those who cannot see it."""
+
+    name: str
+    title: str
+    words: str
+    svg: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Dots:
+    """One panel: a value with its interval for each row."""
+
+    title: str
+    values: Sequence[tuple[float, Interval]]
+    mark: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, with intervals where there are any; a thin one is one of several trainings."""
+
+    label: str
+    colour: str
+    points: Sequence[tuple[float, float]]
+    ends: Sequence[Interval] = ()
+    thin: bool = False
+    dashed: bool = False
+
+
+def dots(name: str, title: str, rows: Sequence[str], panels: Sequence[Dots]) -> Picture:
+    """A row for each model, a panel for each measure."""
+
+    def draw(figure: Figure, palette: Palette) -> None:
+        for number, panel in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), number + 1)
+            _frame(axes, panel.title, palette, grid="x")
+            if panel.mark is not None:
+                axes.axvline(panel.mark, color=palette["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
+            for row, (value, (low, high)) in enumerate(panel.values):
+                colour = palette[SERIES[row % len(SERIES)]]
+                axes.plot([low, high], [-row, -row], color=colour, linewidth=2)
+                axes.plot([value], [-row], color=colour, marker="o", markersize=6)
+            axes.set_yticks([-row for row in range(len(rows))], rows if number == 0 else [""] * len(rows))
+            axes.set_ylim(-len(rows) + 0.5, 0.5)
+
+    said = "; ".join(
+        f"{panel.title}: " + ", ".join(f"{row} {value:.3f}" for row, (value, _) in zip(rows, panel.values, strict=True)) for panel in panels
+    )
+    return _picture(name, title, said, (2.1 + 2.4 * len(panels), 0.9 + 0.42 * len(rows)), draw)
+
+
+def lines(name: str, title: str, across: str, up: str, found: Sequence[Line], *, mark: float | None = None, whole: bool = True) -> Picture:
+    """Lines over steps or epochs."""
+
+    def draw(figure: Figure, palette: Palette) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.add_subplot()
+        _frame(axes, up, palette, grid="y")
+        axes.set_xlabel(across, labelpad=3, color=palette["muted"])
+        if mark is not None:
+            axes.axhline(mark, color=palette["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
+        for number, line in enumerate(found):
+            xs, ys = [x for x, _ in line.points], [y for _, y in line.points]
+            look: dict[str, Any] = {
+                "color": palette[line.colour],
+                "linewidth": 0.9 if line.thin else 2,
+                "alpha": 0.45 if line.thin else 1.0,
+            }
+            look |= {"linestyle": (0, (5, 2))} if line.dashed else {}
+            if line.ends:  # side by side, so that intervals do not hide one another
+                xs = [x + 0.05 * (number - (len(found) - 1) / 2) for x in xs]
+                for x, (low, high) in zip(xs, line.ends, strict=True):
+                    axes.plot([x, x], [low, high], color=palette[line.colour], linewidth=1.1)
+            axes.plot(xs, ys, label=None if line.thin else line.label, marker=None if line.thin else "o", markersize=4, **look)
+        if whole:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.legend(frameon=False, fontsize=10, labelcolor=palette["muted"])
+
+    said = "; ".join(
+        f"{line.label} from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in found if line.points and not line.thin
+    )
+    return _picture(name, title, said, (5.4, 3.4), draw)
+
+
+def radar(name: str, title: str, spokes: Sequence[str], models: Mapping[str, Sequence[float]]) -> Picture:
+    """A polygon for each model, over scores from 0 to 10."""
+
+    def draw(figure: Figure, palette: Palette) -> None:
+        axes: Any = figure.add_subplot(projection="polar")
+        angles = [2 * math.pi * i / len(spokes) for i in range(len(spokes))]
+        axes.set_xticks(angles, spokes, color=palette["muted"])
+        axes.set_ylim(0, 10)
+        axes.set_yticks([2, 4, 6, 8], ["2", "4", "6", "8"], color=palette["muted"], fontsize=9)
+        axes.grid(color=palette["grid"])
+        axes.spines["polar"].set_color(palette["grid"])
+        for number, (label, values) in enumerate(models.items()):
+            colour = palette[SERIES[number % len(SERIES)]]
+            axes.plot([*angles, angles[0]], [*values, values[0]], color=colour, linewidth=2, label=label)
+        if models:
+            axes.legend(frameon=False, fontsize=10, labelcolor=palette["muted"], loc="upper left", bbox_to_anchor=(1.05, 1.05))
+
+    said = "; ".join(
+        f"{model}: " + ", ".join(f"{s} {v:.2f}" for s, v in zip(spokes, values, strict=True)) for model, values in models.items()
+    )
+    return _picture(name, title, said or "no model's scores were given", (6.0, 4.2), draw)
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------
+
+
+def _frame(axes: Axes, title: str, palette: Palette, *, grid: str) -> None:
+    axes.grid(axis=grid, color=palette["grid"], linewidth=0.7)  # type: ignore[arg-type]  # x or y
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0, pad=5, labelcolor=palette["muted"])
+    axes.set_title(title, fontsize=11, color=palette["muted"], loc="left")
+
+
+def _picture(name: str, title: str, words: str, size: tuple[float, float], draw: Callable[[Figure, Palette], None]) -> Picture:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style: Any = {
+        "svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "font.family": "DejaVu Sans", "figure.constrained_layout.use": True,
+        "axes.facecolor": "none", "axes.unicode_minus": True,
+    }  # fmt: skip
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own matplotlibrc changes nothing
+        matplotlib.rcParams.update(style)
+        page, file = Figure(figsize=size, facecolor="none"), Figure(figsize=size, facecolor="white", dpi=144)
+        draw(page, STAND_INS)
+        draw(file, ON_WHITE)
+        text, image = io.StringIO(), io.BytesIO()
+        FigureCanvasSVG(page).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]  # matplotlib gives it no types
+        FigureCanvasAgg(file).print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return Picture(name, title, words, _element(text.getvalue(), name, f"{title}. {words}"), image.getvalue())
+
+
+def _element(text: str, name: str, label: str) -> str:
+    """The `<svg>` alone: no prologue, no metadata, own ids, the page's colours and font."""
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    for colour, stand_in in STAND_INS.items():
+        text = text.replace(stand_in, f"var(--{colour})")
+    head, _, body = text.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None  # matplotlib always writes one
+    said = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return f'<svg {box[0]} xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{said}">{body}'

@@ -1,0 +1,230 @@
+"""What came out, as values: of Table 3, of Figure 3, of the samples; and the files they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zephyr.artifacts import Artifact, write_text
+from zephyr.reproduce import compare, findings, paper, samples, work
+from zephyr.reproduce.evidence import MEASURES, PRIMARY, Evidence
+from zephyr.reproduce.experiment import Experiment
+from zephyr.reproduce.graph import ARMS, BASE, CURVE, EXPERIMENTS, GRID, Model, Step, steps
+from zephyr.reproduce.scores import LEARNT
+
+Result = dict[str, Any]
+PAGE = "reproduction.html"
+
+
+def of(name: str, experiment: Experiment, seeds: Iterable[int]) -> Result:
+    """The results of an experiment whose steps are all there."""
+    evidence = Evidence(experiment.out, list(seeds))
+    make = {"table3": _table3, "figure3": _figure3, "samples": samples.of}[name]
+    return {"experiment": name, **_about(name, experiment, evidence), **make(experiment, evidence)}
+
+
+def _about(name: str, experiment: Experiment, evidence: Evidence) -> Result:
+    """At what scale, on what, in how much time."""
+    p = experiment.preset
+    folders = [experiment.out / "rows" / part for part in ("text", "dialogues", "pairs", "other")] + [
+        experiment.out / part for part in ("base", "base.scores")
+    ]
+    folders += sorted({experiment.place(step, seed) for step in steps(EXPERIMENTS[name]) for seed in evidence.seeds})
+    manifests = [m for folder in folders if (m := work.manifest_of(folder))]
+    rows = {part: work.manifest_of(experiment.out / "rows" / part) for part in ("text", "dialogues", "pairs", "other")}
+    base = work.manifest_of(experiment.out / "base")
+    return {
+        "preset": p.name,
+        "about": p.about,
+        "base": experiment.about_base,
+        "parameters": base.results.get("parameters") if base else None,
+        "seeds": list(evidence.seeds),
+        "validation": p.data.validation,
+        "rows": {part: m.rows_out for part, m in rows.items() if m},
+        "left_out": rows["pairs"].results["left_out"] if rows["pairs"] else {},
+        "seconds": sum(m.seconds for m in manifests),
+        "settings": p.model_dump(exclude={"name", "about"}),
+        "machine": next((m.environment for m in reversed(manifests) if "threads" in m.environment), {}),
+    }
+
+
+# --- Table 3 ---------------------------------------------------------------------------------------------------
+
+
+def _table3(experiment: Experiment, evidence: Evidence) -> Result:
+    measures = evidence.measures()
+    arms = [
+        {
+            "arm": arm,
+            "model": model.name,
+            "paper": dict(zip(("mt_bench", "alpaca_eval", "alpaca_eval_se"), paper.TABLE3[arm], strict=True)),
+            "measures": {name: evidence.level(model, name).json() for name in measures},
+        }
+        for arm, model in ARMS.items()
+    ]
+    compared = [
+        {"first": arm, "second": "dSFT-1", "measure": name, **evidence.difference(model, ARMS["dSFT-1"], name).json()}
+        for arm, model in ARMS.items()
+        if arm != "dSFT-1"
+        for name in measures
+    ]
+    of_base = {name: evidence.level(BASE, name).json() for name in measures if MEASURES[name].needs is None}
+    return {
+        "arms": arms,
+        "base_measures": of_base,
+        "comparisons": compared,
+        "longer_answer": _longer(evidence),
+        "updates": _updates(experiment, evidence, ARMS.values()),
+        "findings": [f.json() for f in findings.all_of(evidence, experiment.preset.margins)],
+    }
+
+
+def _longer(evidence: Evidence) -> Result:
+    """What a judge is right in who takes the longer answer, by set."""
+    there = [name for name in evidence.base.sets() if name != LEARNT]
+    cells = {name: [evidence.base.longer(name)] for name in there}
+    return {name: compare.as_share(compare.level(found), found).json() for name, found in cells.items()}
+
+
+def _updates(experiment: Experiment, evidence: Evidence, models: Iterable[Model]) -> Result:
+    """Rows and updates of each training, of the first seed; what was dropped is counted in its manifest."""
+    found = {}
+    for model in models:
+        manifest = work.manifest_of(experiment.place(Step("dpo" if model.dpo else "sft", model), evidence.seeds[0]))
+        if manifest:
+            found[model.name] = {"rows": manifest.rows_out, "updates": manifest.results.get("steps"), "dropped": manifest.dropped}
+    return found
+
+
+# --- Figure 3 --------------------------------------------------------------------------------------------------
+
+
+def _figure3(experiment: Experiment, evidence: Evidence) -> Result:
+    curves = []
+    for seed in evidence.seeds:
+        log = Artifact.open(experiment.place(Step("dpo", CURVE), seed)).log()
+        of = {kind: [[row["step"], row["accuracy"]] for row in log if row.get("kind") == kind] for kind in ("train", "test")}
+        curves.append({"seed": seed, **of, "epoch_ends": _epoch_ends(log)})
+    measures = evidence.measures()
+    grid = [
+        {"sft": m.sft, "dpo": m.dpo, "model": m.name, "measures": {name: evidence.level(m, name).json() for name in measures}} for m in GRID
+    ]
+    return {
+        "curve_of": CURVE.name,
+        "curves": curves,
+        "grid": grid,
+        "primary": PRIMARY,
+        "updates": _updates(experiment, evidence, GRID),
+        "findings": [f.json() for f in findings.all_of(evidence, experiment.preset.margins)],
+    }
+
+
+def _epoch_ends(log: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [row["step"] for row in log if row.get("kind") == "train" and abs(row["epoch"] - round(row["epoch"])) < 1e-9]
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def finish(folder: Path, made: Mapping[str, Result]) -> Result:
+    """Write data, pictures and the page, which is about all that the folder holds; returns what was made and where it is."""
+    from zephyr.reproduce import page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, result in made.items():
+        write_text(folder / f"{name}.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(folder / f"{name}.csv", _csv(_lines(name, result)))
+        files += [folder / f"{name}.json", folder / f"{name}.csv"]
+    known = {**_there(folder), **made}
+    for name, drawn in page.pictures(known).items():
+        for picture in drawn:
+            if name in made:
+                (folder / f"{picture.name}.png").write_bytes(picture.png)
+                files.append(folder / f"{picture.name}.png")
+    write_text(folder / PAGE, page.render(known))
+    verdicts = merged(known)
+    return {"out": str(folder), "page": str(folder / PAGE), "files": [str(f) for f in files], "findings": verdicts, "results": dict(made)}
+
+
+def _there(folder: Path) -> dict[str, Result]:
+    """Results of earlier commands in the same folder."""
+    found = {}
+    for name in (*EXPERIMENTS, "tables"):
+        path = folder / f"{name}.json"
+        if path.exists():
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def merged(known: Mapping[str, Mapping[str, Any]]) -> list[Result]:
+    """Each finding once: from the experiment that examined it, if one did."""
+    found: dict[str, Result] = {}
+    for name in EXPERIMENTS:
+        for finding in known.get(name, {}).get("findings", ()):
+            if finding["finding"] not in found or finding["verdict"] != findings.NOT_EXAMINED:
+                found[finding["finding"]] = finding
+    return [found[name] for name in findings.CLAIMS if name in found]
+
+
+def _lines(name: str, result: Result) -> Iterator[Sequence[object]]:
+    """A table with a line for each number."""
+    if name == "table3":
+        yield ("arm", "measure", "value", "low", "high", "prompts", "items", "paper_mt_bench", "paper_alpaca_eval")
+        for arm in result["arms"]:
+            yield from (
+                (arm["arm"], m, f["value"], *f["ci95"], f["prompts"], f["items"], arm["paper"]["mt_bench"], arm["paper"]["alpaca_eval"])
+                for m, f in arm["measures"].items()
+            )
+        for c in result["comparisons"]:
+            yield (f"{c['first']} less {c['second']}", c["measure"], c["value"], *c["ci95"], c["prompts"], c["items"], "", "")
+    elif name == "figure3":
+        yield ("sft_epochs", "dpo_epochs", "seed", "step", "measure", "value", "low", "high")
+        for cell in result["grid"]:
+            yield from ((cell["sft"], cell["dpo"], "", "", m, f["value"], *f["ci95"]) for m, f in cell["measures"].items())
+        for curve in result["curves"]:
+            for kind in ("train", "test"):
+                yield from ((1, 3, curve["seed"], step, f"{kind} accuracy", value, "", "") for step, value in curve[kind])
+    elif name == "samples":
+        yield ("prompt", "turn", "model", "answer", "ended", "role_token")
+        for row in result["answers"]:
+            yield (row["prompt"], row["turn"], row["model"], row["text"], row["ended"], row["role_token"])
+    else:
+        yield ("model", "measure", "value", "low", "high", "from")
+        for row in result["rows"]:
+            yield from ((row["model"], m, v["value"], *(v["ci95"] or ("", "")), row["from"]) for m, v in row["scores"].items())
+
+
+def _csv(lines: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def described(result: Result) -> str:
+    """In words, for the terminal."""
+    if "steps" in result:
+        width = max((len(line["step"]) for line in result["steps"]), default=0)
+        lines = [f"{line['step']:{width}}  {line['status']:28} {line['what']} (for {', '.join(line['for'])})" for line in result["steps"]]
+        return "\n".join([*lines, *result.get("notes", ())])
+    lines = []
+    for finding in result["findings"]:
+        lines.append(f"{finding['finding']} {finding['verdict']}: {finding['claim']}")
+        lines.append(f"   {finding['sentence']}")
+    return "\n".join([*_table(result["results"].get("table3")), *lines, f"page: {result['page']}"])
+
+
+def _table(table: Result | None) -> list[str]:
+    if table is None:
+        return []
+    lines = [f"{'arm':14} {'paper: MT-Bench':>15} {'AlpacaEval':>11}   ours: {MEASURES[PRIMARY].on}"]
+    for arm in table["arms"]:
+        f = arm["measures"][PRIMARY]
+        low, high = (100 * x for x in f["ci95"])
+        theirs = f"{arm['paper']['mt_bench']:15.2f} {arm['paper']['alpaca_eval']:11.2f}"
+        lines.append(f"{arm['arm']:14} {theirs}   {100 * f['value']:.1f}% [{low:.1f}, {high:.1f}]")
+    return lines
