@@ -108,6 +108,12 @@ def test_a_sentence_names_its_measure_its_interval_and_what_could_have_been_show
     assert not any(PRIMARY in line for line in one.beside)
 
 
+def test_where_no_row_differs_no_interval_is_claimed() -> None:
+    found = next(f for f in findings.all_of(Made({}, sd=0.0), Margins()) if f.name == "F3")
+    assert found.verdict == UNDECIDED
+    assert "0.0 points, the same on each of 400 prompts in 3 trainings" in found.sentence and "could have been shown" not in found.sentence
+
+
 def test_what_is_not_there_yet_is_not_examined_and_says_which_command_measures_it() -> None:
     found = {f.name: f for f in findings.all_of(Made({}, there=tuple(ARMS.values())), Margins())}
     assert [name for name, f in found.items() if f.verdict == NOT_EXAMINED] == ["F2", "F5", "F6", "F7", "F8"]

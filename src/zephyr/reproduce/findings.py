@@ -94,6 +94,8 @@ def said(found: Found, measure: str) -> str:
     else:
         value, low, high, least = (f"{x:.3f}".replace("-", "\N{MINUS SIGN}") for x in (found.value, found.low, found.high, found.smallest))
         unit = ""
+    if not found.error:  # where no row differs, their spread says nothing of what could have been shown
+        return f"{value}{unit}, the same on each of {found.prompts} prompts in {found.seeds} trainings, from which no interval can be told"
     sign = "+" if found.value > 0 else ""
     of = f"{found.prompts} prompts, {found.seeds} trainings each" if found.seeds > 1 else f"{found.prompts} prompts, one training each"
     return f"{sign}{value}{unit} [{low}, {high}] ({of}; {least}{unit} or more could have been shown)"

@@ -179,6 +179,8 @@ def _comparisons(table: Result) -> Table:
         value, low, high, least = (
             fixed(100 * v, 1) if share else fixed(v, 3) for v in (c["value"], *c["ci95"], c["smallest_that_could_be_shown"])
         )
+        if not c["se"]:  # the same on every prompt: their spread says nothing
+            low = high = least = NOT_PUBLIC
         what = MEASURES[c["measure"]].label + (", points" if share else "")
         apart = "yes" if c["ci95"][0] > 0 or c["ci95"][1] < 0 else "no"
         rows.append((f"{c['first']} less {c['second']}", what, value, f"[{low}, {high}]", least, count(c["prompts"]), apart))
