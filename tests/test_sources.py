@@ -581,7 +581,8 @@ def test_an_artifact_of_nothing_but_train_stays_train(tmp_path: Path) -> None:
 def test_an_artifact_without_rows_to_learn_from_is_refused(tmp_path: Path, splits: dict[str, Any]) -> None:
     path = artifact(tmp_path / "a", **splits)
     assert refused(path) == (
-        f"{path}: holds what s made, which has no train or test rows; give what curate, complete, rate or binarize made, or a file of rows"
+        f"{path}: holds what s made, which has no train or test rows; "
+        "give what synthesize, curate, complete, rate or binarize made, or a file of rows"
     )
 
 

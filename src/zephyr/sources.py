@@ -80,6 +80,18 @@ def resolve(name: str) -> Path | None:
     return None
 
 
+def named(text: str) -> DataSource:
+    """The source that a command line names: a file or folder, or a hub name that may say which commit, `OWNER/NAME@REVISION`.
+
+    Raises:
+        UsageError: it looks like a path and nothing is there.
+    """
+    path, mark, revision = text.rpartition("@")
+    if mark and not Path(text).expanduser().exists() and resolve(path) is None:
+        return DataSource(path=path, revision=revision)
+    return DataSource(path=text)
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
@@ -259,7 +271,7 @@ def _artifact_parts(artifact: Artifact) -> list[Part]:
     if not splits or set(splits) - {"train", "test", *ASIDE}:
         raise DataError(
             f"{artifact.path}: holds what {artifact.manifest.stage} made, which has no train or test rows; "
-            "give what curate, complete, rate or binarize made, or a file of rows"
+            "give what synthesize, curate, complete, rate or binarize made, or a file of rows"
         )
 
     def part(split: str) -> Part:

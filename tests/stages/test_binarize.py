@@ -238,7 +238,7 @@ def test_an_artifact_of_another_kind_is_refused_in_one_line(small_run: SmallRun,
         stage("binarize", "binarize", {"ratings": [str(path)]}, tmp_path / "out")
     assert str(caught.value) == (
         f"binarize: {path}: holds what {stage_name} made, which has no train or test rows; "
-        "give what curate, complete, rate or binarize made, or a file of rows"
+        "give what synthesize, curate, complete, rate or binarize made, or a file of rows"
     )
 
 

@@ -121,13 +121,7 @@ def benchmark_sources(against: Mapping[str, Given] | Sequence[str]) -> dict[str,
 
 
 def _source(given: Given) -> DataSource:
-    if isinstance(given, DataSource):
-        return given
-    path = str(given)
-    name, mark, revision = path.partition("@")
-    if mark and not Path(path).expanduser().exists() and sources.resolve(name) is None:
-        return DataSource(path=name, revision=revision)
-    return DataSource(path=path)
+    return given if isinstance(given, DataSource) else sources.named(str(given))
 
 
 def _sources(given: Given, splits: Sequence[str]) -> list[DataSource]:

@@ -53,16 +53,14 @@ def opened(given: str, splits: Sequence[str]) -> list[Opened]:
         ArtifactError: an artifact that is not what its manifest says.
     """
     chosen: list[str | None] = [*splits] or [None]
-    name, mark, revision = given.partition("@")
-    if mark and not Path(given).expanduser().exists() and sources.resolve(name) is None:
-        return [Opened(DataSource(path=name, revision=revision, source_split=split), None, split) for split in chosen]
-    path = sources.resolve(given)
+    source = sources.named(given)
+    path = sources.resolve(source.path)
     artifact = None
     if path is not None and path.is_dir():
         _refuse_run(path)
         manifest = Manifest.read(path)
         artifact = None if manifest is None else Artifact(path, manifest)
-    return [Opened(DataSource(path=given, source_split=split), artifact, split) for split in chosen]
+    return [Opened(source.model_copy(update={"source_split": split}), artifact, split) for split in chosen]
 
 
 def _refuse_run(path: Path) -> None:
