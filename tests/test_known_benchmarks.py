@@ -27,6 +27,15 @@ def test_names_files_and_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert known.named(["mine.v2.jsonl.gz", "a,b.json"]) == {"mine.v2": {"path": "mine.v2.jsonl.gz"}, "a,b": {"path": "a,b.json"}}
     assert known.named(["arc"]) == {"arc": {"path": "arc"}}, "a file of that name is meant"
     assert known.named(["held=mmlu", "org/set@abc"]) == {"held": known.HUB["mmlu"], "set@abc": {"path": "org/set", "revision": "abc"}}
+    assert known.named(["mt-bench,mine=mine.v2.jsonl.gz,gsm8k"]) == {
+        "mt-bench": known.HUB["mt-bench"],
+        "mine": {"path": "mine.v2.jsonl.gz"},
+        "gsm8k": known.HUB["gsm8k"],
+    }
+    assert known.named(["mine=a,b.json"]) == {"mine": {"path": "a,b.json"}}
+    for nothing in ("", ",", "mt-bench,"):
+        with pytest.raises(UsageError, match="a name is empty"):
+            known.named([nothing])
     with pytest.raises(UsageError, match=r"mtbench: neither a known benchmark \(mt-bench, .*open-llm\) nor a file"):
         known.named(["mtbench"])
     with pytest.raises(UsageError, match="mine: two benchmarks of this name"):

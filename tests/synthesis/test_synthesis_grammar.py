@@ -53,3 +53,9 @@ def test_an_instruction_is_the_whole_reply() -> None:
     for text, cut in (("Sure! Here is it:\nWrite.", False), ("Here's a new instruction:\n\nWrite.", False), ("Write", True), ("?!", False)):
         with pytest.raises(DataError):
             grammar.read_instruction(text, cut=cut)
+
+
+def test_half_a_character_in_json_is_no_item() -> None:
+    """JSON can escape what no text can hold; the reply stands in the journal, so it must not break what reads it."""
+    with pytest.raises(DataError, match="lone surrogate"):
+        grammar.read_json('{"items": ["one", "two \\ud83d"]}', 2)

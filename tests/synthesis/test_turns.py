@@ -33,11 +33,13 @@ FLIPPED = [
     "Let me know if you need anything else about basil.",
     "How can I help you today?",
     "Why is that?\nAssistant: Because the soil dries.",
+    "Why is that?\n\n**Assistant:** Because the soil dries.",
+    "Why is that?\nPerson: And how often?",
     "Why is that?<|im_end|>",
     TALK[1]["content"],
 ]
 THANKS = ["Thank you so much!", "Thanks, that was great. Bye!", "I really appreciate it.", "Great, thanks a lot. Have a nice day."]
-ENDS = ["[END]", "[end].", "Thank you, goodbye!"]
+ENDS = ["[END]", "[end].", "**[END]**", "Great.\n\n[END]", "That is all I needed to know. [END]", "Thank you, goodbye!"]
 
 
 def read(text: str, *, may_end: bool = False, cut: bool = False, keep_cut: bool = False) -> turns.Turn:
@@ -69,6 +71,9 @@ def test_it_ends_by_the_users_word_once_it_may() -> None:
         assert read(text, may_end=True).ends
     assert reason_of("[END]") == turns.ENDED
     assert read("<think>enough?</think>[END]", may_end=True).ends
+    assert reason_of("That is all I needed to know. [END]") == turns.ENDED
+    for text in ("Why is it green? [end]", "[END] And what of the lamp?", "[END]\n[END]"):
+        assert reason_of(text, may_end=True) == turns.UNREADABLE, text
 
 
 def test_what_was_cut_off_stays_only_where_the_recipe_says_so() -> None:
@@ -89,5 +94,10 @@ def test_an_assistant_may_give_a_long_text_back_and_not_a_short_one() -> None:
     with pytest.raises(turns.UnfitError) as error:
         turns.read_assistant(TALK[1]["content"], again, cut=False, keep_cut=False)
     assert error.value.reason == turns.AGAIN
-    with pytest.raises(turns.UnfitError, match="goes on as the other"):
-        turns.read_assistant("Because.\n\nUser: And then?", again, cut=False, keep_cut=False)
+    flips = ["User: And then?", "**User:** And then?\n**Assistant:** So.", "> User: q", "### Human: more", "Assistant: It wilts."]
+    for flip in flips:
+        with pytest.raises(turns.UnfitError) as error:
+            turns.read_assistant(f"Because.\n\n{flip}", again, cut=False, keep_cut=False)
+        assert error.value.reason == turns.FLIPPED, flip
+    explained = "Two words:\n- **User:** who asks\n- **Assistant:** who answers\nAI: artificial intelligence"
+    assert turns.read_assistant(explained, again, cut=False, keep_cut=False).text == explained

@@ -160,3 +160,15 @@ def test_any_dialogue_is_examined_alike_twice(talk: list[tuple[str, str]]) -> No
     for hit in hits:
         assert 0 <= hit.message < max(1, len(talk)) and (not talk or 0 <= hit.start <= hit.end <= len(talk[hit.message][1]))
     assert examine(talk, FILTERS) == (hits[0] if hits else None)
+
+
+def test_what_lies_within_a_quotation_that_was_passed_over_is_no_hit_of_its_own() -> None:
+    """A pattern that is tried at several beginnings finds what one search from left to right finds."""
+    for said in (
+        'The phrase "as an AI" is used by language models like me.',
+        "Here it is: `as an AI` and then, language models such as me, too.",
+    ):
+        messages = [{"role": "user", "content": "What is a phrase that you know?"}, {"role": "assistant", "content": said}]
+        assert examine(messages, ["as-an-ai"]) is None
+    messages = [{"role": "user", "content": "Is it late?"}, {"role": "assistant", "content": "Chatbots like me cannot tell."}]
+    assert examine(messages, ["as-an-ai"]) == Hit("as-an-ai", 1, 0, 16)

@@ -26,7 +26,7 @@ _ENDING = re.compile(r"(\.(jsonl|json|parquet))?(\.(gz|zst))?$")  # of a file of
 
 def source_of(value: object) -> object:
     """The fields of a source as a recipe may write it: a known name, a file, or a hub name, at a commit or not (`ORG/NAME@REVISION`)."""
-    if not isinstance(value, str) or Path(value).expanduser().exists():
+    if not isinstance(value, str) or _is_here(value):
         return {"path": value} if isinstance(value, str) else value
     if value in HUB:
         return HUB[value]
@@ -52,30 +52,36 @@ def named(given: Sequence[str]) -> dict[str, Any]:
         UsageError: a name that is neither known nor a file, or two benchmarks of one name.
     """
     found: dict[str, Any] = {}
-    for word in given:
-        for text in _words(word):
-            name, mark, path = text.partition("=")
-            if not mark or Path(text).expanduser().exists():
-                name, path = _name(text), text
-            elif not name or not path:
-                raise UsageError(f"benchmark {text!r}: NAME=FILE was expected")
-            fields = source_of(path)
-            if found.setdefault(name, fields) != fields:
-                raise UsageError(f"{name}: two benchmarks of this name; name one of them otherwise: NAME={path}")
+    for text in (text for word in given for text in _words(word)):
+        name, mark, path = text.partition("=")
+        if not mark or _is_here(text):
+            name, path = _name(text), text
+        elif not name or not path:
+            raise UsageError(f"benchmark {text!r}: NAME=FILE was expected")
+        fields = source_of(path)
+        if found.setdefault(name, fields) != fields:
+            raise UsageError(f"{name}: two benchmarks of this name; name one of them otherwise: NAME={path}")
     return found
 
 
+def _is_here(text: str) -> bool:
+    return Path(text).expanduser().exists()
+
+
 def _words(text: str) -> list[str]:
-    """The names in a list with commas; a file whose name has one, or `NAME=FILE`, is one word."""
-    if Path(text).expanduser().exists() or "=" in text:
-        return [text]
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    return [name for word in words for name in (GROUPS.get(word, (word,)) if not Path(word).expanduser().exists() else (word,))]
+    """What stands in a list with commas, groups by their members; a file whose name has a comma is one word, `NAME=FILE` of it too."""
+    if _is_here(text) or ("=" in text and "," not in text.partition("=")[0] and _is_here(text.partition("=")[2])):
+        words = [text]
+    else:
+        words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UsageError(f"benchmarks {text!r}: a name is empty; known are {', '.join((*HUB, *GROUPS))}")
+    return [name for word in words for name in ((word,) if _is_here(word) else GROUPS.get(word, (word,)))]
 
 
 def _name(text: str) -> str:
     path = Path(text)
-    if text not in HUB and not path.expanduser().exists() and "/" not in text and not path.suffix:
+    if text not in HUB and not _is_here(text) and "/" not in text and not path.suffix:
         known = ", ".join((*HUB, *GROUPS))
         raise UsageError(f"{text}: neither a known benchmark ({known}) nor a file; give NAME=FILE, or a hub name OWNER/NAME")
     return _ENDING.sub("", path.name) or path.name

@@ -16,6 +16,7 @@ import re
 from typing import Any
 
 from zephyr.errors import DataError
+from zephyr.records.fields import encodable
 
 MOST_CHARACTERS = 600  # of an item: what is longer is no item of a list
 MOST_OF_A_TEXT = 6000  # of an instruction
@@ -96,6 +97,8 @@ def _checked(items: list[str], count: int, *, cut: bool) -> list[str]:
         raise DataError(f"the list has {len(items)} items, {count} were asked for")
     if any(not any(c.isalnum() for c in item) for item in items):
         raise DataError("an item of the list says nothing")
+    for number, item in enumerate(items):
+        encodable(item, f"items[{number}]")  # JSON can escape half a character, which nothing could be made of
     if long := [item for item in items if len(item) > MOST_CHARACTERS]:
         raise DataError(f"an item of the list has {len(long[0])} characters, more than {MOST_CHARACTERS}")
     words = [" ".join(item.casefold().split()) for item in items]

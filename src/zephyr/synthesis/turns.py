@@ -30,11 +30,21 @@ _OWN_LABEL = {
     "assistant": re.compile(r"(?:\[?(?:assistant|ai)\]?)[ \t]*:[ \t]*", re.IGNORECASE),
 }
 # pieces of chat templates, and lines that begin with a role
-_MARKER = re.compile(r"<\|\w+\|>|\[/?INST\]|</?s>|<start_of_turn>|^#+ (?:user|assistant)\b|<\|im_", re.IGNORECASE | re.MULTILINE)
+_MARKER = re.compile(
+    r"<\|\w+\|>|\[/?INST\]|</?s>|<start_of_turn>|^#+ (?:user|assistant|human|person)\b|<\|im_", re.IGNORECASE | re.MULTILINE
+)
+# a label at the head of a line, bold, quoted or a heading or not; that of an item of a list may be a word that is explained
+_LABEL = r"^[\s>*_#]*\[?(?:{names})\]?[*_]*\s*:"
 _LINE_OF = {
-    "user": re.compile(r"^\s*\[?(?:assistant|ai|bot)\]?\s*:", re.IGNORECASE | re.MULTILINE),
-    "assistant": re.compile(r"^\s*\[?(?:person|user|human)\]?\s*:", re.IGNORECASE | re.MULTILINE),
+    "user": re.compile(_LABEL.format(names="assistant|ai|bot"), re.IGNORECASE | re.MULTILINE),
+    "assistant": re.compile(_LABEL.format(names="person|user|human"), re.IGNORECASE | re.MULTILINE),
 }
+# a second label of one's own; "AI:" may be a word that an answer explains
+_OWN_LINE = {
+    "user": _LINE_OF["assistant"],
+    "assistant": re.compile(_LABEL.format(names="assistant"), re.IGNORECASE | re.MULTILINE),
+}
+_ENDS = re.compile(r"\[end\]", re.IGNORECASE)
 # how an assistant speaks, and a person who wants something does not
 _ASSISTANT = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|assistant)\b"
@@ -87,9 +97,12 @@ def read_user(text: str, before: Sequence[Message], *, cut: bool, may_end: bool,
         UnfitError: it is none, and why.
     """
     body = _body(text, "user")
-    if body.upper().rstrip(".") == END:
+    if _ENDS.search(body):
         if not may_end:
             raise UnfitError(ENDED, "the conversation is not over yet; write the person's next message")
+        rest = _ENDS.sub(" ", body, count=1)
+        if _WANTS.search(rest) or _ENDS.search(rest):  # a last word may stand before it, but nothing that wants an answer
+            raise UnfitError(UNREADABLE, f"{END} stands in a message; write the message alone, or {END} alone")
         return Turn("", ends=True)
     if is_thanks(body):
         if not may_end:
@@ -148,6 +161,8 @@ def _kept(cut: bool, keep_cut: bool) -> bool:
 
 
 def _refuse_labels(body: str, role: Role) -> None:
+    if ":" in body and (found := _OWN_LINE[role].search(body)):  # the label at its beginning is taken off by now
+        raise UnfitError(FLIPPED, f"it holds more than one turn ({found[0].strip()[:40]!r}); write one turn alone")
     if ":" in body and (found := _LINE_OF[role].search(body)):
         raise UnfitError(FLIPPED, f"it goes on as the other ({found[0].strip()[:40]!r}); write one turn alone")
     if any(c in body for c in "<[#") and (found := _MARKER.search(body)):

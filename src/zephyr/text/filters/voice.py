@@ -90,7 +90,11 @@ def as_an_ai(messages: Sequence[Turn]) -> Hit | None:
         *matches(view, view.answers, _AI_NEEDLES, _AS_AN_AI, _AI_ANCHORS),
         *matches(view, view.answers, _LIKE_NEEDLES, _LIKE_ME),
     ]
+    last = (-1, 0)  # the turn and the end of the match before: what lies within that is no match of its own
     for i, found in sorted(called, key=lambda one: (one[0], one[1].start())):
+        if (i, found.start()) < last:
+            continue
+        last = (i, found.end())
         if own_words(view, i, *found.span()) and not about_itself(view, i) and not _in_a_part(view, i, found.start()):
             return Hit("as-an-ai", i, *found.span())
     return None
