@@ -170,5 +170,5 @@ def test_what_lies_within_a_quotation_that_was_passed_over_is_no_hit_of_its_own(
     ):
         messages = [{"role": "user", "content": "What is a phrase that you know?"}, {"role": "assistant", "content": said}]
         assert examine(messages, ["as-an-ai"]) is None
-    messages = [{"role": "user", "content": "Is it late?"}, {"role": "assistant", "content": "Chatbots like me cannot tell."}]
-    assert examine(messages, ["as-an-ai"]) == Hit("as-an-ai", 1, 0, 16)
+    messages = [{"role": "user", "content": "Is it late?"}, {"role": "assistant", "content": "A chatbot like me cannot tell."}]
+    assert examine(messages, ["as-an-ai"]) == Hit("as-an-ai", 1, 2, 17)
