@@ -246,11 +246,14 @@ def test_the_card_stands_beside_the_model_of_the_recipe(small_run: SmallRun, tmp
 
 
 OUTSIDE: dict[str, tuple[dict[str, Any], str]] = {
-    "a benchmark on the hub": ({"evaluate": {"benchmarks": {"mmlu": "owner/name"}}}, "owner/name: no such file; the items of an academic"),
+    "another set on the hub": (
+        {"evaluate": {"benchmarks": {"mmlu": "owner/name"}}},
+        "owner/name: no such file or folder; items of mmlu are read from a local file, or from cais/mmlu on the hub",
+    ),
     "a benchmark that is missing": ({"evaluate": {"benchmarks": {"mmlu": "no.jsonl"}}}, "no.jsonl: no such file or folder"),
     "few-shot examples": (
         {"evaluate": {"benchmarks": {"mmlu": "HERE"}, "fewshot": {"mmlu": "owner/name"}}},
-        "owner/name: no such file; the items of an academic",
+        "owner/name: no such file or folder; items of mmlu are read from a local file",
     ),
     "lm-eval": ({"evaluate": {"benchmarks": {"mmlu": "HERE"}}}, "academic tasks need lm-eval, which is not installed: pip install"),
     "a recording": ({"rate": {"teacher": {"kind": "replay", "path": "no.jsonl"}}}, "no.jsonl: no such file or folder"),

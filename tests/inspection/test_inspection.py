@@ -168,7 +168,7 @@ def test_what_the_filters_would_leave_out(tmp_path: Path) -> None:
     assert found.preview is not None and found.reasons == {}
     counts = found.preview.samples().counts
     assert counts == {"filter: disclaimer": 1, "filter: template-tokens": 1, "filter: truncated": 1}
-    assert found.preview.looked_at == 19  # the one that is there twice is looked at once
+    assert found.preview.looked_at == found.preview.rows == 20
     (card,) = found.preview.samples().cards("filter: disclaimer")
     assert marked(card) == [inspecting.REASON]
     assert "Nothing has been left out" in inspection.page(found)
@@ -249,7 +249,7 @@ def test_ratings(tmp_path: Path) -> None:
     value = found.json()
     assert (value["kind"], value["rows"], value["answers"]) == ("ratings", 5, 15)
     assert list(value["strata"]["By score"]["counts"].items()) == [
-        ("overall score 1 to 2", 5),
+        ("overall score 1 to under 3", 5),
         ("overall score 9 to 10", 5),
         ("mean of aspects 4 to 5", 5),
     ]

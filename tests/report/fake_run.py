@@ -179,11 +179,20 @@ _SCORES: dict[str, Any] = {
     },
     "benchmarks": {
         "arc_challenge": {
-            n: {"metric": "acc_norm", "value": v, "stderr": 0.0213, "n": 500, "num_fewshot": 25, "excluded": 3, "truncated": t}
+            n: {
+                "metric": "acc_norm",
+                "value": v,
+                "stderr": 0.0213,
+                "ci95": [v - 0.04, v + 0.042],
+                "n": 500,
+                "num_fewshot": 25,
+                "excluded": 3,
+                "truncated": t,
+            }
             for n, v, t in (("base", 0.286, 12), ("dsft", 0.29, 12), ("ddpo", 0.294, 12))
         },
         "truthfulqa": {
-            n: {"metric": "mc2", "value": v, "stderr": None, "n": 817, "num_fewshot": 0, "excluded": 0, "truncated": t}
+            n: {"metric": "mc2", "value": v, "stderr": None, "ci95": None, "n": 817, "num_fewshot": 0, "excluded": 0, "truncated": t}
             for n, v, t in (("base", 0.388, 0), ("dsft", 0.391, 2), ("ddpo", 0.402, 2))
         },
     },
@@ -306,7 +315,7 @@ def measured(shift: float = 0.0) -> list[Row]:
         hard = noise.uniform(-0.6, 0.6)
         scores = [5.0, 4.0, 3.0, 2.0]
         for k, model in enumerate(("base", "dsft", "ddpo")):
-            own = noise.uniform(-0.05, 0.05) + (shift if model == "ddpo" else 0.0)
+            own = noise.uniform(-0.05, 0.05) + (shift * (1.3 if i % 2 else 0.7) if model == "ddpo" else 0.0)
             known = {"model": model, "prompt_id": name, "content": f"{i}", "scores": None, "values": None}
             rows.append({**known, "measure": "nll", "value": 130 * (2.31 - 0.11 * k + hard + own), "n": 130})
             rows.append({**known, "measure": "entropy", "value": 350 * (2.4 - 0.35 * k + hard / 3 + own), "n": 350})

@@ -143,9 +143,9 @@ def test_card_is_made_from_manifests_alone(run: dict[str, Artifact]) -> None:
 
 def test_names_and_notes_cannot_break_the_markdown(run: dict[str, Artifact]) -> None:
     evaluate = run["evaluate"]
-    one = {"metric": "acc", "value": 0.5, "stderr": 0.1, "n": 2, "num_fewshot": 5, "excluded": 1, "truncated": 0}
+    one = {"metric": "acc", "value": 0.5, "stderr": 0.1, "ci95": [0.1, 0.9], "n": 2, "num_fewshot": 5, "excluded": 1, "truncated": 0}
     results = {"models": ["base"], "benchmarks": {"a|b\n<script>": {"base": one}}}
     spoilt = Artifact(evaluate.path, Manifest(**{**vars(evaluate.manifest), "results": results, "notes": [fake_run.HOSTILE]}))
     text = card.render("demo", {"evaluate": spoilt})
-    assert "| a\\|b \\<script\\> | acc | 5 | 2 | 1 | 0 | – | 50.0% ± 10.0 |" in text
+    assert "| a\\|b \\<script\\> | acc | 5 | 2 | 1 | 0 | – | 50.0% \\[10.0%, 90.0%\\] |" in text
     assert "<script>" not in text.replace("\\<script\\>", "")

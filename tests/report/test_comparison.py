@@ -12,11 +12,11 @@ import fake_run
 import pytest
 
 from zephyr import api
-from zephyr.artifacts import Artifact
+from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import UsageError
 from zephyr.evals import items, side_by_side
 from zephyr.evals.statistics import paired
-from zephyr.report import comparison, overlay, plots
+from zephyr.report import beside, comparison, overlay, plots, scores
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_differences_are_paired_on_the_rows_that_both_have(result: dict[str, Any
     assert want is not None and gap["difference"] == pytest.approx(want.value) == pytest.approx(0.06)
     assert gap["ci95"] == pytest.approx([want.low, want.high]) and gap["n"] == 40 and gap["told_apart"]
     assert (
-        "Test loss, nats per token, dDPO: b <i> is +0.060 [0.060, 0.060] from a, the worse one, on the 40 test rows that both have." in text
+        "Test loss, nats per token, dDPO: b <i> is +0.060 [0.054, 0.066] from a, the worse one, on the 40 test rows that both have." in text
     )
     assert re.search(r"Reward accuracy, dDPO: b <i> (is|and a cannot be told apart) .{0,90}\d points", text)
     assert numbers["nll", "base"]["against_first"]["b <i>"]["difference"] == 0.0
@@ -77,14 +77,17 @@ def test_differences_are_paired_on_the_rows_that_both_have(result: dict[str, Any
 
 
 def test_other_rows_are_not_paired(tmp_path: Path) -> None:
-    """Equal ids are not enough: the texts must be the same, and of a likelihood the tokens."""
+    """Equal ids are not enough: the texts must be the same, and of a likelihood the tokens of every one of them."""
     base = items.grouped(fake_run.measured())["nll", "dsft"]
     assert side_by_side._difference("nll", base, base)["n"] == 40
     other = {name: {**row, "contents": {"another"} if i < 10 else row["contents"]} for i, (name, row) in enumerate(base.items())}
     found = side_by_side._difference("nll", other, base)
     assert (found["n"], found["left_out"]) == (30, 10)
     retokenised = {name: {**row, "n": row["n"] + 1} for name, row in base.items()}
-    assert side_by_side._difference("nll", retokenised, base) == {"paired": False, "why": "fewer than two rows are the same in both"}
+    by_chance = {name: {**row, "n": row["n"] + (i > 30)} for i, (name, row) in enumerate(base.items())}
+    for rows in (retokenised, by_chance):  # a subset that happens to be cut alike is no sample of the rows
+        gap = side_by_side._difference("nll", rows, base)
+        assert not gap["paired"] and gap["why"].startswith("the two models have other tokenizers")
     assert side_by_side._difference("length", retokenised, base)["n"] == 40, "of lengths, which differ by right, only the texts"
     judge = fake_run.make(tmp_path / "j", ("judge",))
     (tmp_path / "k").mkdir()
@@ -112,6 +115,54 @@ def test_chat_benchmarks_are_paired_by_question(tmp_path: Path) -> None:
     assert (alpaca["measure"], alpaca["difference"], alpaca["n"]) == ("alpaca_eval", 0.0, 6)
     runs[1]["judge"].manifest.results["judge"] = "another"
     assert side_by_side.between_runs(*runs)[0]["why"] == "they were judged by different judges"
+
+
+def of_results(stage: str, results: dict[str, Any], digest: str = "a") -> dict[str, Artifact]:
+    manifest = Manifest(stage, "0" * 64, {}, {}, results=results, seconds=60.0)
+    manifest.digest = digest
+    return {stage: Artifact(Path("/nowhere"), manifest)}
+
+
+def test_no_measure_is_passed_over_and_each_has_its_own_interval() -> None:
+    followed = {key: {"value": 1.0, "ci95": [0.7, 1.0]} for key in scores.IFEVAL}
+    pairs = {"ddpo": {"win_rate": 61.0, "ci95": [50.5, 71.5], "against": ["base"]}}
+    judge = of_results("judge", {"ifeval": {"ddpo": followed}, "mt_bench_pairs": pairs})
+    own = {"ddpo_per_token": {"accuracy": 0.6, "ci95": [0.4, 0.8]}, "length": {"accuracy": 0.5, "ci95": [0.3, 0.7]}}
+    arc = {"base": {"value": 1.0, "stderr": 0.0, "ci95": [0.7225, 1.0]}, "ddpo": {"value": 0.9, "stderr": 0.1, "ci95": [0.57, 0.99]}}
+    first = {**judge, **of_results("evaluate", {"preferences": {"p_": {"results": own}}, "benchmarks": {"arc": arc}})}
+    runs = {"one": first, "two": {**judge, **of_results("evaluate", {"benchmarks": {"arc": arc}}, "b")}, "three": of_results("curate", {})}
+    gap = {"measure": "mt_bench_pairs", "model": "ddpo", "paired": False, "why": "they were judged on different files"}
+    found = beside.found(runs, {"two": [gap], "three": []}, {}, order=("curate", "judge", "evaluate"))
+    numbers = {(n["measure"], n["model"]): n["values"] for n in found["numbers"]}
+    assert numbers["prompt_level_strict_acc", "ddpo"]["one"] == {"value": 1.0, "ci95": [0.7, 1.0]}
+    assert numbers["mt_bench_pairs", "ddpo"]["two"] == {"value": 61.0, "ci95": [50.5, 71.5]}
+    assert set(numbers["preferences p_", "length"]) == {"one"}
+    assert [numbers["arc", model]["one"]["ci95"] for model in ("base", "ddpo")] == [[0.7225, 1.0], [0.57, 0.99]]
+    assert found["not_compared"]["two"] == ["preferences p_"] and len(found["not_compared"]["three"]) == 7
+    assert found["not_compared"].keys() == {"two", "three"}
+    text = words(comparison.render("three runs", runs, found))
+    assert "Not compared, for two has none: preference set p_, accuracy." in text
+    assert "Not compared: three has none of the measures." in text
+    assert "IFEval, instructions, loose" in text and "dDPO per token one 60.0% [40.0%, 80.0%]" in text
+    assert "two, dDPO: they were judged on different files" in text
+    assert "judge 1 min 00 s as in one – evaluate 1 min 00 s 1 min 00 s – in all 2 min 00 s 1 min 00 s 1 min 00 s" in text, "paid once"
+
+
+def test_rows_that_are_left_out_are_said() -> None:
+    gap = {"paired": True, "difference": 0.1, "ci95": [0.05, 0.15], "told_apart": True, "n": 30, "left_out": 10}
+    assert (
+        scores.gap_cells(gap, scores.fixed)[-1] == "30 (10 left out)" and scores.gap_cells({**gap, "left_out": 0}, scores.fixed)[-1] == "30"
+    )
+    numbers = [{"measure": "nll", "model": "ddpo", "against_first": {"b": {**gap, "paired_se": 0.1}}}]
+    assert comparison.sentences({"runs": ["a", "b"], "numbers": numbers})[0].endswith("on the 30 test rows that both have (10 left out).")
+    equal = {**gap, "paired_se": 0.0, "ci95": None, "smallest_that_could_be_shown": None, "told_apart": False, "left_out": 0}
+    assert scores.gap_cells(equal, scores.fixed) == ("+0.100", "no interval", "no: all differences are equal", "30")
+    numbers[0]["against_first"] = {"b": equal}
+    said = comparison.sentences({"runs": ["a", "b"], "numbers": numbers})[0]
+    assert said.endswith("b is +0.100 from a on each of the 30 test rows that both have; no interval: all differences are equal.")
+    other = {"measure": "nll", "before": "base", "after": "dsft", "paired": False, "why": side_by_side.OTHER_UNIT}
+    table = scores.differences([other, {**gap, "measure": "entropy", "before": "dsft", "after": "ddpo"}])
+    assert table is not None and f"Not paired: test loss, nats per token, base → dSFT: {side_by_side.OTHER_UNIT}." in table.note
 
 
 def test_curves_lie_in_one_picture(runs: list[Path]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.records import Row
-from zephyr.report import accounts, plots, scores, signs, trust
+from zephyr.report import accounts, plots, scores, signs, tables, trust
 from zephyr.report.facts import Run
 
 
@@ -61,6 +61,8 @@ def test_without_test_rows_the_rewards_of_the_last_steps_tell() -> None:
     found = signs.moved(rows, 0.1)
     assert found is not None and found.chosen == pytest.approx(-0.1 * 38.5) and found.rejected == pytest.approx(-0.3 * 38.5)
     assert found.of == "the pairs of the last 4 steps"
+    assert signs.moved(rows, 0.1, "simpo") is None, "its reward is no change against a frozen model"
+    assert signs.moved(log(-4.0, -10.0), 0.1, "simpo") is not None, "of test rows the log-probabilities themselves tell"
     assert signs.moved(rows) is None and signs.moved([], 0.1) is None and signs.displacement_words(None) == ""
     assert signs.moved([{"kind": "test", "step": 0, "chosen_logp": math.nan, "rejected_logp": 1.0}] * 2) is None
 
@@ -117,6 +119,36 @@ def test_what_was_found_of_the_judges(run: dict[str, Artifact]) -> None:
     assert "of one family (GPT)" in found["self-preference"]
     assert all(row[2] for row in table.rows), "each with a sentence on what it means"
     assert trust.hygiene(Run({"sft": run["sft"]})) is None
+    followed = with_manifest(run, "judge", results={"judge": None, "ifeval": {"ddpo": {}}}, notes=[])
+    assert "self-preference" not in str(trust.hygiene(followed)), "nobody judged"
+
+
+def test_pairs_are_looked_at_as_the_other_benchmarks_are(run: dict[str, Artifact]) -> None:
+    order = {"consistent": 71.2, "consistent_ci95": None, "first_shown_wins": 64.0, "first_shown_wins_ci95": [51.0, 75.0], "n": 18}
+    ours = {"win_rate": 61.0, "ci95": [50.5, 71.5], "n": 18, "n_unparsed": 2, "against": ["gpt"], "order": order}
+    pairs = {
+        "gpt": {**ours, "against": ["ddpo"]},
+        "ddpo": ours,
+        "canary": {"win_rate": 88.0, "ci95": [70.0, 96.0], "n": 20, "n_unparsed": 0},
+    }
+    judged = with_manifest(
+        run, "judge", results={"judge": "j", "mt_bench_pairs": pairs, "canary": {"mt_bench_pairs": 88.0}}, notes=["a note."]
+    )
+    table, shown = trust.hygiene(judged), tables.judged(judged)
+    assert table is not None and shown is not None
+    found = {row[0]: row[1] for row in table.rows}
+    assert found["canary, MT-Bench pairs"] == "88.0% wins [70.00,\N{NO-BREAK SPACE}96.00]"
+    assert found["pairs without a verdict in one of the orders, MT-Bench pairs"].startswith("dDPO 2 of 20, gpt 2 of 20, canary 0 of 20")
+    assert found["order, MT-Bench pairs, dDPO"].startswith(
+        "the same verdict in both orders in 71% of 18; of the decided verdicts 64.0% [51.0"
+    )
+    assert "order, MT-Bench pairs, gpt" not in found, "the same pairs"
+    assert "both orders agree in 71.20% (no interval);" in shown.note and "a note." not in shown.note, "notes stand among the limits"
+
+
+def test_what_ifeval_lacks_is_not_nought(run: dict[str, Artifact]) -> None:
+    table = tables.judged(with_manifest(run, "judge", results={"judge": None, "ifeval": {"ddpo": {"n_prompts": 4}}}))
+    assert table is not None and {row[2:4] for row in table.rows} == {("not measured", "not measured")}
 
 
 def test_money_and_calls_of_every_stage(run: dict[str, Artifact]) -> None:

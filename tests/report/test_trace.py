@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,13 @@ def test_what_was_replayed_or_left_out_is_said(tmp_path: Path) -> None:
     assert "left out by dpo: an answer does not fit" in telling.describe(api.trace(tmp_path, PROMPT.prompt_id))
 
 
+def test_rows_that_are_gone_are_said(tmp_path: Path) -> None:
+    fake_run.make(tmp_path, ("rate", "evaluate"))
+    assert "are gone" not in telling.describe(api.trace(tmp_path, PROMPT.prompt_id))
+    shutil.rmtree(tmp_path / "evaluate" / "data")
+    assert "evaluate: its rows (the folder evaluate/data) are gone" in telling.describe(api.trace(tmp_path, PROMPT.prompt_id))
+
+
 def test_a_verdict_is_followed_to_what_the_judge_said(run: Path) -> None:
     data = run / "judge" / "data"
     data.mkdir(exist_ok=True)
@@ -133,6 +141,11 @@ def test_a_verdict_is_followed_to_what_the_judge_said(run: Path) -> None:
         for turn in (1, 2)
     ]
     (data / "mt_bench_judgments.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    games = {"g1_winner": "model_1", "g2_winner": "error", "g1_judgment": "The first. [[A]]", "g2_judgment": "Hm."}
+    prompts = {"g1_user_prompt": "[question 82]", "g2_user_prompt": "[question 82, turned round]"}
+    pair = {"question_id": 82, "turn": 2, "model_1": "ddpo", "model_2": "davinci", **games, **prompts}
+    won = {**pair, "question_id": 83, "g2_winner": "model_1"}
+    (data / "mt_bench_pair_judgments.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (pair, won)))
     verdict = {
         "instruction": "Do it.",
         "output_1": "no",
@@ -141,16 +154,22 @@ def test_a_verdict_is_followed_to_what_the_judge_said(run: Path) -> None:
         "generator_2": "ddpo",
         "preference": 1.5,
     }
-    both = [{"model_first": first, "reply": f"[[{'A' if first else 'B'}]]"} for first in (True, False)]
+    both = [{"model_first": True, "reply": "[[A]]", "preference": 1.0}, {"model_first": False, "reply": "[[A]]", "preference": 1.0}]
     (data / "alpaca_eval.ddpo.annotations.json").write_text(json.dumps([{**verdict, "verdicts": both}]))
     text = telling.describe_judged(api.trace(run, "mt-bench 81"))
     assert "mt-bench 81, judged by gpt-4-0613" in text and "dDPO, turn 2: 2" in text and "| Fine. [[2]]" in text and "| Write." in text
-    compared = api.trace(run, "alpaca-eval 1")["verdicts"]
-    assert [(v["turn"], v["reply"], v["score"]) for v in compared] == [
-        ("the model first", "[[A]]", 1.5),
-        ("the baseline first", "[[B]]", 1.5),
-    ]
-    for wrong in ("mt-bench 82", "alpaca-eval 2", "alpaca-eval x"):
+    found = api.trace(run, "alpaca-eval 1")  # a judge that always likes the first: each verdict is its own, the mean says neither
+    assert [(v["order"], v["score"]) for v in found["verdicts"]] == [(["ddpo", "davinci"], 1.0), (["davinci", "ddpo"], 1.0)]
+    text = telling.describe_judged(found)
+    first, second = text.split("\ndDPO: ")[1:]
+    assert first.startswith("dDPO shown first, davinci second; the first, dDPO, is preferred\n  the two answers in the order shown:\n")
+    assert second.startswith("davinci shown first, dDPO second; the first, davinci, is preferred\n")
+    assert first.index("| yes") < first.index("| no") and second.index("| no") < second.index("| yes")
+    text = telling.describe_judged(api.trace(run, "mt-bench 82"))  # judged in pairs alone
+    assert "dDPO, turn 2: dDPO shown first, davinci second; the first, dDPO, is preferred\n" in text and "| The first. [[A]]" in text
+    assert "dDPO, turn 2: davinci shown first, dDPO second; no verdict could be read\n" in text and "| [question 82, turned round]" in text
+    assert [v["score"] for v in api.trace(run, "mt-bench 83")["verdicts"]] == [1.0, 2.0], "in the order shown"
+    for wrong in ("mt-bench 84", "alpaca-eval 2", "alpaca-eval x"):
         with pytest.raises(UsageError, match="no verdict on that is here"):
             api.trace(run, wrong)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import shutil
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -274,7 +275,10 @@ def test_one_model_of_the_pool_is_held_at_a_time(tmp_path: Path, chatty: Path, m
         return model
 
     monkeypatch.setattr(models, "load_model", counted)
-    pool = {name: {"kind": "local", "path": str(chatty), "max_new_tokens": 2} for name in ("one", "two", "three")}
+    pool = {
+        name: {"kind": "local", "path": str(shutil.copytree(chatty, tmp_path / name)), "max_new_tokens": 2}
+        for name in ("one", "two", "three")
+    }
     values = recipe(tmp_path, complete={"pool": pool, "models_per_prompt": 2})
     file = str(small.write_lines(tmp_path / "p.jsonl", [{"prompt": q} for q, _ in small.QUESTIONS[:4]]))
     stage("complete", "complete", {"prompts": [file]}, tmp_path / "out", recipe=values)
