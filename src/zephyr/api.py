@@ -369,20 +369,18 @@ def benchmark(
         settings: of the recipe, as `section.key=value`.
         reference: the model that it was trained from, for preference sets.
         reward_model: a sequence classifier, which is measured on preference sets beside it.
-        trained_on: files that it was trained on, in which the benchmarks are looked for; of an artifact of ours they are known.
+        trained_on: files that it was trained on, in which the benchmarks are looked for, beside those that the recipe names and, of an
+            artifact of ours, those that are known.
 
     Raises:
         UsageError: a benchmark that is not known, or of which nothing says where its files are or who judges.
     """
-    from zephyr.evals import contamination
     from zephyr.recipe import benchmarking
 
     given = load(recipe, settings) if recipe else None
     found = benchmarking.sections(on, given, str(recipe))
-    sources = [DataSource(path=path) for path in trained_on] or contamination.known_training(model)
     for section in found.values():
         section.update({} if limit is None else {"limit": limit})
-        section.update({"trained_on": [source.given() for source in sources]} if sources else {})
     for name, path in (("reference", reference), ("reward_model", reward_model)):
         if path and "preferences" not in found.get("evaluate", {}):
             raise UsageError(f"--{name.replace('_', '-')}: is for preference sets; add preferences=FILE to --on")
@@ -392,9 +390,24 @@ def benchmark(
     chats = "judge" in found or "preferences" in found.get("evaluate", {})
     whole = {"name": "benchmark", "model": {"path": model, "chat_template": "tokenizer" if chats else "zephyr"}, **rest, **found}
     one = build(Recipe, whole if given else apply_overrides(whole, list(settings), {}), {}, "command line")
+    one = _with_training(one, given, model, trained_on)
     run_dir = Path(out).expanduser()
     outcomes = pipeline.run(one, run_dir, until=pipeline.stages_of(one)[-2])
     return pipeline.summary(one, run_dir, outcomes)
+
+
+def _with_training(one: Recipe, given: Recipe | None, model: str, trained_on: Sequence[str]) -> Recipe:
+    """The recipe of a measurement with all that the model was trained on: by the recipe, by the option, and by its own manifests."""
+    from zephyr.evals import contamination
+
+    said = [source for r in (given, one) if r for section in (r.judge, r.evaluate) if section for source in section.trained_on]
+    known = contamination.known_training(model, [*said, *(DataSource(path=path) for path in trained_on)])
+    sections = {
+        name: section.model_copy(update={"trained_on": known.sources, "not_at_hand": [*section.not_at_hand, *known.lost]})
+        for name, section in (("judge", one.judge), ("evaluate", one.evaluate))
+        if section
+    }
+    return one.model_copy(update=sections)
 
 
 @_led
@@ -522,12 +535,13 @@ def trace(run_dir: str | Path, wanted: str) -> Result:
         wanted: the id of a prompt, how it begins, or words of the prompt; or `mt-bench QUESTION`, `alpaca-eval NUMBER`.
 
     Returns:
-        What `zephyr.stages.report.chain` has, or of a benchmark's question what `zephyr.report.trace.judged` has.
+        What `zephyr.stages.report.chain` has, or of a benchmark's question what `zephyr.report.verdicts.judged` has.
 
     Raises:
         UsageError: it is no run, or nothing or too much of it is meant.
     """
     from zephyr.report import trace as tracing
+    from zephyr.report import verdicts
     from zephyr.stages import report as module
 
     run_dir = Path(run_dir).expanduser()
@@ -535,7 +549,7 @@ def trace(run_dir: str | Path, wanted: str) -> Result:
     if not there:
         raise UsageError(f"{run_dir}: no artifact of a run is there")
     if wanted.startswith(("mt-bench ", "alpaca-eval ")):
-        return tracing.judged(there, wanted)
+        return verdicts.judged(there, wanted)
     return module.chain(there, tracing.find(there, wanted))
 
 

@@ -359,14 +359,16 @@ def _refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: 
         for wanted in needs.data.values():
             for source in () if isinstance(wanted, From) else wanted:
                 sources.resolve(source.path)
-        for model in needs.models.values():
-            if not isinstance(model, From):
-                load.refer(model, cache)
+        refs = {name: load.refer(model, cache) for name, model in needs.models.items() if not isinstance(model, From)}
+        if stage == "evaluate":
+            _refuse_reference(refs)
     for place, teacher in recipe.teachers().items():
         if place.split(".")[0] in pending and isinstance(teacher, APIConfig):
             wire.secret_of(place, teacher)
     if "evaluate" in pending and recipe.evaluate:
         _refuse_benchmarks(recipe.evaluate)
+    if fetch:
+        _refuse_files(recipe, pending)
     adapted = {name: s.lora for name, s in (("sft", recipe.sft), ("dpo", recipe.dpo)) if name in pending and s and s.lora}
     wanted = [(f"{name}.lora", "adapters need peft", "peft", "lora") for name in adapted]
     wanted += [(f"{n}.lora.quantize", "4 bits need bitsandbytes", "bitsandbytes", "qlora") for n, lora in adapted.items() if lora.quantize]
@@ -396,6 +398,21 @@ def _refuse_what_the_model_cannot(recipe: Recipe, pending: Sequence[str], studen
                 lora.targets(load.without_weights(student), section.lora.target_modules)
             except ModelError as error:
                 raise ModelError(f"{name}.{error}") from None
+
+
+def _refuse_reference(refs: Mapping[str, load.ModelRef]) -> None:
+    from zephyr.evals import preference_runs
+
+    preference_runs.refuse_itself(refs)
+
+
+def _refuse_files(recipe: Recipe, pending: Sequence[str]) -> None:
+    """Rows of benchmarks that a later stage would refuse."""
+    if {"answer", "judge", "evaluate"} & set(pending):
+        from zephyr.evals import up_front
+
+        judge = recipe.judge if {"answer", "judge"} & set(pending) else None
+        up_front.refuse_wrong_files(judge, recipe.evaluate if "evaluate" in pending else None)
 
 
 def _refuse_benchmarks(section: EvaluateConfig) -> None:

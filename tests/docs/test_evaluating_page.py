@@ -69,10 +69,10 @@ def test_without_a_judge(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
     first, second = commands(blocks("sh")[0])
     zephyr([*first, "judge.ifeval.max_new_tokens=4", "train.dtype=float32"])
     said = capsys.readouterr().out
-    assert "ifeval, base: " in said and "preferences pairs: 5 pairs" in said and "base is set against reference" in said
+    assert "ifeval, dpo: " in said and "preferences pairs: 5 pairs" in said and "dpo is set against sft" in said
     zephyr([*second, "train.dtype=float32", "--limit", "1"])
     said = capsys.readouterr().out
-    assert "arc_challenge, base: " in said and "25 examples drawn" in said and "truthfulqa, base: " in said
+    assert "arc_challenge, dpo: " in said and "25 examples drawn" in said and "truthfulqa, dpo: " in said
 
 
 def test_with_a_judge(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_with_a_judge(place: Path, capsys: pytest.CaptureFixture[str], monkeypat
         zephyr([*look, *short])
         zephyr([*whole, *short])
     said = capsys.readouterr().out
-    assert said.count("mt-bench, base: 4.00 of 10") == 2 and "alpaca-eval, base: 50.00%" in said
+    assert said.count("mt-bench, dpo: 4.00 of 10") == 2 and "alpaca-eval, dpo: 50.00%" in said
 
 
 def test_its_recipes_are_recipes(place: Path) -> None:

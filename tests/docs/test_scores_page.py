@@ -30,8 +30,8 @@ def judgments() -> list[dict[str, Any]]:
             "turn": turn,
             "tstamp": 0,
         }
-        for model, score in (("a", 5), ("b", 2))
         for q in QUESTIONS
+        for model, score in (("a", 5), ("b", 2 - q % 2))  # a is not better by the same on each, which would leave no interval
         for turn in (1, 2)
     ]
 

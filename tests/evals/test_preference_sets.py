@@ -99,6 +99,14 @@ def test_measures_are_compared_by_hand() -> None:
     assert a is not None and b is not None
     assert reward["mean_of_subsets"]["ci95"][0] == pytest.approx(2 / 3 - math.hypot(1 / 3 - a.low, 1 - b.low) / 2)
     assert reward["mean_of_subsets"]["ci95"][1] == pytest.approx(2 / 3 + math.hypot(a.high - 1 / 3, b.high - 1) / 2)
+    # against length, which is always wrong: on the scale, and without an interval where every prompt says the same
+    low, high = reward["above_length"]["ci95"]
+    assert -1 < low < 3 / 5 < high == 1.0
+    worse = compared(groups[:3], {"reward": [[0.0, 1.0]] * 3, "length": [[2.0, 1.0]] * 3})
+    gap = worse["reward"]["above_length"]
+    assert (gap["difference"], gap["ci95"], gap["told_apart"]) == (-1.0, None, False)
+    lines = preference_scores.measured({"results": worse, "length_in": "tokens", "left_out": {}})
+    assert lines[1].split("  ")[-1] == "-100.0 (no interval: all differences are equal) above length"
     with pytest.raises(NonFiniteError, match="reward: the value of an answer to prompt 4"):
         compared(groups, {**values, "reward": [*values["reward"][:4], [math.nan, 0.0]]})
 

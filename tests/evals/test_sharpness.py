@@ -84,3 +84,13 @@ def test_displacement_is_of_the_best_and_the_worst_answer() -> None:
     assert found["worse"]["mean"] == pytest.approx((-7 - 1) / 2) and found["worse"]["per_token"] == pytest.approx(-8 / 10)
     assert found["better"]["prompts"] == 2 and found["worse"]["share_down"] == 1.0
     assert displacement.displacement(groups[2:], after[2:], before[2:], [[1, 1]]) == {}
+
+
+def test_pairs_of_one_prompt_are_one_where_displacement_is_concerned() -> None:
+    changes = {"a": [1.0, 2.0, 3.0], "b": [-4.0, -5.0], "c": [7.0]}
+    groups = [Group(name, name, "", (), ((f"{i}", 2.0), (f"-{i}", 1.0))) for name, each in changes.items() for i in range(len(each))]
+    after = [[change, 0.0] for each in changes.values() for change in each]
+    found = displacement.displacement(groups, after, [[0.0, 0.0]] * 6, [[5, 5]] * 6)["better"]
+    by_prompt = ratio([(sum(each), len(each)) for each in changes.values()])
+    assert by_prompt is not None and (found["mean"], found["ci95"]) == (by_prompt.value, by_prompt.ci95)
+    assert (found["prompts"], found["answers"]) == (3, 6)

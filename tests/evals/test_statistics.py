@@ -198,6 +198,17 @@ def test_a_paired_difference_against_the_textbook() -> None:
     assert paired({1: (1.0, 1)}, {1: (2.0, 1)}) is None
 
 
+def test_a_difference_without_spread_has_no_interval_and_one_of_shares_ends_with_their_scale() -> None:
+    """Three prompts that agree are no certainty; that of two shares cannot be more than one."""
+    for value in (0.0, -1.0, 0.1):
+        found = paired({i: (value + 0.7 * i, 1) for i in range(3)}, {i: (0.7 * i, 1) for i in range(3)})
+        assert found is not None and found.value == pytest.approx(value)
+        assert (found.ci95, found.told_apart, found.json()["smallest_that_could_be_shown"]) == (None, False, None)
+    found = paired({i: (float(i > 0), 6) for i in range(6)}, dict.fromkeys(range(6), (6.0, 6)))
+    assert found is not None and found.low < -0.9 and found.within(0.9).ci95 == [-0.9, found.high]
+    assert found.within(0.9).paired_se == found.paired_se
+
+
 def test_the_smallest_difference_is_shown_four_times_in_five() -> None:
     rng = np.random.default_rng(7)
     smallest = (student_t_975(39) + 0.8416212) / math.sqrt(40)
@@ -220,3 +231,4 @@ def test_a_difference_in_words() -> None:
         "a and b cannot be told apart with 4 questions: the difference is 0.00 [-1.84, 1.84]; one of 2.32"
     )
     assert words(0.0, 0.0) == "a and b cannot be told apart: they have the same value on each of 2 questions"
+    assert words(0.1, 0.1, 0.1) == "a and b differ by 0.10 on each of 3 questions; no interval: all differences are equal"

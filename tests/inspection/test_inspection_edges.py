@@ -76,26 +76,38 @@ def test_a_place_in_another_folder_is_another_row(tmp_path: Path, monkeypatch: p
 # --- artifacts that are not quite what they were -----------------------------------------------------------------
 
 
-def test_an_artifact_of_another_version(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Counts of unlike things, filter settings that are not known, entries of truecasing that hold nothing or unlike texts."""
-    whole = inspection.inspect(artifact)
-    assert "of what came in" in inspection.page(whole) and "30.0% of 20 that came in" in inspection.page(whole)
-    other = tmp_path / "other"
-    shutil.copytree(artifact, other)
-    manifest = json.loads((other / "manifest.json").read_text(encoding="utf-8"))
-    manifest["rows_in"] = 17  # dialogues begun; what was left out were seeds, too
-    manifest["config"]["filter_settings"] = {"language": "en", "mood": "mild"}
-    (other / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with (other / "changed" / "truecased.jsonl").open("a", encoding="utf-8") as file:
-        for messages in ([], [{"before": "in paris, on monday", "after": "In the Paris of Monday"}]):
-            file.write(json.dumps({"where": "x", "messages": messages}) + "\n")
-    found = inspection.inspect(other)
-    html = inspection.page(found)
-    assert "came in, 14 train" in html and "of what came in" not in html and "that came in" not in html
-    assert "settings of its filters (mood)" in html and "settings of its filters (mood)" in capsys.readouterr().err
-    assert found.truecased is not None
+def changed(artifact: Path, folder: Path, **fields: Any) -> Path:
+    """An artifact whose manifest says something else."""
+    shutil.copytree(artifact, folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **fields}), encoding="utf-8")
+    return folder
+
+
+def test_there_are_no_shares_of_what_is_counted_otherwise(artifact: Path, tmp_path: Path) -> None:
+    html = inspection.page(inspection.inspect(artifact))
+    assert "of what came in" in html and "30.0% of 20 that came in" in html
+    other = inspection.inspect(changed(artifact, tmp_path / "other", rows_in=17))  # dialogues begun; what was left out were seeds, too
+    html = inspection.page(other)
+    assert "17 rows came in" in html and "of what came in" not in html and "that came in" not in html
+    assert sum(other.reasons.values()) == 6 and ">filter: disclaimer</th>" in html
+
+
+def test_filter_settings_of_another_version(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"filter_settings": {"language": "en", "mood": "mild"}}
+    found = inspection.inspect(changed(artifact, tmp_path / "other", config=config))
+    said = "this version does not know the settings of its filters (mood)"
+    assert said in capsys.readouterr().err and said in inspection.page(found)
+    assert "filter: disclaimer" in of_reason(found)
+
+
+def test_changes_of_case_that_are_none(artifact: Path) -> None:
+    found = inspection.inspect(artifact)
+    assert found.truecased is not None and "could not be read" not in inspection.page(found)
+    found.truecased.see("x:1", {"where": "x", "messages": []})
+    found.truecased.see("x:2", {"where": "x", "messages": [{"before": "in paris, on monday", "after": "In the Paris of Monday"}]})
     assert (found.truecased.dialogues, found.truecased.words, found.truecased.skipped) == (1, 3, 2)
-    assert "2 entries could not be read" in html and "3 words; 2 entries could not be read" in inspection.describe(found)
+    assert "2 entries could not be read" in inspection.page(found) and "3 words; 2 entries could not be read" in inspection.describe(found)
 
 
 def test_a_sample_is_called_one_only_where_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,8 +254,28 @@ def test_pairs_are_judged_in_both_orders(scripted: Scripted, recipe: Path, monke
     assert {(r["model_1"], r["model_2"], r["judge"][0]) for r in rows} == {("base", "plain", "judge-1")}
     assert {r["g1_winner"] == r["g2_winner"] for r in rows} == {True}
     said = "\n".join(in_words.judged(found))
-    assert "mt-bench-pairs, base against plain: 87.50%" in said and "for the answer shown first" in said
+    assert "mt-bench-pairs, model against plain: 87.50%" in said and "for the answer shown first" in said
     assert "MT-Bench pairs, against plain" in report_of(recipe.parent / "out")
+
+
+def test_what_the_canary_loses_is_no_win_of_the_baselines(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline loses to the model and wins against the canary: its rate and what the order did are of the games that count."""
+    monkeypatch.setenv("SOME_KEY", "k")
+
+    def verdict(request: Request) -> str:
+        shown = request.messages[-1]["content"]
+        plain = shown.index("plain one") < shown.index("base at" if "base at" in shown else "Both answers were compared")
+        return "So.\n[[A]]" if plain != ("base at" in shown) else "So.\n[[B]]"
+
+    scripted.judge = verdict
+    found = run(recipe, on=["mt-bench"], settings=beside(recipe, "plain")[:-1])["judged"]
+    rows = {m: (r["win_rate"], r["against"], r["order"]["n"], r["longer_wins"]["n"]) for m, r in found["mt_bench_pairs"].items()}
+    assert rows == {"base": (100.0, ["plain"], 4, 4), "plain": (0.0, ["base"], 4, 4), "canary": (0.0, ["plain"], 4, 4)}
+    assert found["canary"] == {"mt_bench_pairs": 0.0}
+    file = recipe.parent / "out" / "judge" / "data" / "mt_bench_pair_judgments.jsonl"
+    again = mt_bench.score_file(file, questions=recipe.parent / "q.jsonl")
+    assert {m: r["win_rate"] for m, r in again.items()} == {m: r[0] for m, r in rows.items()}
+    assert "mt-bench-pairs, plain against model: 0.00%" in "\n".join(in_words.judged(found))
 
 
 def test_a_judge_that_likes_the_first_place_is_shown_to(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,14 +362,30 @@ def test_what_cannot_be_is_said_first(scripted: Scripted, recipe: Path, on: list
     assert not scripted.asked
 
 
-def test_a_reference_that_is_missing_stops_before_the_judge_is_asked(
+def test_a_reference_that_is_missing_stops_before_anybody_is_asked(
     scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "k")
     small.write_lines(recipe.parent / "r.jsonl", [{**REFERENCES[0], "question_id": 102}])
     with pytest.raises(DataError, match=r"question 101: .*needs a reference answer"):
         run(recipe, on=["mt-bench"])
-    assert not [name for name, _ in scripted.asked if name == "judge"]
+    assert not scripted.asked
+
+
+def test_rows_that_a_later_stage_would_refuse_are_refused_first(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"x": 1}]
+    bad = small.write_lines(recipe.parent / "bad.jsonl", rows)
+    with pytest.raises(DataError, match=r"bad\.jsonl:2: no `chosen`"):
+        run(recipe, on=["alpaca-eval", f"preferences={bad}"])
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: `key` is None"):
+        run(recipe, on=["alpaca-eval", f"ifeval={bad}"])
+    settings = beside(recipe, "plain")
+    half = (recipe.parent / "baseline.jsonl").read_text().splitlines()[:1]
+    (recipe.parent / "baseline.jsonl").write_text(half[0] + "\n")
+    with pytest.raises(DataError, match=r"baseline\.jsonl: 1 of 2 questions have no answer, the first is 101"):
+        run(recipe, on=["mt-bench"], settings=settings)
+    assert not scripted.asked and not (recipe.parent / "out" / "answer").exists()
 
 
 def test_a_section_given_again_keeps_what_is_no_part_of_a_key(recipe: Path) -> None:

@@ -17,8 +17,8 @@ from zephyr import api
 from zephyr.artifacts import Artifact
 from zephyr.cli import main
 from zephyr.errors import DataError, UsageError
-from zephyr.evals import contamination, ifeval, in_words, open_llm, preference_scores
-from zephyr.recipe import EvaluateConfig, Recipe, benchmarking, build
+from zephyr.evals import contamination, ifeval, in_words, names, open_llm, preference_scores
+from zephyr.recipe import DataSource, EvaluateConfig, Recipe, benchmarking, build
 from zephyr.recipe import load as load_recipe
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ def test_the_command_a_newcomer_types(
     # among what was trained on: one of IFEval's prompts, and all of the pairs'
     assert (found["judged"]["contamination"]["ifeval"]["found"], found["scores"]["contamination"]["pairs.v1"]["found"]) == (1, 12)
     said = "\n".join(in_words.judged(found["judged"]) + in_words.scores(found["scores"]))
-    assert "ifeval, base: " in said and "of instructions, loose" in said and "pairs-v1" not in said.split("preferences pairs.v1")[0]
+    assert "ifeval, model: " in said and "of instructions, loose" in said and "pairs-v1" not in said.split("preferences pairs.v1")[0]
     assert "ifeval: 1 of its 3 items are among the training prompts (1 exactly" in said and " above length" in said
+    assert "  model is set against other" in said and "  model per token  " in said
 
     assert zephyr(*command) == 0
     again = json.loads(capsys.readouterr().out)
@@ -304,23 +305,77 @@ def test_what_a_model_of_ours_was_trained_on_is_known(small_run: SmallRun, tmp_p
     """From its manifests, also where the run was moved; a test row is none of it; what was changed since is not believed."""
     moved = small_run.copy(tmp_path / "moved")
     for model in (moved / "dpo", moved / "dpo" / "model"):
-        assert sorted(Path(s.path).name for s in contamination.known_training(str(model))) == ["binarize", "curate"]
-    assert [Path(s.path).name for s in contamination.known_training(str(moved / "sft"))] == ["curate"]
-    assert contamination.known_training(str(tmp_path / "nothing")) == contamination.known_training("owner/name") == []
+        assert known(model) == (["binarize", "curate"], [])
+    assert known(moved / "sft") == (["curate"], [])
+    assert known(tmp_path / "nothing") == known("owner/name") == ([], [])
 
     rows = {split: Artifact.open(moved / "curate").rows(split) for split in ("train", "test")}
     pairs = Artifact.open(moved / "binarize").rows("train")
     items = {
         "b": {"dialogue": [rows["train"][0]["prompt"]], "pair": [pairs[0]["prompt"]], "test": [rows["test"][0]["prompt"]], "no": ["No?"]}
     }
-    found = contamination.beside({"trained on": contamination.known_training(str(moved / "dpo"))}, items)
+    found = contamination.beside({"trained on": contamination.known_training(str(moved / "dpo")).sources}, items)
     assert found is not None and [m["item_id"] for m in found["b"]["matches"]] == ["dialogue", "pair"]
     assert contamination.beside({"dialogues": []}, items) is None
 
     manifest = json.loads((moved / "dpo" / "manifest.json").read_text())
     manifest["parents"]["preferences"]["digest"] = "0" * 64
     (moved / "dpo" / "manifest.json").write_text(json.dumps(manifest))
-    assert [Path(s.path).name for s in contamination.known_training(str(moved / "dpo"))] == ["curate"]
+    assert known(moved / "dpo") == (["curate"], ["the pairs of dpo"])
+
+
+def known(model: object) -> tuple[list[str], list[str]]:
+    """The names of what a model is known to be trained on, and what is lost."""
+    found = contamination.known_training(str(model))
+    return sorted(Path(source.path).name for source in found.sources), found.lost
+
+
+def test_what_is_no_longer_there_is_said_and_what_is_said_adds_to_what_is_known(small_run: SmallRun, tmp_path: Path) -> None:
+    """Of a run whose dialogues are gone, by its folder's name; the recipe's file, the option's and the pairs that are still there."""
+    run = small_run.copy(tmp_path / "run")
+    shutil.rmtree(run / "curate")
+    for stage in ("sft", "dpo"):
+        file = run / stage / "manifest.json"
+        file.write_text(file.read_text().replace(str(small_run.out), str(run)))
+    for name in ("one", "two"):
+        small.write_lines(tmp_path / f"{name}.jsonl", [{"prompt": f"Nothing like it, {name}."}])
+    pairs = small.write_lines(tmp_path / "pairs.jsonl", PAIRS[:4])
+    values = {
+        "name": "r",
+        "model": {"path": "m"},
+        "train": {"dtype": "float32"},
+        "judge": {"ifeval": {"prompts": "x"}, "trained_on": [str(tmp_path / "one.jsonl")]},
+    }
+    recipe, on = small.write_recipe(tmp_path / "r.yaml", values), [f"preferences={pairs}"]
+    options: dict[str, Any] = {"trained_on": [str(tmp_path / "two.jsonl")]}
+    with pytest.raises(UsageError, match=r"the reference, .*run/dpo/model, has the content of the model .*, .*run/dpo/model: all"):
+        api.benchmark(str(run / "dpo"), on, recipe, tmp_path / "out", reference=str(run / "dpo" / "model"), **options)
+    assert not (tmp_path / "out" / "evaluate").exists()
+    result = api.benchmark(str(run / "dpo"), on, recipe, tmp_path / "out", reference=str(run / "sft"), **options)
+    said = api.describe(result)
+    assert "; the dialogues of sft are not at hand; looked in one.jsonl, two.jsonl, the pairs only" in said
+    assert "  dpo is set against sft" in said and result["scores"]["names"] == {"base": "dpo", "reference": "sft"}
+
+    # who has the rows elsewhere and names them where they were is believed
+    again = contamination.known_training(str(run / "dpo"), [DataSource(path=str(run / "curate"))])
+    assert ([Path(source.path).name for source in again.sources], again.lost) == (["curate", "binarize"], [])
+    shutil.rmtree(run / "sft")
+    assert known(run / "dpo") == (["binarize"], ["the data of sft"])
+
+
+def test_what_a_model_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a/dpo", "b/dpo", "lr=1e-5", "canary"):
+        (tmp_path / name).mkdir(parents=True)
+    one, two = str(tmp_path / "a" / "dpo"), str(tmp_path / "b" / "dpo")
+    assert names.of_models({"base": one}) == {"base": "dpo"}
+    assert names.of_models({"base": one, "reference": two}) == {"base": "a-dpo", "reference": "b-dpo"}
+    assert names.of_models({"base": one}, ["dpo"]) == {"base": "a-dpo"}
+    assert names.of_models({"base": one, "reference": one}) == {"base": "dpo-base", "reference": "dpo-reference"}
+    assert names.of_models({"base": "owner/name: x"}) == {"base": "name-x"}
+    assert names.of_models({"base": str(tmp_path / "canary")})["base"].endswith("-canary")
+    # a folder with a sign that settings have is a model
+    assert zephyr("evaluate", tmp_path / "lr=1e-5", "--on", "gsm8k", "--out", tmp_path / "out") != 0
+    assert "--on gsm8k: not a benchmark" in capsys.readouterr().err
 
 
 def test_a_run_looks_in_what_it_trained_on(small_run: SmallRun, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def evaluate(
 
     words = overrides or []
     if on is not None:
-        models = [word for word in words if "=" not in word]
+        models = [word for word in words if "=" not in word or Path(word).expanduser().is_dir()]
         if len(models) != 1:
             raise UsageError("evaluate --on: needs one model: zephyr evaluate MODEL --on ifeval=prompts.jsonl --out scores")
         result = api.benchmark(

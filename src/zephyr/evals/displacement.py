@@ -25,21 +25,26 @@ def displacement(groups: Sequence[Group], after: Values, before: Values, tokens:
         tokens: of each answer.
 
     Returns:
-        `better` and `worse`: `mean` of the change in nats an answer, `ci95` over prompts, `per_token` in nats; `share_down`, how many of
-        them lost probability; `prompts`.
+        `better` and `worse`: `mean` of the change in nats an answer, `ci95` in which prompts, not their pairs, are independent,
+        `per_token` in nats; `share_down`, how many of the `answers` lost probability; `prompts`.
     """
     found: dict[str, Any] = {}
     for name, pick in (("better", max), ("worse", min)):
-        moves = [move for row in zip(groups, after, before, tokens, strict=True) for move in _moves(*row, pick)]
-        mean, per_token = ratio([(change, 1) for change, _ in moves]), ratio(moves)
+        moves = [(row[0].prompt_id, *move) for row in zip(groups, after, before, tokens, strict=True) for move in _moves(*row, pick)]
+        by_prompt: dict[str, tuple[float, int]] = {}  # pairs of one prompt are not independent
+        for prompt_id, change, _ in moves:
+            total, answers = by_prompt.get(prompt_id, (0.0, 0))
+            by_prompt[prompt_id] = total + change, answers + 1
+        mean, per_token = ratio(list(by_prompt.values())), ratio([(change, n) for _, change, n in moves])
         if mean is None or per_token is None:
             return {}
         found[name] = {
             "mean": mean.value,
             "ci95": mean.ci95,
             "per_token": per_token.value,
-            "share_down": sum(change < 0 for change, _ in moves) / len(moves),
-            "prompts": len(moves),
+            "share_down": sum(change < 0 for _, change, _ in moves) / len(moves),
+            "answers": len(moves),
+            "prompts": len(by_prompt),
         }
     return found
 

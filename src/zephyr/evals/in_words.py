@@ -21,13 +21,18 @@ def judged(found: Mapping[str, Any]) -> list[str]:
     """What the stage `judge` found; what answers that say nothing got stands among it, as `canary`."""
     by = f", judged by {found['judge']}" if found.get("judge") else ""
     lines = []
+    names = found.get("names") or {}
     for name, key, unit in (("mt_bench", "score", "of 10"), ("mt_bench_pairs", "win_rate", "%"), ("alpaca_eval", "win_rate", "%")):
         for model, one in (found.get(name) or {}).items():
-            lines += _verdicts(name, model, one, key, unit, by)
+            lines += _verdicts(name, names.get(model, model), {**one, "against": _called(one, names)}, key, unit, by)
     for model, one in (found.get("ifeval") or {}).items():
-        lines += [f"ifeval, {model}: {_share(one[key])} of {label}" for key, label in IFEVAL.items()]
+        lines += [f"ifeval, {names.get(model, model)}: {_share(one[key])} of {label}" for key, label in IFEVAL.items()]
         lines += [f"  {one['n_empty']} of {one['n_prompts']} responses are empty"] if one["n_empty"] else []
     return lines + contamination(found)
+
+
+def _called(one: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    return [names.get(model, model) for model in one.get("against") or ()]
 
 
 def _verdicts(name: str, model: str, one: Mapping[str, Any], key: str, unit: str, by: str) -> list[str]:
@@ -60,19 +65,23 @@ def _first(order: Mapping[str, Any]) -> str:
 def scores(found: Mapping[str, Any]) -> list[str]:
     """What the stage `evaluate` found of benchmarks that others have made."""
     lines = []
+    names = found.get("names") or {}
     for task, by_model in (found.get("benchmarks") or {}).items():
         for model, one in by_model.items():
             interval = f"[{100 * one['ci95'][0]:.1f}, {100 * one['ci95'][1]:.1f}]" if one["ci95"] else "(no interval)"
             n = one["num_fewshot"]
             shots = "" if not n else f", the first {n} examples" if one["sampler"] == "first_n" else f", {n} examples drawn"
-            lines.append(f"{task}, {model}: {100 * one['value']:.1f}% {interval} {one['metric']} over {one['n']} items{shots}")
+            lines.append(
+                f"{task}, {names.get(model, model)}: {100 * one['value']:.1f}% {interval} {one['metric']} over {one['n']} items{shots}"
+            )
     for name, one in (found.get("preferences") or {}).items():
         first = next(iter(one["results"].values()))
         lines.append(
             f"preferences {name}: {first['pairs']} pairs of {first['prompts']} prompts; how often the better answer has the higher value"
         )
-        lines += [f"  {model} is set against {before}" for model, before in one["against"].items() if before]
-        lines += preference_scores.measured(one)
+        set_against = [(names.get(model, model), names.get(before, before)) for model, before in one["against"].items() if before]
+        lines += [f"  {model} is set against {before}" for model, before in set_against]
+        lines += preference_scores.measured(one, names)
     return lines + contamination(found)
 
 

@@ -72,7 +72,7 @@ def compared(groups: Sequence[Group], values: Mapping[str, Values], *, baseline:
     reference = _by_prompt(groups, values[baseline], _is_higher)
     for name, rows in values.items():
         if name != baseline and (gap := paired(_by_prompt(groups, rows, _is_higher), reference)):
-            found[name][f"above_{baseline}"] = gap.json()
+            found[name][f"above_{baseline}"] = gap.within(1.0).json()
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zephyr import artifacts
 from zephyr.artifacts import Draft
-from zephyr.errors import DataError
+from zephyr.errors import DataError, UsageError
 from zephyr.evals.preference import compared
 from zephyr.evals.preference_scores import Look, Table, fitting, judged, look, rewards
 from zephyr.evals.preference_sets import PreferenceSet, as_row, read
@@ -43,6 +43,24 @@ def models(config: PreferencesConfig | None) -> dict[str, ModelConfig]:
     return {name: ModelConfig(path=path, chat_template="tokenizer") for name, path in named.items() if path}
 
 
+def refuse_itself(refs: Mapping[str, ModelRef]) -> None:
+    """Refuse a reference that is the model it is to be set against; nothing is loaded for it.
+
+    Args:
+        refs: by name, in the order in which they were trained.
+
+    Raises:
+        UsageError: naming both.
+    """
+    first = next((ref for name, ref in refs.items() if name not in (REFERENCE, REWARD_MODEL)), None)
+    reference = refs.get(REFERENCE)
+    if first and reference and first.digest == reference.digest:
+        raise UsageError(
+            f"the reference, {reference.name}, has the content of the model that is set against it, {first.name}: all rewards would be "
+            "nought; name the model that it was trained from (--reference, or evaluate.preferences.reference)"
+        )
+
+
 def read_all(config: PreferencesConfig | None, limit: int | None) -> dict[str, PreferenceSet]:
     """The sets, by name; no model is needed for it.
 
@@ -65,9 +83,11 @@ def fitted(
 
     Raises:
         DataError: nothing is left of a set.
+        UsageError: the reference is the model itself.
     """
     if config is None:
         return Sets()
+    refuse_itself(refs)
     reward = None
     if REWARD_MODEL in refs:
         from zephyr.evals.reward_model import RewardModel

@@ -14,6 +14,7 @@ from zephyr.errors import DataError, ModelError, UsageError
 from zephyr.evals.preference import Group, compared
 from zephyr.evals.preference_sets import PreferenceSet, as_row, read
 from zephyr.evals.rows import turns
+from zephyr.evals.statistics import ALL_EQUAL
 from zephyr.recipe import DataSource, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -222,17 +223,24 @@ def describe(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measured(found: Mapping[str, Any]) -> list[str]:
-    """The measures of one set, and what was left out, a line each."""
+def measured(found: Mapping[str, Any], names: Mapping[str, str] | None = None) -> list[str]:
+    """The measures of one set, and what was left out, a line each.
+
+    Args:
+        found: of the set.
+        names: what models are called, where that is not what they are known under.
+    """
     lines = []
     for name, result in found["results"].items():
-        label = f"length in {found['length_in']}" if name == "length" else name.replace("_", " ")
+        stem = name.removesuffix("_per_token")
+        called = (names or {}).get(stem, stem.replace("_", " ")) + name.removeprefix(stem).replace("_", " ")
+        label = f"length in {found['length_in']}" if name == "length" else called
         ties = f", {result['ties']} ties count as wrong" if result["ties"] else ""
         lines.append(f"  {label:<28}{_percent(result['accuracy'], result['ci95'])}{ties}")
         if gap := result.get("above_length"):
-            apart = "" if gap["told_apart"] else ": cannot be told apart from the longer answer wins"
-            low, high = gap["ci95"]
-            lines.append(f"  {'':<28}{100 * gap['difference']:+.1f} [{100 * low:.1f}, {100 * high:.1f}] above length{apart}")
+            apart = "" if gap["told_apart"] or not gap["ci95"] else ": cannot be told apart from the longer answer wins"
+            span = "[{:.1f}, {:.1f}]".format(*(100 * end for end in gap["ci95"])) if gap["ci95"] else f"({ALL_EQUAL})"
+            lines.append(f"  {'':<28}{100 * gap['difference']:+.1f} {span} above length{apart}")
         if result["mean_of_subsets"]["subsets"] > 1:
             mean = result["mean_of_subsets"]
             lines.append(f"  {'':<28}{_percent(mean['value'], mean['ci95'])} mean of {mean['subsets']} subsets")

@@ -102,7 +102,7 @@ class Public:
             found["preferences"] = preference_runs.results(self._sets, of_models, beta, out)
         if found:
             texts = {**{plan.name: open_llm.texts_of(plan) for plan in self.planned}, **preference_runs.items(self._sets.given)}
-            found["contamination"] = contamination.beside(self._data, texts)
+            found["contamination"] = contamination.beside(self._data, texts, self._config.not_at_hand)
             contamination.note(found["contamination"], out)
         return found
 

@@ -1,7 +1,8 @@
 """How far two evaluations are apart on the rows that both measured: paired differences, of models and of runs.
 
 What makes a row hard for both cancels, so that a paired interval is often much shorter than the two intervals would have it. Rows are one
-and the same where their texts are (`items.content`), and counted alike (a likelihood per token of another tokenizer is another unit).
+and the same where their texts are (`items.content`). A number per token is compared only where every text has as many tokens in both: those
+of another tokenizer are another unit, also where a text happens to have as many.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Any
 
 from zephyr.artifacts import Artifact
 from zephyr.evals import items
-from zephyr.evals.statistics import Group, paired
+from zephyr.evals.statistics import Difference, Group, paired
 
 MODELS = ("base", "dsft", "ddpo")
 # what is compared from one model to the next within a run
 BETWEEN_MODELS = ("nll", "entropy", "top1", "top10", "length")
-# the sum of the n must be equal, for the number is over them: tokens of one text
+# the n must be equal in every row, for the number is over them: tokens of one text
 OVER_TOKENS = ("nll", "entropy", "top1", "top10")
+# how far apart two numbers can be, of those that have a scale
+SPANS = {"reward_accuracy": 1.0, "top1": 1.0, "top10": 1.0, "mt_bench": 9.0, "alpaca_eval": 100.0}
+OTHER_UNIT = "the two models have other tokenizers or chat formats: the same text is another number of tokens"
 Rows = Mapping[str, Mapping[str, Any]]  # of one measure and model, by prompt
 
 
@@ -62,17 +66,17 @@ def between_runs(first: Mapping[str, Artifact], other: Mapping[str, Artifact]) -
 
 def _difference(measure: str, after: Rows, before: Rows) -> dict[str, Any]:
     """The later minus the earlier, on what is the same in both."""
-    same = [
-        name
-        for name in after
-        if name in before
-        and after[name]["contents"] == before[name]["contents"]
-        and (measure not in OVER_TOKENS or after[name]["n"] == before[name]["n"])
-    ]
+    same = [name for name in after if name in before and after[name]["contents"] == before[name]["contents"]]
+    if measure in OVER_TOKENS and any(after[name]["n"] != before[name]["n"] for name in same):
+        return {"paired": False, "why": OTHER_UNIT}
     two = paired(_sums(after, same), _sums(before, same))
     if two is None:
         return {"paired": False, "why": "fewer than two rows are the same in both"}
-    return {"paired": True, **two.json(), "left_out": len({*after, *before}) - len(same)}
+    return {"paired": True, **_inside(measure, two).json(), "left_out": len({*after, *before}) - len(same)}
+
+
+def _inside(measure: str, gap: Difference) -> Difference:
+    return gap.within(SPANS[measure]) if measure in SPANS else gap
 
 
 def _sums(rows: Rows, names: Sequence[str]) -> dict[str, Group]:
@@ -83,8 +87,13 @@ def _sums(rows: Rows, names: Sequence[str]) -> dict[str, Group]:
 
 
 def _judged(first: Artifact, other: Artifact) -> list[dict[str, Any]]:
-    """MT-Bench by question and AlpacaEval by instruction, where one judge judged by one and the same files."""
-    found = []
+    """MT-Bench by question and AlpacaEval by instruction, where one judge judged by one and the same files; of pairs, only why not."""
+    found: list[dict[str, Any]] = [
+        {"measure": "mt_bench_pairs", "model": model, "paired": False, "why": why}
+        for model in other.manifest.results.get("mt_bench_pairs") or {}
+        if model in (first.manifest.results.get("mt_bench_pairs") or {})
+        and (why := _unlike(first, other, ("questions", "references", "prompts", "against")))
+    ]
     for measure, read, files in (
         ("mt_bench", _mt_bench, ("questions", "references", "prompts")),
         ("alpaca_eval", _alpaca_eval, ("baseline",)),
@@ -98,7 +107,7 @@ def _judged(first: Artifact, other: Artifact) -> list[dict[str, Any]]:
             gap: dict[str, Any] = {"paired": False, "why": "fewer than two questions are judged in both"}
             if two is not None:
                 left = len({*theirs[model], *scores[model]}) - two.groups
-                gap = {"paired": True, **two.json(), "left_out": left}
+                gap = {"paired": True, **_inside(measure, two).json(), "left_out": left}
             found.append({"measure": measure, "model": model, **gap})
     return found
 

@@ -10,6 +10,8 @@ from typing import TypeVar
 # the point of the normal distribution that 80% lie below: the power with which a difference is to be shown
 Z_80 = 0.8416212335729143
 BOOTSTRAP_DRAWS = 2000
+# said where the differences have no spread, from which an interval could come
+ALL_EQUAL = "no interval: all differences are equal"
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -53,6 +55,9 @@ class Difference:
         unpaired_se: what it would be if the two had been measured on different groups.
         smallest: the smallest true difference that this many groups show four times in five (two-sided 5% level, 80% power).
         groups: those that both have.
+
+    Where the difference is the same in every group, `paired_se` is 0 and nothing tells how far it would move in others: there is no
+    interval, and the two are not told apart.
     """
 
     value: float
@@ -64,14 +69,25 @@ class Difference:
     groups: int
 
     @property
+    def ci95(self) -> list[float] | None:
+        """[low, high], or None where all differences are equal."""
+        return [self.low, self.high] if self.paired_se else None
+
+    @property
     def told_apart(self) -> bool:
-        """Whether nought lies outside the interval."""
-        return self.low > 0 or self.high < 0
+        """Whether there is an interval, and nought lies outside."""
+        return bool(self.paired_se) and (self.low > 0 or self.high < 0)
+
+    def within(self, span: float) -> Difference:
+        """The same with an interval that ends where differences do: at 1 to each side for two shares, at 100 for two percentages."""
+        return replace(self, low=max(self.low, -span), high=min(self.high, span))
 
     def words(self, first: str, second: str, *, what: str = "questions", digits: int = 2) -> str:
         """The difference as a sentence, with what could have been shown at all."""
         if not self.value and not self.paired_se:
             return f"{first} and {second} cannot be told apart: they have the same value on each of {self.groups} {what}"
+        if self.ci95 is None:
+            return f"{first} and {second} differ by {self.value:.{digits}f} on each of {self.groups} {what}; {ALL_EQUAL}"
         span = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
         if self.told_apart:
             better, worse, by = (first, second, self.value) if self.value > 0 else (second, first, -self.value)
@@ -84,14 +100,14 @@ class Difference:
             f"one of {self.smallest:.{digits}f} or more could have been shown"
         )
 
-    def json(self) -> dict[str, float | int | bool | list[float]]:
-        """As one object."""
+    def json(self) -> dict[str, float | int | bool | list[float] | None]:
+        """As one object; what cannot be told where all differences are equal is None."""
         return {
             "difference": self.value,
-            "ci95": [self.low, self.high],
+            "ci95": self.ci95,
             "paired_se": self.paired_se,
             "unpaired_se": self.unpaired_se,
-            "smallest_that_could_be_shown": self.smallest,
+            "smallest_that_could_be_shown": self.smallest if self.paired_se else None,
             "told_apart": self.told_apart,
             "n": self.groups,
         }
@@ -265,6 +281,8 @@ def paired(first: Mapping[Key, Group], second: Mapping[Key, Group]) -> Differenc
         (value1 - mean1 * items1) / n1 - (value2 - mean2 * items2) / n2
         for (value1, items1), (value2, items2) in zip(one, other, strict=True)
     ]
+    if k * max(map(abs, influences)) < 1e-12 * max(1.0, abs(mean1), abs(mean2)):  # nought but for rounding
+        influences = [0.0]
     error = math.sqrt(k / (k - 1) * sum(d**2 for d in influences))
     value, t = mean1 - mean2, student_t_975(k - 1)
     return Difference(value, value - t * error, value + t * error, error, math.sqrt(variance1 + variance2), (t + Z_80) * error, k)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from zephyr.records import Row
 
 HEAD, MOST = 500, 3000  # characters of a text that are shown at once, and with what is folded away
 AROUND = 240  # characters before and after a marked passage
@@ -44,17 +46,16 @@ class Shown:
         more: folded away.
         before: how many characters are ahead of it that are not shown.
         after: how many follow it that are not shown.
+        folded: how many are folded away.
+
+    Characters are those of the text: a sign that stands for one that cannot be seen may have more.
     """
 
     pieces: tuple[Piece, ...]
     more: tuple[Piece, ...] = ()
     before: int = 0
     after: int = 0
-
-    @property
-    def folded(self) -> int:
-        """How many characters are folded away."""
-        return sum(len(piece.text) for piece in self.more)
+    folded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Card:
         note: a sentence on it.
         reason: why it was left out.
         like: the place of the row that it was left out for.
+        is_like: whether a row that is found there is that row; None where there is no such place.
         text: what the two are compared by.
     """
 
@@ -102,6 +104,7 @@ class Card:
     note: str = ""
     reason: str = ""
     like: str = ""
+    is_like: Callable[[Row], bool] | None = field(default=None, repr=False, compare=False)
     text: str = field(default="", repr=False)
 
 
@@ -142,7 +145,7 @@ def shown(text: str, spans: Sequence[Span] = (), *, head: int = HEAD, most: int 
         around: begin where the first marked passage is near, not with the text.
     """
     start = 0
-    if around and spans and spans[0].start > head - AROUND:
+    if around and spans and spans[0].start > max(head - AROUND, AROUND):
         start = _between_words(text, spans[0].start - AROUND)
     fold = start + head
     if around and spans:
@@ -150,7 +153,8 @@ def shown(text: str, spans: Sequence[Span] = (), *, head: int = HEAD, most: int 
     end = min(len(text), max(fold, start + most))
     end = len(text) if len(text) - end < _SCRAP else end
     fold = end if end - fold < _SCRAP else _between_words(text, fold)
-    return Shown(_pieces(text, start, fold, spans), _pieces(text, fold, end, spans), start, len(text) - end)
+    start, fold, end = (_off_line_end(text, at) for at in (start, fold, end))
+    return Shown(_pieces(text, start, fold, spans), _pieces(text, fold, end, spans), start, len(text) - end, end - fold)
 
 
 def _between_words(text: str, at: int) -> int:
@@ -159,12 +163,17 @@ def _between_words(text: str, at: int) -> int:
     return found.end() if found else at
 
 
+def _off_line_end(text: str, at: int, *, ahead: bool = True) -> int:
+    """The place ahead of a line end that a place is within, or the one behind it: what is left of one half is a stray sign."""
+    return at + (-1 if ahead else 1) if 0 < at < len(text) and text[at - 1] == "\r" and text[at] == "\n" else at
+
+
 def _pieces(text: str, start: int, end: int, spans: Sequence[Span]) -> tuple[Piece, ...]:
     found: list[Piece] = []
     at = start
     for span in spans:
-        begins, ends = max(span.start, at), min(span.end, end)
-        if begins >= ends:
+        begins, ends = max(_off_line_end(text, span.start), at), min(_off_line_end(text, span.end, ahead=False), end)
+        if begins >= ends or span.start >= span.end:
             continue
         found += [Piece(visible(text[at:begins]))] if begins > at else []
         found.append(Piece(visible(text[begins:ends]), span.mark))

@@ -17,7 +17,7 @@ CHANGED_WORDS = 10_000  # different ones that are counted
 
 
 class Truecased:
-    """Texts whose case was mended, before and after.
+    """Texts whose case was mended, before and after. Entries without a text, or of two that are not of one length, are counted alone.
 
     Args:
         each: how many are kept.
@@ -27,7 +27,7 @@ class Truecased:
     def __init__(self, each: int, seed: int) -> None:
         self._seed = seed
         self._kept: Lowest[Card] = Lowest(each)
-        self.dialogues = self.words = 0
+        self.dialogues = self.words = self.skipped = 0
         self._pairs: Counter[tuple[str, str]] | None = Counter()
 
     def see(self, where: str, entry: Row | Unread) -> None:
@@ -35,6 +35,10 @@ class Truecased:
         messages = entry.get("messages") if isinstance(entry, Mapping) else None
         if not isinstance(entry, Mapping) or not isinstance(messages, list) or not all(map(_is_change, messages)):
             raise DataError(f"{where}: no text whose case was mended, before and after; make the artifact again")
+        # words are marked by their places: of a text that is longer before or after, they would be others
+        if not messages or any(len(m["before"]) != len(m["after"]) for m in messages):
+            self.skipped += 1
+            return
         self.dialogues += 1
         words = [marks.changed(m["before"], m["after"]) for m in messages]
         self.words += sum(map(len, words))

@@ -27,6 +27,11 @@ class Origin:
     dropped: Mapping[str, int]
     notes: tuple[str, ...]
 
+    @property
+    def adds_up(self) -> bool:
+        """What went out and what was left out is what came in; not where a stage also leaves out what it made, or counts in other units."""
+        return self.rows_in == sum(self.rows_out.values()) + sum(self.dropped.values())
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -74,6 +79,11 @@ class Inspection:
             found.update(origin.dropped)
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
+    @property
+    def left_out_of(self) -> int | None:
+        """How many rows came in, if those that were left out are a share of them; else None."""
+        return sum(origin.rows_in for origin in self.origins) if all(origin.adds_up for origin in self.origins) else None
+
     def json(self) -> dict[str, Any]:
         """One object: kind, counts, distributions, reasons, and which rows are shown."""
         return {
@@ -106,7 +116,9 @@ class Inspection:
     def _truecased(self) -> dict[str, Any] | None:
         if self.truecased is None:
             return None
-        return {"dialogues": self.truecased.dialogues, "words": self.truecased.words, "samples": [_id(c) for c in self.truecased.cards()]}
+        found = self.truecased
+        counts = {"dialogues": found.dialogues, "words": found.words, "skipped": found.skipped}
+        return {**counts, "samples": [_id(card) for card in found.cards()]}
 
 
 def _strata(grouping: Grouping, order: Sequence[str]) -> dict[str, Any]:

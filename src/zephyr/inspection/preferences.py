@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from zephyr.audit.rows import Pair, read_row
 from zephyr.inspection import cards, marks
@@ -40,7 +40,7 @@ def read(where: str, split: str | None, row: Row) -> Iterator[Specimen]:
         for name, score in (("score of chosen", pair.score_chosen), ("score of rejected", pair.score_rejected))
         if score is not None
     ]
-    numbers += [("margin", pair.scores[0] - pair.scores[1])] if pair.scores else []
+    numbers += [("margin", ahead)] if (ahead := _ahead(pair)) is not None else []
     yield Specimen(
         where=where,
         texts=(pair.context, pair.chosen, pair.rejected),
@@ -55,10 +55,15 @@ def margin(pair: Pair) -> str:
     """By how much the chosen answer is ahead, in words."""
     if pair.bad_score:
         return BAD
-    if pair.scores is None:
+    ahead = _ahead(pair)
+    if ahead is None:
         return UNSCORED
-    ahead = pair.scores[0] - pair.scores[1]
     return REVERSED if ahead < 0 else TIE if ahead == 0 else SMALL if ahead <= 1 else LARGE
+
+
+def _ahead(pair: Pair) -> float | None:
+    """The score of chosen less that of rejected; to nine places, for of 8.3 and 7.3 floats make more than 1."""
+    return None if pair.scores is None else round(pair.scores[0] - pair.scores[1], 9)
 
 
 def _models(pair: Pair) -> tuple[str, str]:
@@ -68,14 +73,33 @@ def _models(pair: Pair) -> tuple[str, str]:
     return f"{chosen} over {rejected}", f"{chosen} chosen"
 
 
-def context_of(pair: Pair) -> Messages:
-    """What stands before the answers."""
+_SEPARATORS = str.maketrans({"\x1e": "\u241e", "\x1f": "\u241f"})
+_TEXTS = ("chosen", "rejected", "prompt", "instruction", "input", "question", "conversations")
+
+
+def context_of(row: Row) -> Messages:
+    """What stands before the answers, turn by turn.
+
+    A pair has it as one text, in which two control characters stand between the turns. The row may have them in a text, too: there they
+    become the signs that they are shown by.
+    """
+    pair, _ = read_row({name: _without_separators(row[name]) for name in _TEXTS if name in row})
+    assert pair is not None, "without `chosen` and `rejected`, it is no row of this kind"
     return [(role, text) for role, _, text in (part.partition("\x1f") for part in pair.context.split("\x1e")) if text]
+
+
+def _without_separators(value: object, levels: int = 2) -> object:
+    """A text, or the texts in a list of turns."""
+    if isinstance(value, str):
+        return value.translate(_SEPARATORS)
+    if isinstance(value, Mapping) and levels:
+        return {name: _without_separators(part, levels - 1) for name, part in value.items()}
+    return [_without_separators(part, levels - 1) for part in value] if isinstance(value, list | tuple) and levels else value
 
 
 def _card(identity: str, where: str, row: Row, pair: Pair) -> Card:
     given = row.get("prompt_id")
-    before = context_of(pair)
+    before = context_of(row)
     scores = [f"chosen {pair.score_chosen:g}"] if pair.score_chosen is not None else []
     scores += [f"rejected {pair.score_rejected:g}"] if pair.score_rejected is not None else []
     differ = ([], []) if pair.identical else marks.differing(pair.chosen, pair.rejected)

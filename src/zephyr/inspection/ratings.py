@@ -14,9 +14,11 @@ from zephyr.records import ASPECTS, Row, parse_rating
 
 BY_MODEL, BY_SCORE = "By model", "By score"
 NOT_RATED = "not rated"
-_OVERALL = tuple(f"overall score {low} to {low + 1}" for low in (1, 3, 5, 7, 9))
-_MEAN = tuple(f"mean of aspects {low} to {low + 1}" for low in (1, 2, 3, 4))
-_ORDER = (*_OVERALL, *_MEAN)
+_OVERALL = (*(f"overall score {low} to under {low + 2}" for low in (1, 3, 5, 7)), "overall score 9 to 10")
+_NO_OVERALL = "overall score that is no number from 1 to 10"
+_MEAN = (*(f"mean of aspects {low} to under {low + 1}" for low in (1, 2, 3)), "mean of aspects 4 to 5")
+_NO_MEAN = "mean of aspects outside 1 to 5"
+_ORDER = (*_OVERALL, _NO_OVERALL, *_MEAN, _NO_MEAN, NOT_RATED)
 
 
 def read(where: str, split: str | None, row: Row) -> Iterator[Specimen]:
@@ -46,7 +48,7 @@ def _specimen(
     return Specimen(
         where=where,
         texts=(prompt, model, answer.text),
-        labels={BY_MODEL: (cards.line(model, 80),), BY_SCORE: (_score(answer),)},
+        labels={BY_MODEL: (cards.line(model, 80),), BY_SCORE: (_score(answer, item),)},
         numbers=tuple(numbers),
         names=tuple(names),
         card=lambda identity: _card(identity, where, row, prompt, answer, item, aspects),
@@ -60,12 +62,14 @@ def _aspects(item: Mapping[str, Any]) -> dict[str, int]:
         return {}
 
 
-def _score(answer: Answer) -> str:
-    """Between which scores an answer is; a mean that is between two bands belongs to the upper one."""
-    if answer.overall is not None:
-        return _OVERALL[min(int(answer.overall - 1) // 2, 4)] if 1 <= answer.overall <= 10 else "overall score outside 1 to 10"
+def _score(answer: Answer, item: Mapping[str, Any]) -> str:
+    """Between which scores an answer is; a score that is there and is none is not passed over for the aspects."""
+    if answer.overall is not None and 1 <= answer.overall <= 10:
+        return _OVERALL[min(int(answer.overall - 1) // 2, 4)]
+    if item.get("overall_score") is not None:
+        return _NO_OVERALL
     if answer.mean is not None:
-        return _MEAN[min(int(answer.mean) - 1, 3)] if 1 <= answer.mean <= 5 else "mean of aspects outside 1 to 5"
+        return _MEAN[min(int(answer.mean) - 1, 3)] if 1 <= answer.mean <= 5 else _NO_MEAN
     return NOT_RATED
 
 

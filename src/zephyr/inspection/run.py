@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zephyr import files
+from pydantic import ValidationError
+
+from zephyr import files, progress
 from zephyr.artifacts import MANIFEST
 from zephyr.errors import DataError, UsageError
 from zephyr.files import Unread
-from zephyr.inspection import cards, kinds, read
+from zephyr.inspection import cards, kinds, likeness, read
 from zephyr.inspection.cards import Card
 from zephyr.inspection.case import Truecased
 from zephyr.inspection.dialogues import DIALOGUES
@@ -71,7 +73,7 @@ def inspect(paths: str | Path | Sequence[str | Path], *, splits: Sequence[str] =
         origins=tuple(_origin(one) for one in artifacts.values()),
         victims=victims,
         preview=look.preview if kind is DIALOGUES and look.preview.rows else None,
-        truecased=aside.truecased if aside.truecased.dialogues else None,
+        truecased=aside.truecased if aside.truecased.dialogues or aside.truecased.skipped else None,
     )
 
 
@@ -83,7 +85,23 @@ def _named(stratum: Stratum, one: Opened, artifacts: Mapping[str, Opened]) -> St
 def _origin(one: Opened) -> Origin:
     assert one.artifact is not None
     m = one.artifact.manifest
-    return Origin(one.source.path, m.stage, m.rows_in, m.rows_out, m.dropped, tuple(m.notes))
+    unknown = _filter_settings(one)[1]
+    return Origin(one.source.path, m.stage, m.rows_in, m.rows_out, m.dropped, (*m.notes, *([unknown] if unknown else [])))
+
+
+def _filter_settings(one: Opened) -> tuple[FilterConfig, str]:
+    """What the filters went by that made an artifact, and a sentence where this version cannot tell."""
+    settings = one.artifact.manifest.config.get("filter_settings") if one.artifact else None
+    if not isinstance(settings, dict):
+        return FilterConfig(), ""
+    try:
+        return FilterConfig.model_validate(settings), ""
+    except ValidationError as error:
+        names = ", ".join(dict.fromkeys(cards.line(".".join(map(str, e["loc"])), 60) for e in error.errors()))
+        return FilterConfig(), (
+            f"{one.source.path}: this version does not know the settings of its filters ({names}); where a filter has to be asked again "
+            "what it found, it is asked with the default settings"
+        )
 
 
 class _Look:
@@ -168,8 +186,10 @@ class _Aside:
         """What was left out of an artifact, by reason."""
         assert one.artifact is not None
         folder = one.artifact.path
-        settings = one.artifact.manifest.config.get("filter_settings")
-        dropped = Dropped(self._each, self._seed, FilterConfig.model_validate(settings) if isinstance(settings, dict) else None)
+        settings, unknown = _filter_settings(one)
+        if unknown:
+            progress.say(unknown)
+        dropped = Dropped(self._each, self._seed, settings, likeness.ngrams_of(one.artifact.manifest.config))
         if (folder / DROPPED).exists():
             for where, entry in files.read(folder / DROPPED):
                 dropped.see(where, entry)

@@ -46,7 +46,8 @@ def describe(inspection: Inspection) -> str:
         share = f"the default filters would leave out {sum(s.count for s in wouldbe):,} of {inspection.preview.looked_at:,} rows looked at"
         lines += [share + (":" if wouldbe else ""), *_counted({s.label: s.count for s in wouldbe})]
     if inspection.truecased is not None:
-        lines.append(f"case was mended in {inspection.truecased.dialogues:,} dialogues, {inspection.truecased.words:,} words")
+        skipped = f"; {_entries(inspection.truecased.skipped)} could not be read" if inspection.truecased.skipped else ""
+        lines.append(f"case was mended in {inspection.truecased.dialogues:,} dialogues, {inspection.truecased.words:,} words{skipped}")
     for title, strata in groupings(inspection):
         lines += [f"{title[0].lower()}{title[1:]}:", *_counted({s.label: s.count for s in strata})]
     lines += [f"{name}: {figures.described(numbers)}" for name, numbers in inspection.numbers.items() if numbers.count]
@@ -80,6 +81,10 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'s' if count != 1 else ''}"
 
 
+def _entries(count: int) -> str:
+    return f"{count:,} entr{'ies' if count != 1 else 'y'}"
+
+
 def groupings(inspection: Inspection) -> Iterator[tuple[str, list[Stratum]]]:
     """The strata that are shown, by title."""
     for title, grouping in inspection.groupings.items():
@@ -110,7 +115,7 @@ def facts(inspection: Inspection) -> list[Fact]:
     rows = "" if inspection.specimens == inspection.rows else f"in {inspection.rows:,} rows"
     found = [Fact(f"{kind.unit} to look at", f"{inspection.specimens:,}", rows)]
     if inspection.origins:
-        came, out = sum(o.rows_in for o in inspection.origins), sum(inspection.reasons.values())
+        came, out = inspection.left_out_of, sum(inspection.reasons.values())
         share = f"{out / came:.1%} of {came:,} that came in" if came else ""
         found.append(Fact("left out", f"{out:,}", share))
     if inspection.preview is not None:

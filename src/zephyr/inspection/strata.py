@@ -43,10 +43,12 @@ class Lowest(Generic[Kept]):
         self._most = most
         self._heap: list[tuple[float, str]] = []  # the highest of those that are kept first
         self._kept: dict[str, tuple[Key, Kept]] = {}
+        self._times: dict[str, int] = {}
 
     def offer(self, key: Key, make: Callable[[], Kept]) -> None:
         """Something that may be kept; it is made only then."""
         if (same := self._kept.get(key.identity)) is not None:
+            self._times[key.identity] += 1
             if key.where < same[0].where:
                 self._kept[key.identity] = key, make()
             return
@@ -54,14 +56,18 @@ class Lowest(Generic[Kept]):
             heapq.heappush(self._heap, (-key.luck, key.identity))
         elif self._heap and key.luck < -self._heap[0][0]:
             _, gone = heapq.heapreplace(self._heap, (-key.luck, key.identity))
-            del self._kept[gone]
+            del self._kept[gone], self._times[gone]
         else:
             return
-        self._kept[key.identity] = key, make()
+        self._kept[key.identity], self._times[key.identity] = (key, make()), 1
 
     def items(self) -> list[tuple[Key, Kept]]:
         """What is kept, in the order of the keys."""
         return sorted(self._kept.values(), key=lambda item: (item[0].luck, item[0].where))
+
+    def times(self, key: Key) -> int:
+        """How often this was offered that is kept, and what says the same: all of it, for what is in the end kept was never let go."""
+        return self._times[key.identity]
 
     def values(self) -> list[Kept]:
         """What is kept, without its keys."""
@@ -89,9 +95,9 @@ class Samples:
         self.counts: Counter[str] = Counter()
         self._kept: dict[str, Lowest[Card]] = {}
 
-    def add(self, label: str, key: Key, card: Callable[[], Card]) -> None:
-        """One more of a label."""
-        self.counts[label] += 1
+    def add(self, label: str, key: Key, card: Callable[[], Card], times: int = 1) -> None:
+        """One more of a label, or several that say the same."""
+        self.counts[label] += times
         if label not in self._kept:
             self._kept[label] = Lowest(self._each)
         self._kept[label].offer(key, card)

@@ -14,7 +14,7 @@ from typing import Any
 from zephyr.curation.rows import Aside, Clock, Judge
 from zephyr.errors import DataError
 from zephyr.files import Unread
-from zephyr.inspection import cards, dialogues, kinds, marks, partners
+from zephyr.inspection import cards, dialogues, kinds, likeness, marks, partners
 from zephyr.inspection.cards import Block, Card, Messages, Span
 from zephyr.inspection.specimens import Kind
 from zephyr.inspection.strata import Key, Lowest, Samples, Stratum
@@ -34,10 +34,11 @@ class Dropped:
         each: how many are kept of a reason.
         seed: decides which.
         settings: of the filters, where an entry does not say what they found.
+        ngrams: how many words a run has by which rows were found to be near, by kind.
     """
 
-    def __init__(self, each: int, seed: int, settings: FilterConfig | None = None) -> None:
-        self._seed, self._settings = seed, settings or FilterConfig()
+    def __init__(self, each: int, seed: int, settings: FilterConfig | None = None, ngrams: Mapping[str, int] = likeness.NGRAMS) -> None:
+        self._seed, self._settings, self._ngrams = seed, settings or FilterConfig(), ngrams
         self.samples = Samples(each)
 
     def see(self, where: str, entry: Row | Unread) -> None:
@@ -49,13 +50,13 @@ class Dropped:
             self.samples.counts[reason] += 1
             return
         key = Key.of(self._seed, place, _texts(entry["row"]))
-        self.samples.add(reason, key, lambda: victim(entry, key.identity[:16], self._settings))
+        self.samples.add(reason, key, lambda: victim(entry, key.identity[:16], self._settings, self._ngrams))
 
     def victims(self, since: float) -> list[Stratum]:
         """By reason, the most frequent first; rows that are like another beside that, if its text is still where it was then."""
         found = self.samples.strata(REASONS)
-        texts = partners.look_up({card.like for stratum in found for card in stratum.cards if card.like}, since)
-        return [replace(stratum, cards=tuple(_beside(card, texts) for card in stratum.cards)) for stratum in found]
+        rows = partners.look_up({card.like for stratum in found for card in stratum.cards if card.like}, since)
+        return [replace(stratum, cards=tuple(_beside(card, rows) for card in stratum.cards)) for stratum in found]
 
 
 class Preview:
@@ -89,15 +90,16 @@ class Preview:
 
     @property
     def looked_at(self) -> int:
-        """How many different rows the filters were tried on."""
-        return len(self._looked_at.items())
+        """How many rows the filters were tried on; on rows that say the same at once."""
+        return sum(self._looked_at.times(key) for key, _ in self._looked_at.items())
 
     def samples(self) -> Samples:
         """The victims by reason."""
         found = Samples(self._each)
         for key, verdict in self._looked_at.items():
             if verdict:
-                found.add(verdict[0], key, lambda card=verdict[1]: card)  # type: ignore[misc]  # mypy types no default of a lambda
+                card = verdict[1]
+                found.add(verdict[0], key, lambda card=card: card, self._looked_at.times(key))  # type: ignore[misc]  # mypy types no default
         return found
 
 
@@ -112,7 +114,7 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
 # --- a victim as it is shown -------------------------------------------------------------------------------------
 
 
-def victim(entry: Mapping[str, Any], identity: str, settings: FilterConfig) -> Card:
+def victim(entry: Mapping[str, Any], identity: str, settings: FilterConfig, ngrams: Mapping[str, int] = likeness.NGRAMS) -> Card:
     """A row that was left out, with what shows the reason ahead of all else."""
     where, row, reason = str(entry.get("where", "")), dict(entry["row"]), entry["reason"]
     if (kind := kinds.kind_of(row)) is not dialogues.DIALOGUES:
@@ -122,6 +124,7 @@ def victim(entry: Mapping[str, Any], identity: str, settings: FilterConfig) -> C
     except DataError as error:
         return cards.unread(where, row, str(entry.get("problem") or error))
     blocks, note, marked = _reason(entry, reason, messages, settings)
+    like = entry["like"] if isinstance(entry.get("like"), Mapping) and reason != SAME else None
     cut = any(block.text.before for block in blocks)
     whole = cards.turns(messages, marked) if cut or len(messages) > len(blocks) else ()
     return Card(
@@ -131,7 +134,8 @@ def victim(entry: Mapping[str, Any], identity: str, settings: FilterConfig) -> C
         rest=whole if blocks or len(whole) > 2 else (),
         rest_says=cards.told_turns(messages),
         note=note,
-        like=str(entry["like"].get("where")) if isinstance(entry.get("like"), Mapping) and reason != SAME else "",
+        like=str(like.get("where")) if like is not None else "",
+        is_like=likeness.recogniser(entry, ngrams) if like is not None else None,
         text=_comparable(messages, reason),
         reason=reason,
     )
@@ -206,11 +210,13 @@ def _comparable(messages: Messages, reason: str) -> str:
     return (prompt if "prompt" in reason else "\n\n".join(text for _, text in messages))[: cards.MOST]
 
 
-def _beside(card: Card, texts: Mapping[str, Messages]) -> Card:
-    """A row beside the one that it is like."""
-    if card.like not in texts:
-        return replace(card, note=f"{card.note} Its text is not at hand: the data is gone, large, or has changed.") if card.like else card
-    theirs = _comparable(texts[card.like], card.reason)
+def _beside(card: Card, rows: Mapping[str, Row]) -> Card:
+    """A row beside the one that it is like, if what is found at its place is as like it as was written down."""
+    if card.is_like is None:
+        return card
+    if card.like not in rows or not card.is_like(rows[card.like]):
+        return replace(card, note=f"{card.note} Its text is not at hand: the data is gone, large, elsewhere, or has changed.")
+    theirs = _comparable(dialogues.messages_of(rows[card.like]), card.reason)
     spans = marks.differing(card.text, theirs)
     sides = tuple(
         Block(title, cards.shown(text, found, head=2 * cards.HEAD))

@@ -47,6 +47,8 @@ class EvaluateConfig(Section):
     preferences: PreferencesConfig | None = None
     # what the models were trained on, beside what the run itself trains on: items of benchmarks are looked for in it
     trained_on: list[Source] = []
+    # what else they were trained on and is not at hand, in words ("the dialogues of sft"): said beside each benchmark
+    not_at_hand: list[Name] = []
     # only so many items a task, and rows a preference set, for a quick look
     limit: Count | None = None
 

@@ -87,6 +87,8 @@ class JudgeConfig(Section):
     canary: bool = True
     # what the models were trained on, beside what the run itself trains on: questions are looked for in it
     trained_on: list[Source] = []
+    # what else they were trained on and is not at hand, in words ("the dialogues of sft"): said beside each benchmark
+    not_at_hand: list[Name] = []
     # only so many questions of each benchmark, for a quick look
     limit: Count | None = None
 

@@ -11,12 +11,11 @@ from typing import Any
 
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.recipe import READ_BY
-from zephyr.report import accounts
+from zephyr.report import accounts, scores
 from zephyr.report.facts import LABELS, Run, dig
 from zephyr.report.numbers import bounds, finite
 
 Runs = Mapping[str, Mapping[str, Artifact]]  # by name, then by stage
-Z_975 = 1.959963984540054  # of an interval that only a standard error is known of
 
 # measure -> where its value and its interval stand: stage, section (then the model), the key of the value
 _WHERE = {
@@ -24,6 +23,7 @@ _WHERE = {
     "reward_accuracy": ("evaluate", "reward_accuracy", "accuracy"),
     "reward_margin": ("evaluate", "reward_margin", "mean"),
     "mt_bench": ("judge", "mt_bench", "score"),
+    "mt_bench_pairs": ("judge", "mt_bench_pairs", "win_rate"),
     "alpaca_eval": ("judge", "alpaca_eval", "win_rate"),
     "length": ("evaluate", "lengths", "mean_tokens"),
 }
@@ -46,15 +46,18 @@ def found(runs: Runs, gaps: Mapping[str, Sequence[Mapping[str, Any]]], about: Ma
         settings: those that differ: `stages`, `setting`, `about`, `values` by run (None where the stage is not there).
         inputs: what was read from outside and differs.
         numbers: `measure`, `model`, `values` by run (`value`, `ci95`), `against_first` by run.
+        not_compared: by run, the measures that another run has and it has not; of a run without any of them, all. {} where all have all.
         cost: by run and stage, `seconds`, `tokens`, `calls`, `usd`, and `shared_with`, the first run that has the same artifact.
     """
+    numbers = _numbers(runs, gaps)
     return {
         "runs": list(runs),
         "stages": [stage for stage in order if any(stage in run for run in runs.values())],
         "shared": _shared(runs, order),
         "settings": _settings(runs, about, order),
         "inputs": _inputs(runs, order),
-        "numbers": _numbers(runs, gaps),
+        "numbers": numbers,
+        "not_compared": _not_compared(runs, numbers),
         "cost": {name: _cost(runs, name, order) for name in runs},
     }
 
@@ -150,7 +153,7 @@ def _numbers(runs: Runs, gaps: Mapping[str, Sequence[Mapping[str, Any]]]) -> lis
         }
         values = {name: measured[measure, model] for name, measured in by_run.items() if (measure, model) in measured}
         found.append({"measure": measure, "model": model, "values": values, "against_first": against})
-    order = [*_WHERE, *_SHARP]
+    order = [*_WHERE, *scores.IFEVAL, *_SHARP]
     return sorted(found, key=lambda one: order.index(one["measure"]) if one["measure"] in order else len(order))
 
 
@@ -162,11 +165,26 @@ def _measured(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
     for measure in _SHARP:
         for model, one in _each(run.result("evaluate", "sharpness")):
             yield (measure, model), _value(dig(one, measure, "mean"), dig(one, measure, "ci95"))
+    for measure in scores.IFEVAL:
+        for model, one in _each(run.result("judge", "ifeval")):
+            yield (measure, model), _value(dig(one, measure, "value"), dig(one, measure, "ci95"))
+    for name, one in _each(run.result("evaluate", "preferences")):
+        for judge, found in _each(dig(one, "results")):
+            yield (f"{scores.PREFERENCES}{name}", judge), _value(dig(found, "accuracy"), dig(found, "ci95"))
     for task, by_model in _each(run.result("evaluate", "benchmarks")):
         for model, one in _each(by_model):
-            value, error = finite(dig(one, "value")), finite(dig(one, "stderr"))
-            ends = None if value is None or error is None else [value - Z_975 * error, value + Z_975 * error]
-            yield (task, model), _value(value, ends)
+            yield (task, model), _value(dig(one, "value"), dig(one, "ci95"))
+
+
+def _not_compared(runs: Runs, numbers: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What a run lacks of what is compared, whichever model it is of."""
+    there: dict[str, set[str]] = {name: set() for name in runs}
+    for one in numbers:
+        for name, value in one["values"].items():
+            if value["value"] is not None:
+                there[name].add(one["measure"])
+    lacking = {name: [m for m in dict.fromkeys(one["measure"] for one in numbers) if m not in there[name]] for name in runs}
+    return {name: measures for name, measures in lacking.items() if measures}
 
 
 def _each(value: object) -> list[tuple[str, Any]]:

@@ -17,7 +17,6 @@ from zephyr.report.page import environment, summary
 from zephyr.report.table import DASH, Column, Measured, Table, interval_table, text
 
 ABSENT = "not there"
-_SCALE = {"reward_accuracy": ((0.0, 1.0), 0.5)}
 # measures of which a sentence is said at the top, and the models it is said of, the last first
 _SAID = (("mt_bench", ("ddpo", "dsft")), ("alpaca_eval", ("ddpo", "dsft")), ("reward_accuracy", ("ddpo",)), ("nll", ("ddpo", "dsft")))
 
@@ -43,6 +42,7 @@ def render(title: str, runs: Runs, found: Mapping[str, Any]) -> str:
             settings=_settings(found),
             inputs=_inputs(found),
             numbers=_numbers(found),
+            not_compared=not_compared(found),
             charts=drawn,
             shared_curves=[s for s in ("sft", "dpo") if any(s in group["stages"] for group in found["shared"])],
             cost=_cost(found),
@@ -73,10 +73,14 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 def _sentence(measure: str, model: str, name: str, first: str, gap: Mapping[str, Any]) -> str:
     label, form, more_is_better = scores.MEASURES[measure]
     form = scores.gap_form(form)
-    on = f"on the {count(gap['n'])} {'questions' if measure in ('mt_bench', 'alpaca_eval') else 'test rows'} that both have"
+    rows = "questions" if measure in ("mt_bench", "alpaca_eval") else "test rows"
+    on = f"on the {count(gap['n'])} {rows} that both have{scores.left_out(gap)}"
     what = f"{label[:1].upper()}{label[1:]}, {LABELS.get(model, model)}"
     if not gap["difference"] and not gap["paired_se"]:
         return f"{what}: {name} and {first} have the same value {on.replace('on the', 'on each of the')}."
+    if gap["ci95"] is None:
+        by, each = scores.signed(gap["difference"], form), on.replace("on the", "on each of the")
+        return f"{what}: {name} is {by} from {first} {each}; no interval: all differences are equal."
     if not gap["told_apart"]:
         least = form(gap["smallest_that_could_be_shown"])
         return (
@@ -160,13 +164,14 @@ def _numbers(found: Mapping[str, Any]) -> list[Table]:
 
 def _of_measure(measure: str, ones: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
     """A table a measure: a row for each model and run, beside it how far it is from the first run's."""
-    label, form, _ = scores.MEASURES.get(measure, (measure, percent, True))
-    scale, mark = _SCALE.get(measure, (None, None))
+    label, form, _ = _called(measure)
+    is_accuracy = measure == "reward_accuracy" or measure.startswith(scores.PREFERENCES)
+    scale, mark = ((0.0, 1.0), 0.5) if is_accuracy else (None, None)
     measured: list[Measured] = []
     rows: list[tuple[str, str, tuple[str, ...]]] = []
     whys: dict[str, None] = {}
     for one in ones:
-        model = "length alone" if one["model"] == "length" else LABELS.get(one["model"], one["model"])
+        model = _model(one["model"])
         if len(one["values"]) == len(names) > 1 and all(value == one["values"][names[0]] for value in one["values"].values()):
             measured.append(Measured("", "muted", one["values"][names[0]]["value"], one["values"][names[0]]["ci95"]))
             rows.append((model, "all", (DASH, DASH, "", "")))
@@ -179,7 +184,7 @@ def _of_measure(measure: str, ones: Sequence[Mapping[str, Any]], names: Sequence
             gap = one["against_first"].get(name)
             rows.append((model, name, _gap(gap, form, is_first=i == 1)))
             if i > 1 and not (gap and gap["paired"]):
-                whys[f"{name}, {model}: {gap['why']}" if gap else "its rows are not kept"] = None
+                whys[f"{name}, {model}: {gap['why']}" if gap else "no rows of it are set against each other"] = None
     columns, cells = interval_table(measured, "value", form, scale, mark)
     heads = (
         text("model"),
@@ -191,13 +196,39 @@ def _of_measure(measure: str, ones: Sequence[Mapping[str, Any]], names: Sequence
         Column("rows", minor=True),
     )
     note = "Not paired, so that only the intervals can be held against each other: " + "; ".join(whys) + "." if whys else ""
-    caption = f"{label[:1].upper()}{label[1:]}" if measure in scores.MEASURES else measure
+    caption = f"{label[:1].upper()}{label[1:]}" if label != measure else measure
     if any(gap[0] != DASH for *_, gap in rows):
         heads = tuple(replace(head, minor=True) if head.label == "95% interval" else head for head in heads)  # a phone shows the difference
         table_rows = tuple((model, name, *c, *gap) for (model, name, gap), c in zip(rows, cells, strict=True))
     else:  # nothing to hold against each other
         heads, table_rows = heads[:-4], tuple((model, name, *c) for (model, name, _), c in zip(rows, cells, strict=True))
     return Table(caption, heads, table_rows, note)
+
+
+def _called(measure: str) -> tuple[str, Any, bool | None]:
+    """What a measure is called, how it is shown, whether more is better."""
+    if measure.startswith(scores.PREFERENCES):
+        return f"preference set {measure.removeprefix(scores.PREFERENCES)}, accuracy", percent, True
+    return scores.MEASURES.get(measure, (measure, percent, True))
+
+
+def _model(name: str) -> str:
+    """A model, or what else orders answers."""
+    if name in ("length", "reward_model"):
+        return {"length": "length alone", "reward_model": "reward model"}[name]
+    model = name.removesuffix("_per_token")
+    return LABELS.get(model, model) + (" per token" if model != name else "")
+
+
+def not_compared(found: Mapping[str, Any]) -> list[str]:
+    """Which runs lack what, a sentence each."""
+    every = dict.fromkeys(one["measure"] for one in found["numbers"])
+    return [
+        f"Not compared: {name} has none of the measures."
+        if len(measures) == len(every)
+        else f"Not compared, for {name} has none: {'; '.join(_called(measure)[0] for measure in measures)}."
+        for name, measures in found["not_compared"].items()
+    ]
 
 
 def _gap(gap: Mapping[str, Any] | None, form: Any, *, is_first: bool) -> tuple[str, ...]:
@@ -218,7 +249,10 @@ def _cost(found: Mapping[str, Any]) -> Table | None:
         return None
     sums = {name: _sum(costs[name].values()) for name in found["runs"]}
     heads = (text("stage"), *(Column(name) for name in found["runs"]))
-    note = "A stage whose artifact is that of a run further left was paid for once, if the two runs lie in one folder or one was copied."
+    note = (
+        "A stage whose artifact is that of a run further left was paid for once, if the two runs lie in one folder or one was copied; "
+        "the last line does not count it again."
+    )
     shares = any(one["shared_with"] for of_run in costs.values() for one in of_run.values())
     return Table(
         "Time, tokens and money of every stage", heads, rows, note if shares else "", ("in all", *(_spent(sums[n]) for n in found["runs"]))
@@ -226,7 +260,7 @@ def _cost(found: Mapping[str, Any]) -> Table | None:
 
 
 def _sum(ones: Any) -> dict[str, Any]:
-    every = list(ones)
+    every = [one for one in ones if not one["shared_with"]]
     return {**{key: sum(one[key] for one in every) for key in ("seconds", "tokens", "calls", "usd")}, "shared_with": None}
 
 

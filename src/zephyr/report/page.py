@@ -122,7 +122,7 @@ def environment() -> jinja2.Environment:
 
 def _signs(run: Run) -> dict[str, Any]:
     dpo = run.artifacts.get("dpo")
-    found = signs.moved(dpo.log(), run.setting("dpo", "dpo", "beta")) if dpo else None
+    found = signs.moved(dpo.log(), run.setting("dpo", "dpo", "beta"), run.objective) if dpo else None
     return {
         "moved": signs.displacement_words(found),
         "displacement": signs.displacement(run),

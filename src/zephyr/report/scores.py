@@ -90,6 +90,13 @@ def lengths(run: Run) -> Table | None:
     return Table("Length of the sampled answers", (text("model"), Column("mean tokens"), Column("ended"), Column("answers")), rows, note)
 
 
+# IFEval's measures, as its results call them
+IFEVAL = {
+    f"{level}_level_{way}_acc": f"IFEval, {of}, {way}"
+    for level, of in (("prompt", "prompts"), ("inst", "instructions"))
+    for way in ("strict", "loose")
+}
+PREFERENCES = "preferences "  # a preference set's measure is this and its name
 # how each measure is called and shown, and whether more of it is better (None: neither)
 MEASURES: dict[str, tuple[str, Callable[[object], str], bool | None]] = {
     "nll": ("test loss, nats per token", fixed, False),
@@ -100,18 +107,23 @@ MEASURES: dict[str, tuple[str, Callable[[object], str], bool | None]] = {
     "top10": ("mass on the likeliest ten", percent, None),
     "length": ("tokens a sampled answer", lambda v: fixed(v, 1), None),
     "mt_bench": ("MT-Bench, 1 to 10", lambda v: fixed(v, 2), True),
+    "mt_bench_pairs": ("MT-Bench pairs, wins in %", lambda v: fixed(v, 1), True),
     "alpaca_eval": ("AlpacaEval, wins in %", lambda v: fixed(v, 1), True),
+    **{measure: (label, percent, True) for measure, label in IFEVAL.items()},
 }
 
 
 def differences(found: Sequence[Mapping[str, Any]]) -> Table | None:
     """How far each model is from the one before it on the same rows, as `evals.side_by_side.between_models` has it."""
-    rows = []
-    for gap in found:
-        if gap.get("paired") and gap["measure"] in MEASURES:
-            label, form, _ = MEASURES[gap["measure"]]
-            before = "length alone" if gap["before"] == "length" else LABELS.get(gap["before"], gap["before"])
-            rows.append((label, f"{before} → {LABELS.get(gap['after'], gap['after'])}", *gap_cells(gap, gap_form(form))))
+    rows, whys = [], []
+    for gap in (gap for gap in found if gap["measure"] in MEASURES):
+        label, form, _ = MEASURES[gap["measure"]]
+        before = "length alone" if gap["before"] == "length" else LABELS.get(gap["before"], gap["before"])
+        models = f"{before} → {LABELS.get(gap['after'], gap['after'])}"
+        if gap["paired"]:
+            rows.append((label, models, *gap_cells(gap, gap_form(form))))
+        else:
+            whys.append(f"{label}, {models}: {gap['why']}")
     if not rows:
         return None
     heads = (
@@ -128,14 +140,21 @@ def differences(found: Sequence[Mapping[str, Any]]) -> Table | None:
         tuple(rows),
         "Paired: each row is measured by both models, and what makes it hard for both cancels, so these intervals are often shorter than "
         "the two models' own would have it. Not told apart: nought lies inside; in brackets the smallest difference that so many rows show "
-        "four times in five.",
+        "four times in five." + (f" Not paired: {'; '.join(whys)}." if whys else ""),
     )
 
 
 def gap_cells(gap: Mapping[str, Any], form: Callable[[object], str]) -> tuple[str, str, str, str]:
-    """(difference with its sign, its interval, whether the two are told apart, number of rows)."""
+    """(difference with its sign, its interval, whether the two are told apart, number of rows and of those left out)."""
+    if gap["ci95"] is None:
+        return signed(gap["difference"], form), "no interval", "no: all differences are equal", f"{count(gap['n'])}{left_out(gap)}"
     said = "yes" if gap["told_apart"] else f"no ({form(gap['smallest_that_could_be_shown'])})"
-    return signed(gap["difference"], form), gap_interval(gap["ci95"], form), said, count(gap["n"])
+    return signed(gap["difference"], form), gap_interval(gap["ci95"], form), said, f"{count(gap['n'])}{left_out(gap)}"
+
+
+def left_out(gap: Mapping[str, Any]) -> str:
+    """` (3 left out)`: the rows that are not the same in both; "" where all are."""
+    return f" ({count(gap['left_out'])} left out)" if gap.get("left_out") else ""
 
 
 def points(value: object) -> str:

@@ -35,11 +35,12 @@ class Moved:
     steps: int
 
 
-def moved(log: Sequence[Row], beta: object = None) -> Moved | None:
+def moved(log: Sequence[Row], beta: object = None, objective: str = "dpo") -> Moved | None:
     """Displacement over dDPO's steps, from its log.
 
     It is that of the test rows, from before the first step to after the last. Without test rows it is the mean reward over beta (the change
-    against the frozen reference, on the batch's own rows) of the last tenth of the steps. None where neither was logged.
+    against the frozen reference, on the batch's own rows) of the last tenth of the steps. None where neither was logged, and of the rewards
+    of an objective without a reference (SimPO), which are no changes.
     """
     keys = ("chosen_logp", "rejected_logp")
     test = sorted(
@@ -56,7 +57,7 @@ def moved(log: Sequence[Row], beta: object = None) -> Moved | None:
         and (s := finite(row.get("step"))) is not None
         and (v := _both(row, ("chosen_reward", "rejected_reward")))
     )
-    if not rewards or not scale:
+    if objective == "simpo" or not rewards or not scale:
         return None
     late = rewards[-max(1, round(SHARE * len(rewards))) :]
     chosen, rejected = (sum(row[i] for row in late) / len(late) / scale for i in (1, 2))

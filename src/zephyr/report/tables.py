@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zephyr.report.facts import LABELS, Run, dig
-from zephyr.report.numbers import MISSING, count, finite, interval, percent
+from zephyr.report.numbers import MISSING, bounds, count, finite, interval, percent
 from zephyr.report.table import DASH, Column, Measured, Table, interval_table, known, text, words
 
 
@@ -26,8 +26,8 @@ def benchmarks(run: Run) -> Table | None:
     told = (Column("shots"), Column("items"), Column("left out", minor=True), Column("cut", minor=True), Column("trained on"))
     heads = (text("task"), text("metric"), *told, *(Column(LABELS[n]) for n in names))
     note = (
-        "± one standard error. No chat template is applied. Shots are the examples before each item; left out are items that are also "
-        f"among the examples; cut are prompts that lost their beginning, being longer than the model takes. {_TRAINED_ON}"
+        "In brackets the 95% interval over items. No chat template is applied. Shots are the examples before each item; left out are items "
+        f"that are also among the examples; cut are prompts that lost their beginning, being longer than the model takes. {_TRAINED_ON}"
     )
     return Table("Academic tasks", heads, tuple(rows), note)
 
@@ -57,7 +57,7 @@ def judged(run: Run) -> Table | None:
             "find, which are left out. `canary` is a model that gives everything the same answer, which says nothing: a judge who likes it "
             f"is not to be believed. {note}"
         )
-    return Table("Chat benchmarks", heads, tuple(rows), " ".join([note, *_places(manifest.results), *manifest.notes]))
+    return Table("Chat benchmarks", heads, tuple(rows), " ".join([note, *_places(manifest.results)]))
 
 
 def _verdicts(run: Run) -> Iterator[tuple[str, ...]]:
@@ -82,8 +82,8 @@ def _followed(run: Run) -> Iterator[tuple[str, ...]]:
         for level, of in (("prompt", "prompts"), ("inst", "instructions")):
             for way in ("strict", "loose"):
                 one = dig(found, f"{level}_level_{way}_acc")
-                ends = [100 * end for end in dig(one, "ci95") or ()]
-                value = (two(100 * (finite(dig(one, "value")) or 0.0)), interval(ends, two))
+                share, ends = finite(dig(one, "value")), [100 * end for end in dig(one, "ci95") or ()]
+                value = (two(None if share is None else 100 * share), interval(ends, two))
                 n, seen = count(dig(found, f"n_{of}")), _seen(run, "judge", "ifeval")
                 yield f"IFEval, {of}, {way}", LABELS.get(model, model), *value, "0 to 100", n, DASH, seen
 
@@ -103,7 +103,8 @@ def _places(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _of(order: Any, key: str) -> str:
-    return interval(dig(order, f"{key}_ci95"), two)
+    ends = dig(order, f"{key}_ci95")
+    return interval(ends, two) if bounds(ends) else NO_INTERVAL
 
 
 def preferences(run: Run) -> Table | None:
@@ -131,6 +132,7 @@ def preferences(run: Run) -> Table | None:
     return Table("Preference sets", heads, tuple((*row[:2], *cell, *row[2:]) for row, cell in zip(rows, cells, strict=True)), note)
 
 
+NO_INTERVAL = "(no interval)"
 _TRAINED_ON = "Trained on: how many of a benchmark's items are among the training prompts; a dash where that was not looked for."
 
 
@@ -147,5 +149,7 @@ def two(value: object) -> str:
 
 
 def _score(found: Any) -> str:
-    value, error = percent(dig(found, "value")), finite(dig(found, "stderr"))
-    return value if error is None or value == MISSING else f"{value} ± {100 * error:.1f}"
+    value, ends = percent(dig(found, "value")), dig(found, "ci95")
+    if finite(dig(found, "value")) is None:
+        return value
+    return f"{value} {interval(ends, percent) if bounds(ends) else NO_INTERVAL}"

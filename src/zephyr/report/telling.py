@@ -57,6 +57,8 @@ def _lines(chain: Mapping[str, Any]) -> Iterator[str]:
         for reply in unread:
             yield from _reply(reply)
     yield from _measured(chain)
+    for stage in chain["gone"]:
+        yield f"\n{stage}: its rows (the folder {stage}/data) are gone, so what they say of this prompt is not known"
 
 
 def _scores(pair: Mapping[str, Any]) -> str:
@@ -115,15 +117,30 @@ def _indented(text: str, by: int, *, mark: str = "") -> str:
 
 
 def describe_judged(found: Mapping[str, Any]) -> str:
-    """What `trace.judged` found, in words."""
+    """What `verdicts.judged` found, in words."""
     lines = [f"{found['question']}, judged by {found['judge']}"]
     for verdict in found["verdicts"]:
-        turn = f", turn {verdict['turn']}" if isinstance(verdict["turn"], int) else f", {verdict['turn']}" if verdict["turn"] else ""
-        score = "no verdict could be read" if verdict["score"] in (None, -1) else general(verdict["score"])
-        lines += [f"\n{LABELS.get(verdict['model'], verdict['model'])}{turn}: {score}", "  what the judge was shown:"]
+        turn = f", turn {verdict['turn']}" if verdict["turn"] else ""
+        what = "what the judge was shown" if verdict["shown_is"] == "prompt" else "the two answers in the order shown"
+        lines += [f"\n{LABELS.get(verdict['model'], verdict['model'])}{turn}: {_verdict(verdict)}", f"  {what}:"]
         lines += [
             _indented(verdict["shown"] or "", 4, mark="| "),
             "  what it said:",
             _indented(verdict["reply"] or "(nothing)", 4, mark="| "),
         ]
     return "\n".join(lines)
+
+
+def _verdict(verdict: Mapping[str, Any]) -> str:
+    """`7`; of two answers, `davinci shown first, dDPO second; the second, dDPO, is preferred`."""
+    score, order = finite(verdict["score"]), verdict["order"]
+    if order is None:
+        return "no verdict could be read" if score is None else general(score)
+    names = [LABELS.get(name, name) for name in order]
+    place = f"{names[0]} shown first, {names[1]} second; "
+    if score is None:
+        return f"{place}no verdict could be read"
+    if score == 1.5:
+        return f"{place}neither is preferred"
+    by = "" if score in (1, 2) else f" with {percent(max(score - 1, 2 - score))}"  # of its probability
+    return f"{place}the {'first' if score < 1.5 else 'second'}, {names[score > 1.5]}, is preferred{by}"

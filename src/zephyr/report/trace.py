@@ -16,6 +16,7 @@ from zephyr.records import ASPECTS, Row, parse_preference, seeded_unit
 
 Artifacts = Mapping[str, Artifact]
 Chain = dict[str, Any]
+COUNTED = ("binarize", "reference", "evaluate")  # whose rows about a prompt are shown beside its answers
 SOURCES = ("rate", "complete", "binarize", "curate")  # where prompts stand, the fullest first
 NAMED = 5  # prompts that are named where several fit
 
@@ -81,7 +82,8 @@ def chain(artifacts: Artifacts, prompt_id: str) -> Chain:
     Returns:
         `prompt`, `prompt_id`, `split`, `category`; `answers` (model, response, ratings, critique, `part` in the pair, `rewards` by model);
         `pairs` (scores, ranks, reference log-probabilities); `left_out` (stage, reason); `measured` (what the evaluation counted of it);
-        `samples` (what the models answer themselves); `dialogue` (messages that were learnt); `made_by` (stage: its digest).
+        `samples` (what the models answer themselves); `dialogue` (messages that were learnt); `made_by` (stage: its digest);
+        `gone` (stages whose rows are no longer in their folder, so that nothing is said of them).
     """
     feedback = _of(artifacts, "rate", prompt_id) or _of(artifacts, "complete", prompt_id)
     pairs, dialogues = _of(artifacts, "binarize", prompt_id), _of(artifacts, "curate", prompt_id)
@@ -106,6 +108,7 @@ def chain(artifacts: Artifacts, prompt_id: str) -> Chain:
         ],
         "dialogue": [r.get("messages") for _, r in dialogues],
         "made_by": {stage: a.manifest.digest for stage, a in artifacts.items()},
+        "gone": [stage for stage in COUNTED if stage in artifacts and not (artifacts[stage].path / "data").is_dir()],
     }
 
 
@@ -177,48 +180,6 @@ def _left_out(artifacts: Artifacts, prompt_id: str, prompt: str) -> Iterator[Row
             where = str(entry.get("where", ""))
             if row.get("prompt_id") == prompt_id or where.startswith(short) or (prompt and row.get("prompt") == prompt):
                 yield {"stage": stage, "reason": entry.get("reason", ""), "where": where}
-
-
-# --- chat benchmarks ---------------------------------------------------------------------------------------------
-
-
-def judged(artifacts: Artifacts, question: str) -> Chain:
-    """What a judge was shown of an MT-Bench question, and what it said: from a score back to the reply it was read from.
-
-    Args:
-        artifacts: of a run; those of judge are read.
-        question: `mt-bench 81`, or `alpaca-eval 3`, the third instruction.
-
-    Raises:
-        UsageError: nothing was judged, or not that.
-    """
-    if "judge" not in artifacts:
-        raise UsageError(f"{question}: nothing was judged in this run")
-    benchmark, _, which = question.partition(" ")
-    data = artifacts["judge"].path / "data"
-    if benchmark == "mt-bench":
-        path = data / "mt_bench_judgments.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        rows = [row for line in lines if str((row := json.loads(line)).get("question_id")) == which]
-        keys = {"model": "model", "turn": "turn", "shown": "user_prompt", "reply": "judgment", "score": "score"}
-        verdicts = [{name: row.get(key) for name, key in keys.items()} for row in rows]
-    else:
-        verdicts = [v for path in sorted(data.glob("alpaca_eval.*.annotations.json")) for v in _compared(path, which)]
-    if not verdicts:
-        raise UsageError(f"{question}: no verdict on that is here; questions are numbered as in the benchmark's own file")
-    return {"question": question, "judge": artifacts["judge"].manifest.results.get("judge"), "verdicts": verdicts}
-
-
-def _compared(path: Any, which: str) -> Iterator[Row]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    if which.isdecimal() and 0 < int(which) <= len(rows):
-        row = rows[int(which) - 1]
-        for verdict in row.get("verdicts") or [{"model_first": None, "reply": ""}]:
-            shown = "\n\n".join(
-                [row["instruction"], f"[{row['generator_1']}]\n{row['output_1']}", f"[{row['generator_2']}]\n{row['output_2']}"]
-            )
-            first = {True: "the model first", False: "the baseline first", None: ""}[verdict["model_first"]]
-            yield {"model": row["generator_2"], "turn": first, "shown": shown, "reply": verdict["reply"], "score": row["preference"]}
 
 
 # --- which prompts are worth following ---------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from zephyr.report.table import Column, Table, text
 _FOUND = re.compile(r"(?:prompt found in|in the benchmark) (.+) \((exact|normalised|ngram)\)")
 _AGAINST = "against "  # how the inputs are called that hold a benchmark's items
 _MADE = {"curate": "dialogues", "binarize": "prompts with ratings"}
-_BENCHMARKS = {"mt_bench": "MT-Bench", "alpaca_eval": "AlpacaEval", "ifeval": "IFEval"}
+_BENCHMARKS = {"mt_bench": "MT-Bench", "mt_bench_pairs": "MT-Bench pairs", "alpaca_eval": "AlpacaEval", "ifeval": "IFEval"}
 MEANS = (
     "A benchmark whose items were learnt measures memory. Items are found that stand in the data to the letter, in the same words, or in "
     "part (enough of the same runs of words)."
@@ -97,7 +97,7 @@ def _teacher(run: Run) -> Iterator[tuple[str, str, str]]:
 
 def _canary(run: Run) -> Iterator[tuple[str, str, str]]:
     found = run.result("judge", "canary")
-    for name, form in (("mt_bench", "{:.2f} of 10"), ("alpaca_eval", "{:.1f}% wins")):
+    for name, form in (("mt_bench", "{:.2f} of 10"), ("mt_bench_pairs", "{:.1f}% wins"), ("alpaca_eval", "{:.1f}% wins")):
         if isinstance(found, Mapping) and name in found:
             value = finite(found[name])
             ends = bounds(run.result("judge", name, "canary", "ci95"))
@@ -110,23 +110,39 @@ def _canary(run: Run) -> Iterator[tuple[str, str, str]]:
 
 
 def _unread(run: Run) -> Iterator[tuple[str, str, str]]:
-    for name, lost, all_of in (("mt_bench", "n_unparsed", "n"), ("alpaca_eval", "n_null", "n_total")):
-        by_model = run.result("judge", name)
-        if isinstance(by_model, Mapping):
-            models = [*(name for name in LABELS if name in by_model), *(name for name in by_model if name not in LABELS)]
-            counted = [(model, finite(dig(by_model[model], lost)), finite(dig(by_model[model], all_of))) for model in models]
-            said = [f"{LABELS.get(m, m)} {count(n)} of {count(n + k)}" for m, n, k in counted if n is not None and k is not None]
-            if said:
-                yield (
-                    f"unread verdicts, {_BENCHMARKS[name]}",
-                    ", ".join(said),
-                    "Left out of the score; many of them make it one of the rest.",
-                )
+    kinds = (("mt_bench", "n_unparsed", "n"), ("mt_bench_pairs", "n_unparsed", "n"), ("alpaca_eval", "n_null", "n_total"))
+    for name, lost, all_of in kinds:
+        counted = [(model, finite(dig(one, lost)), finite(dig(one, all_of))) for model, one in _by_model(run, name)]
+        said = [f"{LABELS.get(m, m)} {count(n)} of {count(n + k)}" for m, n, k in counted if n is not None and k is not None]
+        if said:
+            what = "pairs without a verdict in one of the orders" if name == "mt_bench_pairs" else "unread verdicts"
+            yield f"{what}, {_BENCHMARKS[name]}", ", ".join(said), "Left out of the score; many of them make it one of the rest."
+
+
+def _by_model(run: Run, name: str) -> list[tuple[str, Any]]:
+    """What a judge found, the run's own models first."""
+    found = run.result("judge", name)
+    by_model = found if isinstance(found, Mapping) else {}
+    return [(model, by_model[model]) for model in (*(m for m in LABELS if m in by_model), *(m for m in by_model if m not in LABELS))]
 
 
 def _position(run: Run) -> Iterator[tuple[str, str, str]]:
-    by_model = run.result("judge", "alpaca_eval")
-    for model, one in by_model.items() if isinstance(by_model, Mapping) else ():
+    seen: list[Any] = []
+    for model, one in _by_model(run, "mt_bench_pairs"):
+        order = dig(one, "order")
+        same, drawn = (finite(dig(order, key)) for key in ("consistent", "first_shown_wins"))
+        if same is None or order in seen:
+            continue  # the pairs of a baseline are those of the model beside it
+        seen.append(order)
+        ends = bounds(dig(order, "first_shown_wins_ci95"))
+        within = f" {interval(ends, lambda v: fixed(v, 1))}" if ends else ""
+        share = f"; of the decided verdicts {percent(drawn / 100)}{within} are for the answer shown first" if drawn is not None else ""
+        yield (
+            f"order, MT-Bench pairs, {LABELS.get(model, model)}",
+            f"the same verdict in both orders in {percent(same / 100, 0)} of {count(dig(order, 'n'))}{share}",
+            "Every pair is judged in both orders, each counts half; a judge without a liking for a place has half of the verdicts in it.",
+        )
+    for model, one in _by_model(run, "alpaca_eval"):
         order = dig(one, "order")
         first, second, same = (finite(dig(order, k)) for k in ("win_rate_shown_first", "win_rate_shown_second", "consistent"))
         if first is not None and second is not None:
@@ -140,8 +156,8 @@ def _position(run: Run) -> Iterator[tuple[str, str, str]]:
 
 def _family(run: Run) -> Iterator[tuple[str, str, str]]:
     manifest = run.manifest("judge")
-    if manifest is None:
-        return
+    if manifest is None or not manifest.results.get("judge"):
+        return  # IFEval alone is checked by a program
     said = [note.rstrip(".") for note in manifest.notes if "one family" in note or "are one model" in note]
     yield (
         "self-preference",

@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError, ModelError
 from zephyr.recipe import BinarizeConfig, DataSource, DPOConfig, EvaluateConfig, Recipe, Section, SFTConfig, TrainConfig
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
-VERSION = 3
+VERSION = 4
 MODELS = ("base", "dsft", "ddpo")
 NOT_SIMPOS = (
     "The reward accuracy and margin are those of β (log π - log ref), as for every objective; simpo trained another reward, "
@@ -44,6 +46,7 @@ class Config(Section):
     max_dialogue_length: int
     max_length: int
     max_prompt_length: int
+    names: dict[str, str] = Field(default={}, exclude=True)  # what a model is called that nothing here has trained
 
 
 def config_of(
@@ -73,9 +76,16 @@ def config_of(
 
 def configure(recipe: Recipe) -> Config:
     """The settings of this stage in a recipe."""
+    from zephyr.evals import names, preference_runs
+
     r = recipe
     assert r.evaluate is not None
-    return config_of(r.seed, r.model.chat_template, r.train, r.evaluate, r.sft, r.binarize, r.dpo)
+    config = config_of(r.seed, r.model.chat_template, r.train, r.evaluate, r.sft, r.binarize, r.dpo)
+    if r.sft or r.dpo:
+        return config
+    sets = r.evaluate.preferences
+    paths = {"base": r.model.path, **({preference_runs.REFERENCE: sets.reference} if sets and sets.reference else {})}
+    return config.model_copy(update={"names": names.of_models(paths)})
 
 
 def needs(recipe: Recipe) -> Needs:
@@ -114,7 +124,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     names = [name for name in MODELS if name in inputs.models]
     # the base speaks our template (and its own, where it has one); what we trained speaks what it was trained with
     chats = {name: load.load_chat(inputs.models[name], config.chat_template if name == "base" else "tokenizer") for name in names}
-    results: dict[str, Any] = {"models": names}
+    results: dict[str, Any] = {"models": names, **({"names": config.names} if config.names else {})}
     rows = _rows(config, inputs, chats, results, out)
     _refuse_nothing(config, inputs, rows, out)
     public.fit(inputs.models, chats)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.evals import contamination, hygiene
+from zephyr.evals import contamination, hygiene, names
 from zephyr.evals.alpaca_eval import asking
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.evals.alpaca_eval import judging as alpaca_judging
@@ -29,7 +29,7 @@ from zephyr.records import Row
 from zephyr.stages import From, Inputs, Needs, teacher_inputs, training_data
 from zephyr.teachers import Reply, Request, ask
 
-VERSION = 2
+VERSION = 3
 TEACHER = "judge"
 JUDGE_TOKENS = 2048  # as in the original
 CONSTANT = hygiene.NULL_ANSWERS["posing as the verdict"]
@@ -50,6 +50,8 @@ class Config(Section):
     limit: int | None
     judged: dict[str, str]  # what the models that answer are, or were made of
     taught: dict[str, str]  # the teachers of the run, by what they did
+    not_at_hand: list[str]
+    names: dict[str, str] = Field(exclude=True)  # what a model is called that nothing here has trained
     budget: BudgetConfig = Field(exclude=True)
 
 
@@ -77,6 +79,8 @@ def configure(recipe: Recipe) -> Config:
         limit=s.limit,
         judged={"the run's": recipe.model.path, **{name: endpoint.model for name, endpoint in s.endpoints.items()}},
         taught={place: t.model if t.kind == "api" else t.path for place, t in teachers.items()},
+        not_at_hand=s.not_at_hand,
+        names={} if recipe.sft or recipe.dpo else names.of_models({"base": recipe.model.path}, s.endpoints),
         budget=recipe.budget,
     )
 
@@ -111,6 +115,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     data = out.path / "data"
     data.mkdir(exist_ok=True)
     results: Row = {"judge": _name(config) or None, "bill": out.manifest.results.get("bill", {})}
+    results |= {"names": config.names} if config.names else {}
     results |= _mt_bench(config, inputs, questions, replies, data)
     if pairs := {what: (reply.text, reply.finish_reason) for what, reply in replies.items() if isinstance(what, alpaca_judging.Pair)}:
         results["alpaca_eval"] = _alpaca_eval(config, pairs, data, out)
@@ -118,7 +123,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         results["ifeval"] = _ifeval(config, inputs, data)
     results["canary"] = _canary(results, out) if config.canary and replies else None
     results["self_preference"] = _own_family(config, out) if replies else []
-    results["contamination"] = contamination.beside(inputs.data, _items(config, inputs, questions))
+    results["contamination"] = contamination.beside(inputs.data, _items(config, inputs, questions), config.not_at_hand)
     contamination.note(results["contamination"], out)
     out.manifest.results = results
     out.manifest.rows_out = {"judgments": len(asked)}

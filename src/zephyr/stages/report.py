@@ -14,7 +14,7 @@ from zephyr.recipe import Recipe, Section
 from zephyr.records import parse_rated_prompt
 from zephyr.stages import From, Inputs, Needs
 
-VERSION = 3
+VERSION = 4
 ORDER = ("synthesize", "curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "answer", "judge", "evaluate")
 Artifacts = Mapping[str, Artifact]
 

@@ -149,6 +149,7 @@ def against(one: Sequence[Annotation], other: Sequence[Annotation]) -> Row:
     found = paired(groups[0], groups[1])
     if found is None:
         raise DataError(f"{other[0].where}: fewer than two instructions in common with {one[0].where}")
+    found = found.within(100.0)
     names = one[0].generator_2, other[0].generator_2
     return {"model": names[1], **found.json(), "in_words": found.words(*names, what="instructions", digits=1)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr.errors import DataError, UsageError
-from zephyr.evals.asks import Ask
+from zephyr.evals.asks import CANARY, Ask
 from zephyr.evals.mt_bench import files, pairs, prompts, verdicts
 from zephyr.evals.mt_bench.records import WITH_REFERENCE, Answer, Id, Judgment, PairJudgment, Question
 from zephyr.records import Row
@@ -176,11 +176,11 @@ def pair_judgments(replies: Mapping[Game, str], judge: str, *, compatible: bool)
 def score_pairs(
     judgments: Sequence[PairJudgment], answers: Mapping[str, Answers], questions: Mapping[Id, Question], *, compatible: bool
 ) -> dict[str, Row]:
-    """Win rates, position bias, and how often the longer answer wins, by model; that of the baseline among them."""
+    """Win rates, position bias, and how often the longer answer wins, by model; the baseline's, without the canary's games, among them."""
     lengths = {(m, key, i + 1): len(text) for m, mine in answers.items() for key, a in mine.items() for i, text in enumerate(a.turns)}
     found = pairs.score(judgments, compatible=compatible, questions=questions)
     for model, result in found.items():
-        mine = [j for j in judgments if model in (j.model_1, j.model_2)]
+        mine = [j for j in judgments if model in (j.model_1, j.model_2) and (model == CANARY or CANARY not in (j.model_1, j.model_2))]
         result["longer_wins"] = pairs.longer_wins(mine, lengths, compatible=compatible)
         result["against"] = sorted({name for j in mine for name in (j.model_1, j.model_2)} - {model})
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zephyr.errors import DataError
+from zephyr.evals.asks import CANARY
 from zephyr.evals.mt_bench import verdicts
 from zephyr.evals.mt_bench.records import Id, PairJudgment, Question, category_of
 from zephyr.evals.statistics import Estimate, Group, rate, share
@@ -63,7 +64,7 @@ def score(judgments: Sequence[PairJudgment], *, compatible: bool = False, questi
         questions: for the categories, where they are not MT-Bench's.
 
     Returns:
-        For each model, best first, the object that docs/scores.md describes.
+        For each model, best first, the object that docs/scores.md describes; games of the canary count for its own alone.
 
     Raises:
         DataError: judgments of several judges (not if `compatible`).
@@ -73,7 +74,11 @@ def score(judgments: Sequence[PairJudgment], *, compatible: bool = False, questi
         raise DataError(f"{judgments[0].where}: judged by {', '.join(names)}; give --judge to choose one")
     games = [read(judgment, compatible=compatible) for judgment in judgments]
     models = dict.fromkeys(name for j in judgments for name in (j.model_1, j.model_2))
-    results = {model: _result(model, games, compatible, questions) for model in models}
+    # what the canary lost, its opponents have not earned: their rates and what the order did are without it
+    without = [game for game in games if CANARY not in (game.judgment.model_1, game.judgment.model_2)]
+    played = {model: games if model == CANARY else without for model in models}
+    against_others = {name for game in without for name in (game.judgment.model_1, game.judgment.model_2)}
+    results = {m: _result(m, played[m], compatible, questions) for m in models if m == CANARY or m in against_others}
     return dict(sorted(results.items(), key=lambda item: (item[1]["win_rate"] is None, -(item[1]["win_rate"] or 0.0), item[0])))
 
 

@@ -268,6 +268,7 @@ def _against(pair: tuple[str, str], cells: Mapping[str, Mapping[Cell, Group]], l
     )
     if found is None:
         return None
+    found = found.within(verdicts.HIGHEST - verdicts.LOWEST)
     wins: dict[Id, list[float]] = defaultdict(list)
     for key in lengths[pair[0]].keys() & lengths[pair[1]].keys():
         cell = key[0]
