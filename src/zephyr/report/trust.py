@@ -63,7 +63,10 @@ def _beside_scores(run: Run) -> Iterator[tuple[str, ...]]:
         for name, one in found.items() if isinstance(found, Mapping) else ():
             lost, items = finite(dig(one, "found")) or 0, count(dig(one, "items"))
             so = f"{count(lost)} of its {items} items were trained on" if lost else f"none of its {items} items was trained on"
-            yield (_BENCHMARKS.get(str(name), str(name)), "the training prompts", *_kinds(one), so)
+            looked = "the training prompts"
+            if gone := dig(one, "not_at_hand"):  # what was not looked in may hold what was not found
+                looked, so = "what is at hand of the training prompts", f"{so}, as far as looked: {', '.join(map(str, gone))} not at hand"
+            yield (_BENCHMARKS.get(str(name), str(name)), looked, *_kinds(one), so)
 
 
 def _kinds(found: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -73,7 +73,12 @@ def all_of(evidence: Evidence, margins: Margins) -> list[Finding]:
 
 
 def decide(found: Found, *, wanted: int) -> str:
-    """Confirmed where the whole interval is on the wanted side of nought (1 above, -1 below), contradicted on the other, else undecided."""
+    """Confirmed where the whole interval is on the wanted side of nought (1 above, -1 below), contradicted on the other, else undecided.
+
+    Where no row differs from another there is no interval, and nothing is decided.
+    """
+    if not found.error:
+        return UNDECIDED
     low, high = (found.low, found.high) if wanted > 0 else (-found.high, -found.low)
     return CONFIRMED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
 
@@ -142,6 +147,7 @@ def _f4(evidence: Evidence, margins: Margins) -> Finding:
     assert made.found is not None
     # that something does not help cannot be shown but by help that is too small to count
     verdict = CONTRADICTED if made.found.low > 0 else CONFIRMED if made.found.high < margins.help else UNDECIDED
+    verdict = verdict if made.found.error else UNDECIDED
     limit = f" Help of less than {points(margins.help)} points was taken for none, before measuring."
     return replace(made, verdict=verdict, sentence=made.sentence + limit)
 
@@ -153,7 +159,9 @@ def _f5(evidence: Evidence, margins: Margins) -> Finding:
     learnt, held = evidence.learnt(last, start, LEARNT), evidence.learnt(last, start, MAIN)
     gap, train, test = compare.apart(learnt, held), compare.level(learnt), compare.level(held)
     by_heart = train.value >= margins.learnt
-    if gap.low > 0 and by_heart:
+    if not gap.error:
+        verdict = UNDECIDED
+    elif gap.low > 0 and by_heart:
         verdict = CONFIRMED
     elif gap.high < margins.gap:
         verdict = CONTRADICTED
