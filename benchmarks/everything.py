@@ -1,7 +1,7 @@
 """A model on everything that needs no judge: academic tasks, instructions that a program checks, preference sets; each with its interval.
 
-    python benchmarks/everything.py --model FOLDER --out /tmp/everything                        all items: hours on a CPU
-    python benchmarks/everything.py --model FOLDER --out /tmp/look --items 50 --prompts 10 --pairs 40     a quick look
+    python benchmarks/everything.py --model FOLDER --out runs/everything                       all items: hours on a CPU
+    python benchmarks/everything.py --model FOLDER --out runs/look --items 50 --prompts 10 --pairs 40     a quick look
 
 Rows come from the files of `ZEPHYR_SHARED` (default ../shared); IFEval's prompts from `--ifeval FILE`, or else the package's own 27
 (benchmarks/ifeval_prompts.jsonl: each of the 25 instructions at least once; their score says that it works, and is not IFEval's). ARC's

@@ -18,7 +18,7 @@ from zephyr.errors import LeaderGoneError, NonFiniteError, ZephyrError
 from zephyr.guards import os_error
 
 # isort: off
-# each adds its commands, in the order in which the help shows them
+# imported for what that does (F401): each adds its commands, in the order in which the help shows them
 from zephyr.cli import runs  # noqa: F401
 from zephyr.cli import recipes  # noqa: F401
 from zephyr.cli import stages  # noqa: F401

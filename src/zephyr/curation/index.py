@@ -125,7 +125,7 @@ def _add(found: _Index, batch: Sequence[Judged], work: Work, gate: Gate | None, 
             found.aside.append({"row": first + i, "reason": row.verdict.reason, "problem": row.verdict.problem, **row.verdict.details})
     if kept and (gate or hashers or work.config.select):
         with clock("words"):
-            texts = Texts([batch[i].verdict.record for i in kept])  # type: ignore[union-attr]
+            texts = Texts([batch[i].verdict.record for i in kept])  # type: ignore[union-attr]  # `kept` are those whose verdict has one
         if gate:
             with clock("gate"):
                 kept, texts = _screened(found, batch, rows, kept, texts, gate, first)
@@ -208,7 +208,7 @@ def _screened(
         rows[i]["fate"] = ASIDE
         found.aside.append({"row": first + i, "problem": "", **entry})
     left = [i for owner, i in enumerate(kept) if owner not in held]
-    return left, Texts([batch[i].verdict.record for i in left])  # type: ignore[union-attr]
+    return left, Texts([batch[i].verdict.record for i in left])  # type: ignore[union-attr]  # `kept` are those whose verdict has one
 
 
 def _topics(found: _Index, batch: Sequence[Judged], rows: NDArray[Any], kept: Sequence[int], texts: Texts) -> None:

@@ -42,5 +42,5 @@ def load_array(path: Path) -> NDArray[np.generic[Any]]:
     import numpy as np
 
     if path.stat().st_size < 200:  # nothing in it: there is nothing to map
-        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
-    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]  # numpy's has no type
+    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # numpy's has no type

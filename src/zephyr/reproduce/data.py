@@ -16,6 +16,7 @@ from typing import TypeVar
 from zephyr import schemas
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
+from zephyr.evals.plain_files import text
 from zephyr.pairs import pair_of, score_of
 from zephyr.recipe import BinarizeConfig, DataSource, Section
 from zephyr.records import Dialogue, Preference, RatedPrompt, Row, content_id, parse_dialogue, parse_rated_prompt, seeded_unit
@@ -179,7 +180,7 @@ def _pairs(path: str, left_out: Counter[str]) -> list[Preference]:
     """UltraFeedback's pairs without ties, without those whose rejected answer scores more, without equal texts."""
     found = []
     for where, row in shapes.rows(path):
-        prompt, chosen, rejected = (shapes.text(where, row, key) for key in ("prompt", "chosen", "rejected"))
+        prompt, chosen, rejected = (text(where, row, key) for key in ("prompt", "chosen", "rejected"))
         high, low = (shapes.number(where, row, key) for key in ("score_chosen", "score_rejected"))
         if not all(t.strip() for t in (prompt, chosen, rejected)):
             left_out["pair: a text is empty"] += 1
@@ -198,7 +199,7 @@ def _judged(path: str) -> list[Preference]:
     for where, row in shapes.rows(path):
         verdict, answer = row.get("gpt4_pref_vs_davinci003"), row.get("output")
         if verdict in (0, 1) and isinstance(answer, str) and answer.strip():
-            won[shapes.text(where, row, "instruction")][int(verdict)].append(answer)
+            won[text(where, row, "instruction")][int(verdict)].append(answer)
     drawn = {
         prompt: [min(answers, key=lambda a: seeded_unit(0, "judged", content_id(prompt), a)) for answers in both]
         for prompt, both in won.items()
@@ -219,7 +220,7 @@ def _dialogues(files: Mapping[str, Callable[[str, Row], Dialogue | None]], left_
 
 
 def _books(path: str) -> list[str]:
-    return [shapes.text(where, row, "text") for where, row in shapes.rows(path)]
+    return [text(where, row, "text") for where, row in shapes.rows(path)]
 
 
 # --- both ------------------------------------------------------------------------------------------------------
@@ -271,8 +272,8 @@ def _long(texts: Iterable[str]) -> list[str]:
     The base must not learn to answer, nor that every text ends after a few lines: the token that ends a document would come too readily.
     """
     documents: list[list[str]] = [[]]
-    for text in sorted(dict.fromkeys(texts), key=lambda t: seeded_unit(0, "text", t)):
-        documents[-1].append(text)
+    for one in sorted(dict.fromkeys(texts), key=lambda t: seeded_unit(0, "text", t)):
+        documents[-1].append(one)
         if sum(map(len, documents[-1])) >= DOCUMENT:
             documents.append([])
     return ["\n\n".join(document) for document in documents if document]

@@ -9,6 +9,7 @@ from typing import Any
 
 from zephyr import sources
 from zephyr.errors import DataError, UsageError
+from zephyr.evals.plain_files import text
 from zephyr.files import SUFFIXES
 from zephyr.recipe import DataSource
 from zephyr.records import Dialogue, Message, Preference, Row, prompt_id_of
@@ -45,18 +46,6 @@ def rows(path: str) -> Iterator[tuple[str, Row]]:
     """Every row of a file with its place."""
     for where, _, row in sources.rows(DataSource(path=path), whole=True):
         yield where, row
-
-
-def text(where: str, row: Mapping[str, Any], key: str) -> str:
-    """A text that has to be there.
-
-    Raises:
-        DataError: it is not.
-    """
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise DataError(f"{where}: `{key}` is missing or not a text")
-    return value
 
 
 def dialogue(prompt: str, answer: str, source: str) -> Dialogue:
