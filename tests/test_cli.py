@@ -21,6 +21,7 @@ from conftest import ROOT
 from zephyr import api, cli, pipeline
 from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import UsageError
+from zephyr.pipeline import one
 
 if TYPE_CHECKING:
     from conftest import SmallRun
@@ -381,7 +382,7 @@ def test_a_defect_is_called_one(zephyr_command: Command, small_run: SmallRun, tm
     def broken(*_: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr(pipeline, "execute", broken)
+    monkeypatch.setattr(one, "execute", broken)
     refused(
         zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "a defect of zephyr, please report it: KeyError: 'surprise'", 1
     )
@@ -415,7 +416,7 @@ def test_not_enough_memory(zephyr_command: Command, small_run: SmallRun, tmp_pat
     def full(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(pipeline, "execute", full)
+    monkeypatch.setattr(one, "execute", full)
     refused(zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "lower train.micro_batch_tokens", 1)
 
 

@@ -93,11 +93,11 @@ def test_volumes_are_those_of_the_rows(tmp_path: Path) -> None:
     values = small.recipe(tmp_path / "data", model)
     recipe = load(small.write_recipe(tmp_path / "r.yaml", values))
     chat = training._chat(recipe)
-    found = volume.dialogues(recipe, tmp_path / "run", chat)
+    found = volume.dialogues(recipe, {}, chat)
     exact = [len(chat.encode(row["messages"]).ids) for row in small.dialogues()]
     assert (found.train, found.test) == (8, 4)
     assert [x.tokens for x in found.lengths] == [min(128, n) for n in exact]
-    pairs = volume.pairs(recipe, tmp_path / "run", chat)
+    pairs = volume.pairs(recipe, {}, chat)
     assert (pairs.train, pairs.test) == (6, 4) and pairs.lengths, "recorded answers are written already"
     assert all(len(x.branches) == 2 and x.predicted == sum(x.branches) for x in pairs.lengths)
 
@@ -107,12 +107,12 @@ def test_a_mixture_weighs_as_much_as_its_rows(tmp_path: Path) -> None:
     values = small.recipe(tmp_path / "data", small.model_folder(tmp_path / "model"))
     values["curate"]["data"].append({"path": "owner/long", "rows": 2000, "tokens": 200_000, "split": "train"})
     recipe = load(small.write_recipe(tmp_path / "r.yaml", values))
-    found = volume.dialogues(recipe, tmp_path / "run", training._chat(recipe))
+    found = volume.dialogues(recipe, {}, training._chat(recipe))
     assert found.train == 2008 and found.mean == pytest.approx(100, abs=2)
     short = load(tmp_path / "r.yaml", ["dpo.max_length=20", "dpo.max_prompt_length=10"])
-    assert volume.pairs(short, tmp_path / "run", training._chat(short)).train == 0
+    assert volume.pairs(short, {}, training._chat(short)).train == 0
     cut = load(tmp_path / "r.yaml", ["dpo.max_length=20", "dpo.max_prompt_length=10", "dpo.truncation=answer_right"])
-    pairs = volume.pairs(cut, tmp_path / "run", training._chat(cut))
+    pairs = volume.pairs(cut, {}, training._chat(cut))
     assert pairs.train == 6 and all(max(x.branches) <= 10 for x in pairs.lengths)
 
 

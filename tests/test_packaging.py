@@ -75,7 +75,7 @@ def elsewhere(unpacked: Path, cwd: Path, *arguments: str) -> str:
 def test_the_wheel_works_where_the_source_tree_is_not(unpacked: Path, tmp_path: Path) -> None:
     code = "import zephyr; print(zephyr.__file__); print(zephyr.run.__module__); import zephyr.api as a; print(a.__file__)"
     package, module, api = elsewhere(unpacked, tmp_path, "-c", code).splitlines()
-    assert (Path(package), module, Path(api)) == (unpacked / "zephyr/__init__.py", "zephyr.api", unpacked / "zephyr/api.py")
+    assert (Path(package), module, Path(api)) == (unpacked / "zephyr/__init__.py", "zephyr.api.runs", unpacked / "zephyr/api/__init__.py")
     assert zephyr.__version__ in elsewhere(unpacked, tmp_path, "-m", "zephyr", "--version")
 
 

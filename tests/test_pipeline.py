@@ -18,6 +18,7 @@ from zephyr import artifacts, forecast, pipeline
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.guards import locked
+from zephyr.pipeline import current, one
 
 if TYPE_CHECKING:
     from conftest import SmallRun
@@ -84,7 +85,7 @@ def test_a_second_run_does_nothing(small_run: SmallRun, monkeypatch: pytest.Monk
         raise AssertionError("a finished stage ran again")
 
     before = small.contents(small_run.out)
-    monkeypatch.setattr(pipeline, "execute", never)
+    monkeypatch.setattr(one, "execute", never)
     again = zephyr.run(small_run.file, out=small_run.out)
     assert set(statuses(again).values()) == {"done"}
     assert again["scores"] == small_run.result["scores"]
@@ -369,7 +370,7 @@ def test_what_is_not_ours_is_not_replaced(small_run: SmallRun, tmp_path: Path) -
 
 def test_every_file_of_an_artifact_is_known_as_ours(small_run: SmallRun) -> None:
     """An artifact whose manifest is torn is made again only if all that is in it can be ours."""
-    assert [pipeline._not_ours(small_run.out / stage) for stage in small.STAGES] == [None] * len(small.STAGES)
+    assert [current.not_ours(small_run.out / stage) for stage in small.STAGES] == [None] * len(small.STAGES)
 
 
 def test_a_publication_cut_in_two_is_finished(small_run: SmallRun, tmp_path: Path) -> None:
@@ -404,7 +405,7 @@ def test_a_run_and_a_stage_alone_exclude_each_other(small_run: SmallRun, tmp_pat
             pipeline.run_one(work)
         return execute(work)
 
-    monkeypatch.setattr(pipeline, "execute", meanwhile)
+    monkeypatch.setattr(one, "execute", meanwhile)
     assert ran(zephyr.run(small_run.file, out=out, until="curate")) == ["curate"]
     assert sorted(p.name for p in out.iterdir()) == [pipeline.FINGERPRINTS, "curate"]
 

@@ -116,7 +116,7 @@ def test_facts_of_what_is_not_at_hand_change_nothing_that_is_made(tmp_path: Path
     told = {**values, "model": {**values["model"], "shape": shape}}
     told["curate"] = {**values["curate"], "data": [{**source, "rows": 7, "tokens": 700}, *values["curate"]["data"][1:]]}
     other = small.write_recipe(tmp_path / "told.yaml", told)
-    keys = [pipeline._bound(load(path), "curate", tmp_path, tmp_path / "cache", verify=False).key for path in (plain, other)]
+    keys = [pipeline.bound(load(path), "curate", tmp_path, tmp_path / "cache").key for path in (plain, other)]
     assert keys[0] == keys[1]
     assert load(plain).model_dump() == load(other).model_dump()
     assert recipes.compare(load(plain), load(other))["differences"] == []

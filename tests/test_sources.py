@@ -20,6 +20,7 @@ from zephyr.artifacts import Artifact, draft
 from zephyr.errors import ArtifactError, DataError, UsageError
 from zephyr.recipe import DataSource
 from zephyr.records import Prompt, parse_dialogue, parse_preference, parse_prompt, prompt_id_of
+from zephyr.sources import splits
 
 ROWS = [{"prompt": "one"}, {"prompt": "two é\u2028still two"}, {"prompt": "three"}]
 
@@ -618,7 +619,7 @@ NAMES = {
 @pytest.mark.parametrize("stem", NAMES)
 def test_the_split_in_a_name_is_its_beginning(stem: str) -> None:
     for suffix in WRITERS:
-        assert sources._split_in_name(Path("somewhere") / f"{stem}{suffix[1:]}") == NAMES[stem]
+        assert splits.split_in_name(Path("somewhere") / f"{stem}{suffix[1:]}") == NAMES[stem]
 
 
 # --- JSON --------------------------------------------------------------------------------------------------------

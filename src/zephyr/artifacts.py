@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import ArtifactError
+from zephyr.parts import Parts
 from zephyr.records import Row
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PARTS = "parts"  # the folder of a checkpoint folder that has what long computations came to
 READ_ROWS, READ_BYTES = 256, 1 << 20  # of Parquet at a time
 
 
@@ -210,10 +212,11 @@ class Artifact:
 class Draft:
     """An artifact being written. Nothing of it is visible under its name until it is published."""
 
-    def __init__(self, path: Path, final: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, final: Path, manifest: Manifest, *, resumable: bool = False) -> None:
         self.path = path
         self.final = final
         self.earlier_seconds = 0.0  # of work that an interrupted run did and this one went on from
+        self._resumable = resumable  # whether `final` is where it will stand
         self.manifest = manifest
         self._dropped: Counter[str] = Counter()
 
@@ -259,6 +262,23 @@ class Draft:
     def checkpoints(self) -> Path:
         """Where a stage keeps what it goes on from when it is cut and run again; it is removed once the artifact is there."""
         return checkpoints_of(self.final) / self.manifest.key[:16]
+
+    def parts(self, name: str, depends_on: Iterable[bytes]) -> Parts:
+        """A computation of this stage in parts: those that an interrupted run has kept, and room for more.
+
+        Args:
+            name: of the computation, in words; one of its stage.
+            depends_on: everything that the results depend on, beside what the artifact's key holds: what else was kept is not taken.
+        """
+        if not self._resumable:
+            return Parts(None)
+        content = hashlib.sha256()
+        for piece in depends_on:
+            content.update(len(piece).to_bytes(8, "little") + piece)
+        slug = "".join(c if c.isalnum() else "-" for c in name)
+        found = Parts(self.checkpoints / PARTS / f"{slug}-{content.hexdigest()[:16]}.jsonl")
+        self.earlier_seconds += found.seconds
+        return found
 
     def log_path(self, name: str = "metrics") -> Path:
         """A JSONL log of the artifact."""
@@ -351,7 +371,7 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     started = time.perf_counter()
-    result = Draft(aside, path, Manifest(stage=stage, key=key, config=config, parents=parents))
+    result = Draft(aside, path, Manifest(stage=stage, key=key, config=config, parents=parents), resumable=True)
     try:
         yield result
         result.seal(time.perf_counter() - started)
@@ -371,6 +391,12 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
     sync(path.parent)
     shutil.rmtree(stale, ignore_errors=True)
     shutil.rmtree(checkpoints_of(path), ignore_errors=True)
+
+
+def has_checkpoints(path: Path, key: str) -> bool:
+    """Whether there is something that the making of the artifact would go on from, under this key."""
+    folder = checkpoints_of(path) / key[:16]
+    return any(folder.glob("step-*")) or any(folder.glob(f"{PARTS}/*"))
 
 
 def recover(path: Path) -> None:

@@ -414,3 +414,47 @@ def test_weights_that_are_not_numbers_are_said_with_the_row(tiny_folder: Path, t
     lines = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()))
     with pytest.raises(NonFiniteError, match=r"evaluate: base: dialogues: the log-probability of prompt [0-9a-f]{16} is not finite"):
         evaluate(tmp_path / "out", broken, dialogues=[lines])
+
+
+def test_a_measurement_that_is_cut_again_and_again_ends_as_one_that_is_not(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after every fourth part that was kept, at each run; what was kept is not computed again, and the artifact is the same."""
+    from zephyr.parts import Parts
+    from zephyr.train import score
+
+    sft, dpo = (str(small_run.out / stage / "model") for stage in ("sft", "dpo"))
+    sets = small.write_lines(tmp_path / "pairs.jsonl", [{"prompt": f"{n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(6)])
+    given: dict[str, Any] = {
+        "models": {"base": sft, "dsft": sft, "ddpo": dpo},
+        "dialogues": [str(small_run.out / "curate")],
+        "ratings": [str(small_run.out / "rate")],
+        "chat_template": "tokenizer",
+        "settings": ["train.micro_batch_tokens=60", "samples=3", "max_new_tokens=4", f"preferences.sets.mine={sets}"],
+    }
+    whole = evaluate(tmp_path / "whole", Path(sft), **given)
+    computed, keep, measure = [], Parts.keep, score._logprobs
+
+    def cut(self: Parts, part: int, result: Any) -> None:
+        keep(self, part, result)
+        computed.append(part)
+        if len(computed) % 4 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Parts, "keep", cut)
+    cuts = 0
+    while True:
+        try:
+            result = evaluate(tmp_path / "cut", Path(sft), **given)
+            break
+        except KeyboardInterrupt:
+            cuts += 1
+    assert cuts >= 5 and measure is score._logprobs
+    assert result["results"] == whole["results"]
+    a, b = (Artifact.open(tmp_path / name).manifest for name in ("whole", "cut"))
+    assert (a.digest, a.tokens) == (b.digest, b.tokens)
+    computed.clear()
+    monkeypatch.setattr(Parts, "keep", lambda self, part, result: computed.append(part))
+    evaluate(tmp_path / "again", Path(sft), **given)
+    assert 4 * cuts <= len(computed) < 4 * (cuts + 1), "each part was computed once"
+    assert not list(tmp_path.glob(".cut*")), "nothing is left over"

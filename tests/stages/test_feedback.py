@@ -20,7 +20,7 @@ from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
 from zephyr.recipe import load
 from zephyr.records import ASPECTS
-from zephyr.stages import complete, rate
+from zephyr.stages import Needs, complete, rate
 from zephyr.teachers import Reply, Request, ask
 
 
@@ -313,7 +313,7 @@ def test_a_judge_is_another_judge_when_its_weights_change(tmp_path: Path, chatty
     model = Path(shutil.copytree(chatty, tmp_path / "model"))
     values = load(recipe(tmp_path, rate={"teacher": {"kind": "local", "path": str(model)}}))
     needs = rate.needs(values)
-    before = pipeline.bind("rate", rate.configure(values), pipeline.Needs({}, needs.models), tmp_path, tmp_path / "out", tmp_path / "c")
+    before = pipeline.bind("rate", rate.configure(values), Needs({}, needs.models), tmp_path, tmp_path / "out", tmp_path / "c")
     (model / "config.json").write_text((model / "config.json").read_text() + "\n")
-    after = pipeline.bind("rate", rate.configure(values), pipeline.Needs({}, needs.models), tmp_path, tmp_path / "out", tmp_path / "c")
+    after = pipeline.bind("rate", rate.configure(values), Needs({}, needs.models), tmp_path, tmp_path / "out", tmp_path / "c")
     assert before.key != after.key

@@ -213,10 +213,10 @@ def test_rows_from_the_hub(tiny_folder: Path, model: Path, tmp_path: Path, _hub:
     ],
 )
 def test_what_is_not_there_is_said_before_any_stage_runs(small_run: SmallRun, tmp_path: Path, path: str, problem: str) -> None:
-    from zephyr.pipeline import _refuse_benchmarks
+    from zephyr.pipeline.up_front import refuse_benchmarks
 
     with pytest.raises(UsageError, match=problem):
-        _refuse_benchmarks(EvaluateConfig(benchmarks={"arc_challenge": path}))
+        refuse_benchmarks(EvaluateConfig(benchmarks={"arc_challenge": path}))
     with pytest.raises(UsageError, match=problem):
         api.run(small_run.file, [f"evaluate.benchmarks.arc_challenge={path}"], out=tmp_path / "run")
     assert not (tmp_path / "run" / "curate").exists()

@@ -58,7 +58,7 @@ def test_references_of_another_policy_are_refused(small_run: SmallRun, tmp_path:
 def test_code_that_came_with_the_base_is_trusted_in_what_is_made_of_it(small_run: SmallRun, tmp_path: Path) -> None:
     for trusted in (True, False):
         recipe = recipes.load(small_run.file, [f"model.trust_remote_code={str(trusted).lower()}"])
-        work = pipeline._bound(recipe, "dpo", small_run.out, tmp_path / "cache", verify=False)
+        work = pipeline.bound(recipe, "dpo", small_run.out, tmp_path / "cache")
         assert work.inputs.models["policy"].trust_remote_code is trusted
 
 

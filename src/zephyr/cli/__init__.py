@@ -22,6 +22,8 @@ from zephyr.guards import os_error
 from zephyr.cli import runs  # noqa: F401
 from zephyr.cli import recipes  # noqa: F401
 from zephyr.cli import stages  # noqa: F401
+from zephyr.cli import evaluation  # noqa: F401
+from zephyr.cli import reports  # noqa: F401
 from zephyr.cli import data  # noqa: F401
 from zephyr.cli import score  # noqa: F401
 from zephyr.cli import benchmarks  # noqa: F401

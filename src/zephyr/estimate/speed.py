@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zephyr.estimate.volume import Length
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from zephyr.train.batches import Example
 
 STEPS = 2  # timed, after one that is not: the first allocates
+PROBE_TOKENS = 512  # of a first look
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,6 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     Raises:
         ModelError: it cannot be loaded or trained.
     """
-    import torch
-
     from zephyr.models import load
     from zephyr.train import lora, parallel
     from zephyr.train.loop import Trainer
@@ -74,25 +74,61 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     optimizer = adamw(model, config)
     trainer._training_mode()
 
-    def timed(work: Any) -> float:
-        since = time.perf_counter()
-        work()
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - since
-
     learnt, updated = [], []
     for batch in batches:
-        learnt.append(timed(lambda batch=batch: trainer.accumulate(batch)))
+        learnt.append(_timed(model, partial(trainer.accumulate, batch)))
         parallel.clip_gradients(model, config.max_grad_norm)
-        updated.append(timed(optimizer.step))
+        updated.append(_timed(model, optimizer.step))
         optimizer.zero_grad(set_to_none=True)
     tokens = [sum(e.tokens for item in batch for e in item.examples) for batch in batches]
     peak = peak_memory_bytes()
-    looked = timed(lambda: trainer.means(batches[0]))
+    looked = _timed(model, partial(trainer.means, batches[0]))
     return Speed(
         sum(learnt[1:]) / sum(tokens[1:]), looked / tokens[0], min(updated[1:]), loaded, start, peak, str(dtype).removeprefix("torch.")
     )
+
+
+def probe(ref: ModelRef, train: TrainConfig) -> tuple[float, float, float]:
+    """A first look, in seconds a token: trained on, looked at, and added to every answer of a batch. The better of two passes each.
+
+    Raises:
+        ModelError: the model cannot be loaded or trained.
+    """
+    from zephyr.models import load
+    from zephyr.train.loop import Trainer
+    from zephyr.train.precision import resolve_dtype
+    from zephyr.train.tasks import preferences
+
+    model: Any = load.load_model(ref)
+    config = DPOConfig()
+    dtype = resolve_dtype(train.dtype, model.device.type)
+    trainer: Trainer[Any] = Trainer(model, preferences(config), config, dtype, train.micro_batch_tokens, 0, lambda _: None)
+    words = model.config.get_text_config().vocab_size
+
+    def pair(tokens: int) -> list[Any]:
+        third = tokens // 3
+        return _items(config, [Length(third, (third, third))], words, tokens, 0)[:1]
+
+    def learn() -> None:
+        trainer.accumulate(pair(PROBE_TOKENS))
+        model.zero_grad(set_to_none=True)
+
+    model.train()
+    learnt, looked, added = (
+        min(_timed(model, work) for _ in range(2))
+        for work in (learn, partial(trainer.means, pair(PROBE_TOKENS)), partial(trainer.means, pair(16)))
+    )
+    return learnt / PROBE_TOKENS, looked / PROBE_TOKENS, added
+
+
+def _timed(model: Any, work: Callable[[], Any]) -> float:
+    import torch
+
+    since = time.perf_counter()
+    work()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - since
 
 
 def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, budget: int, number: int) -> list[Any]:

@@ -32,6 +32,7 @@ class Work:
         steps: updates.
         tokens: through the model forward and back, over all epochs.
         looked: tokens through it forward alone: the test rows, and for dDPO the reference's pass.
+        reference: of them the reference's.
         predicted: the share of the tokens that is predicted.
         seen: how many tokens one sees on average.
         batch: tokens of a batch.
@@ -46,6 +47,7 @@ class Work:
     steps: int
     tokens: float
     looked: float
+    reference: float
     predicted: float
     seen: float
     batch: float
@@ -55,21 +57,23 @@ class Work:
 
 def works(recipe: Recipe, run_dir: Path, chat: Any) -> list[Work]:
     """The training stages of a recipe."""
-    found = []
+    found, made = [], volume.made_in(run_dir)
     if recipe.sft:
-        found.append(_sft(recipe.sft, volume.dialogues(recipe, run_dir, chat)))
+        found.append(sft(recipe.sft, volume.dialogues(recipe, made, chat)))
     if recipe.dpo:
-        found.append(_dpo(recipe.dpo, volume.pairs(recipe, run_dir, chat)))
+        found.append(dpo(recipe.dpo, volume.pairs(recipe, made, chat)))
     return [work for work in found if work.tokens]
 
 
-def _sft(config: SFTConfig, data: Volume) -> Work:
+def sft(config: SFTConfig, data: Volume) -> Work:
+    """What dSFT does with so much data."""
     tokens = data.train * data.mean
     sequences = math.ceil(tokens / config.max_length) if config.packing else data.train
     return _work("sft", config, data, sequences, config.max_length if config.packing else data.mean, 0.0)
 
 
-def _dpo(config: DPOConfig, data: Volume) -> Work:
+def dpo(config: DPOConfig, data: Volume) -> Work:
+    """What dDPO does with so much data, and the pass of its reference."""
     reference = 0.0 if config.objective == "simpo" else (data.train + data.test) * data.mean
     return _work("dpo", config, data, data.train, data.mean, reference)
 
@@ -86,6 +90,7 @@ def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, siz
         steps=steps,
         tokens=data.train * data.mean * config.epochs,
         looked=data.test * data.mean * looks + reference,
+        reference=reference,
         predicted=data.predicted,
         seen=data.seen,
         batch=min(sequences, config.batch_size) * size,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
 from zephyr.artifacts import Manifest
 from zephyr.errors import ZephyrError
-from zephyr.recipe import DataSource, Recipe
+from zephyr.recipe import DataSource, DPOConfig, Recipe, SFTConfig
 
 if TYPE_CHECKING:
     from zephyr.text.chat import ChatFormat
@@ -49,6 +49,8 @@ class Volume:
         lengths: of a sample of both.
         assumed: what was taken for granted, where the rows could not be read; empty where they were.
         fits: the share of the rows that the stage does not drop for their length; the others are not counted.
+        answers: that a prompt has before two are chosen.
+        written: whether the answers are there; where they are not, their lengths are assumed.
     """
 
     train: int
@@ -56,11 +58,19 @@ class Volume:
     lengths: tuple[Length, ...]
     assumed: str = ""
     fits: float = 1.0
+    answers: int = 2
+    written: bool = True
 
     @property
     def mean(self) -> float:
         """Tokens of a row."""
         return sum(x.tokens for x in self.lengths) / len(self.lengths) if self.lengths else 0.0
+
+    @property
+    def all_answers(self) -> float:
+        """Tokens of a prompt and of all of its answers, the prompt once."""
+        chosen = sum(n for x in self.lengths for n in x.branches) / max(1, sum(len(x.branches) for x in self.lengths))
+        return (sum(x.first for x in self.lengths) / len(self.lengths) if self.lengths else 0.0) + self.answers * chosen
 
     @property
     def predicted(self) -> float:
@@ -77,10 +87,18 @@ class Volume:
         return pairs / total
 
 
-def dialogues(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
-    """What dSFT will learn from."""
-    assert recipe.curate is not None and recipe.sft is not None
-    limit = recipe.sft.max_length
+def made_in(run_dir: Path) -> dict[str, Path]:
+    """The artifacts of a run that are there, by their stages; whether they are up to date is not asked."""
+    if not run_dir.is_dir():
+        return {}
+    return {folder.name: folder for folder in run_dir.iterdir() if Manifest.read(folder) is not None}
+
+
+def dialogues(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> Volume:
+    """What dSFT will learn from; nothing where the recipe has no dialogues."""
+    if recipe.curate is None:
+        return Volume(0, 0, ())
+    limit = recipe.sft.max_length if recipe.sft else SFTConfig().max_length
 
     def length(row: Mapping[str, Any]) -> Length:
         assert chat is not None
@@ -90,14 +108,20 @@ def dialogues(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
     def stated(tokens: float) -> Length:
         return Length(min(limit, round(tokens)), learnt=round(0.75 * min(limit, tokens)))
 
-    data = _made(run_dir / "curate") or recipe.curate.data or _made(run_dir / "synthesize")
-    return _volume(data, recipe.curate.test_fraction, length if chat else None, stated)
+    if curated := _sources(made, "curate"):
+        return _volume(curated, 0.0, length if chat else None, stated)
+    found = _volume(recipe.curate.data or _sources(made, "synthesize"), recipe.curate.test_fraction, length if chat else None, stated)
+    share = recipe.curate.select.target / max(1, found.train + found.test) if recipe.curate.select else 1.0
+    return found if share >= 1 else replace(found, train=round(share * found.train), test=round(share * found.test))
 
 
-def pairs(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
-    """What dDPO will learn from; where the answers are not written yet, prompts with answers of an assumed length."""
-    assert recipe.dpo is not None and recipe.binarize is not None
-    dpo = recipe.dpo
+def pairs(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> Volume:
+    """What dDPO will learn from; where the answers are not written yet, prompts with answers of an assumed length.
+
+    Nothing where the recipe has neither pairs nor answers.
+    """
+    dpo = recipe.dpo or DPOConfig()
+    most = 2
 
     def fitted(prompt: int, answers: Sequence[int]) -> Length | None:
         """As `dpo.truncation` says: what is too long is cut, or the pair is dropped."""
@@ -119,31 +143,41 @@ def pairs(recipe: Recipe, run_dir: Path, chat: ChatFormat | None) -> Volume:
             texts = [x if isinstance(x, str) else x[-1]["content"] for x in (row["chosen"], row["rejected"])]
             context = [{"role": "user", "content": row["prompt"]}] if isinstance(row["chosen"], str) else row["chosen"][:-1]
             return of(context, texts)
+        nonlocal most
+        most = max(most, len(row["completions"]))
         return of([{"role": "user", "content": row["prompt"]}], [c["response"] for c in row["completions"]][:2])
 
     def stated(tokens: float) -> Length:
         prompt, answer = round(STATED_PROMPT * tokens), round((1 - STATED_PROMPT) / 2 * tokens)
         return fitted(prompt, [answer, answer]) or Length(min(prompt, dpo.max_prompt_length), (dpo.max_length // 2,) * 2)
 
-    rated = _made(run_dir / "rate") or (recipe.rate.data if recipe.rate else [])
-    data = _made(run_dir / "binarize") or recipe.binarize.data or rated
+    rated = _sources(made, "rate") or (recipe.rate.data if recipe.rate else [])
+    data = _sources(made, "binarize") or (recipe.binarize.data if recipe.binarize else []) or rated
     if data:
-        return _volume(data, recipe.binarize.test_fraction, length if chat else None, stated)
-    assert recipe.complete is not None
+        fraction = recipe.binarize.test_fraction if recipe.binarize else 0.0
+        found = _volume(data, fraction, length if chat else None, stated)
+        return replace(found, answers=recipe.complete.models_per_prompt if recipe.complete else most)
+    if recipe.complete is None:
+        return Volume(0, 0, ())
+    answers = recipe.complete.models_per_prompt
+    asked = _volume(recipe.complete.prompts, recipe.complete.test_fraction, None, lambda _: Length(0))
     if recorded := next((t.recordings() for t in recipe.complete.pool.values() if t.kind == "replay"), []):
         seen = _volume(recorded, 0.0, length if chat else None, stated)
-        asked = _volume(recipe.complete.prompts, recipe.complete.test_fraction, None, lambda _: Length(0))
-        return Volume(round(asked.train * seen.fits), round(asked.test * seen.fits), seen.lengths, seen.assumed, seen.fits)
+        return replace(seen, train=round(asked.train * seen.fits), test=round(asked.test * seen.fits), answers=answers)
     longest = max((t.max_new_tokens for t in recipe.complete.pool.values() if t.kind != "replay"), default=1024)
-    found = _volume(recipe.complete.prompts, recipe.complete.test_fraction, None, lambda _: Length(0))
     answer = min(longest // 2, dpo.max_length // 2)
-    assumed = f"the answers are not written yet: each is taken to have {answer} tokens, and each prompt as many as half of it"
-    return Volume(found.train, found.test, (Length(min(answer // 2, dpo.max_prompt_length), (answer, answer)),), assumed)
+    return Volume(
+        asked.train,
+        asked.test,
+        (Length(min(answer // 2, dpo.max_prompt_length), (answer, answer)),),
+        f"the answers are not written yet: each is taken to have {answer} tokens, and each prompt as many as half of it",
+        answers=answers,
+        written=False,
+    )
 
 
-def _made(folder: Path) -> list[DataSource]:
-    """What a stage has made already, where it has."""
-    return [DataSource(path=str(folder))] if Manifest.read(folder) is not None else []
+def _sources(made: Mapping[str, Path], stage: str) -> list[DataSource]:
+    return [DataSource(path=str(made[stage]))] if stage in made else []
 
 
 def _volume(

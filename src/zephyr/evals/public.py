@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
 from zephyr.artifacts import Draft
 from zephyr.evals import contamination, open_llm, preference_runs
 from zephyr.evals.open_llm import benchmarks
+from zephyr.parts import Parts
 from zephyr.recipe import DataSource, EvaluateConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -74,9 +75,13 @@ class Public:
         """What a model gives the answers of preference sets."""
         return preference_runs.looks(model, chat, self._sets, train, name, out)
 
-    def on_tasks(self, model: Any, chat: ChatFormat, seed: int) -> dict[str, dict[str, Any]]:
+    def on_tasks(self, name: str, model: Any, chat: ChatFormat, seed: int, out: Draft) -> dict[str, dict[str, Any]]:
         """A model's scores on academic tasks."""
-        return open_llm.evaluate(model, chat.tokenizer, self.planned, seed=seed) if self.planned else {}
+
+        def keep(task: str, depends_on: Iterable[bytes]) -> Parts:
+            return out.parts(f"{name}: {task}", depends_on)
+
+        return open_llm.evaluate(model, chat.tokenizer, self.planned, seed=seed, keep=keep) if self.planned else {}
 
     def results(self, looks: Mapping[str, Mapping[str, Any]], train: TrainConfig, beta: float, out: Draft) -> dict[str, Any]:
         """`benchmarks`, `preferences` and `contamination`, as far as there are any.

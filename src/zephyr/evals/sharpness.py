@@ -16,10 +16,13 @@ from torch import Tensor
 
 from zephyr.artifacts import Draft
 from zephyr.evals.preference import Group
+from zephyr.evals.rows import turns
 from zephyr.evals.statistics import ratio
 from zephyr.recipe import TrainConfig
+from zephyr.text.chat import ChatFormat
 from zephyr.train import score
-from zephyr.train.batches import Example, Stream
+from zephyr.train.batches import Example, Stream, branching
+from zephyr.train.encode import beheaded
 from zephyr.train.logprobs import BLOCK, block_logprobs, output_softcap, stream_hidden
 
 SEVERAL = 10  # the likeliest tokens whose mass is counted, beside that of the likeliest alone
@@ -77,6 +80,20 @@ def of_answers(
     sums = score.sums(model, examples, config, label, out, names=names, measure=stream_sharpness)
     lengths = [n for e in examples for n in e.targets]
     return [Answer(row[0], n, dict(zip(MEASURES, row[1:], strict=True))) for row, n in zip(sums, lengths, strict=True)]
+
+
+def of_groups(
+    model: Any, chat: ChatFormat, groups: Sequence[Group], config: TrainConfig, max_prompt_length: int, label: str, out: Draft
+) -> list[list[Answer]]:
+    """Of every answer of every group; a prompt that is longer than `max_prompt_length` tokens loses its beginning, as in training."""
+    examples = []
+    for group in groups:
+        encoded = [chat.encode_pair(turns(group, text)) for text, _ in group.answers]
+        prompt = beheaded(encoded[0][0], max_prompt_length, chat)
+        examples.append(branching(prompt, *(answer for _, answer in encoded)))
+    names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
+    answers = iter(of_answers(model, examples, config, label, out, names=names))
+    return [[next(answers) for _ in g.answers] for g in groups]
 
 
 def summary(groups: Sequence[Group], answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:

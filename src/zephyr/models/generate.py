@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import ModelError, NonFiniteError
 from zephyr.models.context import context_of
+from zephyr.parts import Keep, nothing_kept
 from zephyr.records import Message, seeded_unit
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def generate(
     top_p: float,
     seed: int,
     batch_size: int = 16,
+    keep: Keep = nothing_kept,
 ) -> Iterator[tuple[int, Generated]]:
     """(index, answer) for each conversation, batch by batch.
 
@@ -56,6 +58,7 @@ def generate(
         top_p: nucleus sampling.
         seed: equal seeds, names and conversations give equal answers on one machine.
         batch_size: conversations at once.
+        keep: gives what an interrupted run has kept of these answers, and keeps more.
 
     Raises:
         ModelError: a prompt leaves no room for an answer in the model's context; nothing was generated yet.
@@ -65,13 +68,23 @@ def generate(
     for name, prompt in zip(names, prompts, strict=True):
         if (context := too_long(model, prompt)) is not None:
             raise ModelError(f"the prompt of {name!r} has {len(prompt)} tokens, and the model reads {context} at most, the answer included")
-    for batch in _batches(model, prompts, names, max_new_tokens, batch_size):
+    batches = list(_batches(model, prompts, names, max_new_tokens, batch_size))
+    settings = (max_new_tokens, temperature, top_p, seed, sorted(chat.stop_ids))
+    kept = keep("answers", (repr(x).encode() for x in (settings, *((i, names[i], prompts[i]) for batch in batches for i in batch))))
+    for number, batch in enumerate(batches):
+        if number in kept:
+            yield from zip(batch, (Generated(**answer) for answer in kept[number]), strict=True)
+            continue
         rows = sample(
             model, chat, [prompts[i] for i in batch], names=[names[i] for i in batch],
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
         )  # fmt: skip
-        for i, (answer, ended) in zip(batch, rows, strict=True):
-            yield i, Generated(text_of(chat, answer), len(answer) + ended, ended, len(prompts[i]))
+        answers = [
+            Generated(text_of(chat, answer), len(answer) + ended, ended, len(prompts[i]))
+            for i, (answer, ended) in zip(batch, rows, strict=True)
+        ]
+        kept.keep(number, [asdict(answer) for answer in answers])
+        yield from zip(batch, answers, strict=True)
 
 
 def too_long(model: Any, prompt: Sequence[int]) -> int | None:

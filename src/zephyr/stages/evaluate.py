@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,13 @@ from pydantic import Field
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError, ModelError
 from zephyr.recipe import BinarizeConfig, DataSource, DPOConfig, EvaluateConfig, Recipe, Section, SFTConfig, TrainConfig
-from zephyr.records import Dialogue, Row
+from zephyr.records import Row
 from zephyr.stages import From, Inputs, Needs, template_file, training_data
 
 if TYPE_CHECKING:
     from zephyr.evals.preference import Group
     from zephyr.evals.public import Public
     from zephyr.evals.rows import Rows
-    from zephyr.evals.sharpness import Answer
     from zephyr.models.generate import Generated
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
@@ -116,7 +114,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     Raises:
         DataError: there is nothing left to measure on; or a row, or the items of an academic task, are not what they should be.
     """
-    from zephyr.evals import items
+    from zephyr.evals import items, rewards
     from zephyr.evals.public import Public
     from zephyr.models import load
 
@@ -134,7 +132,9 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         each += [row for name, look in looks.items() for row in items.of_dialogues(name, rows.dialogues, look["nll"].pop("each"))]
         results["nll"] = {name: look["nll"] for name, look in looks.items()}
     if rows.has_order:
-        results.update(_preferences(rows.groups, looks, config, each))
+        found, of_prompts = rewards.of_models(rows.groups, {name: look["given"] for name, look in looks.items()}, config.beta)
+        results.update(found)
+        each += of_prompts
     if rows.asked:
         results["lengths"] = {name: look["lengths"] for name, look in looks.items()}
         for name, look in looks.items():
@@ -203,6 +203,7 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
 
 def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, public: Public, config: Config, out: Draft) -> dict[str, Any]:
     """Everything one model is measured on."""
+    from zephyr.evals import sharpness
     from zephyr.evals.statistics import ratio
     from zephyr.models import load
 
@@ -212,7 +213,7 @@ def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, public: Public
     if rows.dialogues:
         look["nll"], speaks = _likelihood(name, model, ref, ours, rows, config, out)
     if rows.has_order:
-        look["given"] = _given_answers(model, ours, rows.groups, config, f"{name}: answers", out)
+        look["given"] = sharpness.of_groups(model, ours, rows.groups, config.train, config.max_prompt_length, f"{name}: answers", out)
     look["sets"] = public.on_sets(name, model, ours, config.train, out)
     load.ready_to_generate(model)
     if rows.asked:
@@ -225,7 +226,7 @@ def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, public: Public
             "ended": sum(a.ended for a in look["answers"]) / len(rows.asked),
             "answers": len(rows.asked),
         }
-    look["benchmarks"] = public.on_tasks(model, ours, config.seed)
+    look["benchmarks"] = public.on_tasks(name, model, ours, config.seed, out)
     return look
 
 
@@ -233,11 +234,16 @@ def _likelihood(
     name: str, model: Any, ref: ModelRef, ours: ChatFormat, rows: Rows, config: Config, out: Draft
 ) -> tuple[dict[str, Any], ChatFormat]:
     """The likelihood of the dialogues, and the format in which it is the better: the base may prefer its own template to ours."""
-    found = {**_nll(model, ours, rows.dialogues, config, f"{name}: dialogues", out), "template": _name_of(ours, config)}
+    from zephyr.evals import likelihood
+
+    def under(chat: ChatFormat, label: str) -> dict[str, Any]:
+        return {**likelihood.of_dialogues(model, chat, rows.dialogues, config.train, label, out), "template": _name_of(chat, config)}
+
+    found = under(ours, f"{name}: dialogues")
     own = _own_template(ref, ours, rows) if name == "base" and config.chat_template != "tokenizer" else None
     if own is None:
         return found, ours
-    other = {**_nll(model, own, rows.dialogues, config, f"{name}: dialogues in its own template", out), "template": _name_of(own, config)}
+    other = under(own, f"{name}: dialogues in its own template")
     better, worse, speaks = (other, found, own) if other["nll_per_token"] < found["nll_per_token"] else (found, other, ours)
     return {**better, "other_template": {key: worse[key] for key in ("template", "nll_per_token")}}, speaks
 
@@ -263,39 +269,6 @@ def _own_template(ref: ModelRef, ours: ChatFormat, rows: Rows) -> ChatFormat | N
     return None if own.template == ours.template else own
 
 
-def _nll(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config: Config, label: str, out: Draft) -> dict[str, Any]:
-    """Negative log-likelihood per learnt token, in nats, with an interval over dialogues."""
-    from zephyr.evals.statistics import ratio
-    from zephyr.train import score
-    from zephyr.train.batches import Example
-
-    examples = [Example(t.ids, t.learnt) for t in (chat.encode(d.messages) for d in dialogues)]
-    names = [f"prompt {d.prompt_id[:16]}" for d in dialogues]
-    sums = score.log_probabilities(model, examples, config.train, label, out, names=names)
-    each = [(-value, e.targets[0]) for value, e in zip(sums, examples, strict=True)]
-    estimate = ratio(each)
-    assert estimate is not None
-    found = {"nll_per_token": estimate.value, "ci95": estimate.ci95, "tokens": estimate.items, "dialogues": estimate.groups}
-    return {**found, "each": each}
-
-
-def _given_answers(model: Any, chat: ChatFormat, groups: Sequence[Group], config: Config, label: str, out: Draft) -> list[list[Answer]]:
-    """Log-probability and length of every answer of every group, and how sharp the model is on it."""
-    from zephyr.evals import sharpness
-    from zephyr.evals.rows import turns
-    from zephyr.train.batches import branching
-    from zephyr.train.encode import beheaded
-
-    examples = []
-    for group in groups:
-        encoded = [chat.encode_pair(turns(group, text)) for text, _ in group.answers]
-        prompt = beheaded(encoded[0][0], config.max_prompt_length, chat)
-        examples.append(branching(prompt, *(answer for _, answer in encoded)))
-    names = [f"prompt {g.prompt_id[:16]}, answer {i}" for g in groups for i in range(len(g.answers))]
-    answers = iter(sharpness.of_answers(model, examples, config.train, label, out, names=names))
-    return [[next(answers) for _ in g.answers] for g in groups]
-
-
 def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Config, label: str, out: Draft) -> list[Generated]:
     from zephyr.models.generate import generate
     from zephyr.progress import bar
@@ -312,47 +285,12 @@ def _answers(model: Any, chat: ChatFormat, asked: Sequence[Group], config: Confi
             temperature=e.temperature,
             top_p=e.top_p,
             seed=config.seed,
+            keep=lambda _, depends_on: out.parts(f"{label}: samples", depends_on),
         ):
             found[index] = answer
             out.manifest.tokens += answer.prompt_tokens + answer.tokens
             progress.advance()
     return [found[i] for i in range(len(asked))]
-
-
-# --- all of them -----------------------------------------------------------------------------------------------
-
-
-def _preferences(groups: Sequence[Group], looks: dict[str, dict[str, Any]], config: Config, each: list[Row]) -> dict[str, Any]:
-    """Accuracy and margin of the implicit reward beta (log pi - log ref), each stage against the one before it; what each prompt gave."""
-    from zephyr.evals import items, sharpness
-    from zephyr.evals.displacement import displacement
-    from zephyr.evals.preference import accuracy, margin
-
-    tokens = [[answer.tokens for answer in row] for row in next(iter(looks.values()))["given"]]
-    logps = {name: [[answer.logp for answer in row] for row in look["given"]] for name, look in looks.items()}
-    values: dict[str, list[list[float]]] = {"length": [[float(n) for n in row] for row in tokens]}
-    order = [name for name in MODELS if name in looks]
-    moved: dict[str, Any] = {}
-    for before, name in pairwise(order):
-        values[name] = [
-            [config.beta * (a - b) for a, b in zip(policy, reference, strict=True)]
-            for policy, reference in zip(logps[name], logps[before], strict=True)
-        ]
-        moved[name] = displacement(groups, logps[name], logps[before], tokens)
-    accuracies: dict[str, Any] = {}
-    margins: dict[str, Any] = {}
-    for name, rows in values.items():
-        won = accuracy(groups, rows)
-        assert won is not None  # there are answers that differ in score
-        accuracies[name] = {"accuracy": won.value, "ci95": won.ci95, "pairs": won.items, "prompts": won.groups}
-        if name != "length" and (gap := margin(groups, rows)):
-            margins[name] = {"mean": gap.value, "ci95": gap.ci95}
-        each += items.of_rewards(name, groups, rows)
-    for name, look in looks.items():
-        for measure in sharpness.MEASURES:
-            each += items.of_tokens(measure, name, groups, sharpness.sums(look["given"], measure))
-    sharp = {name: sharpness.summary(groups, look["given"]) for name, look in looks.items()}
-    return {"reward_accuracy": accuracies, "reward_margin": margins, "displacement": moved, "sharpness": sharp}
 
 
 def _sample(group: Group, index: int, looks: dict[str, dict[str, Any]]) -> Row:

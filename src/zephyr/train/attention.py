@@ -66,7 +66,8 @@ def segment_attention(
         raise ModelError(
             f"{type(module).__name__}: `segments` did not reach the attention; this architecture cannot be trained on flat streams"
         )
-    _refuse_other_kinds(module, s_aux)
+    if kind := other_kind(module, s_aux):
+        raise ModelError(f"{type(module).__name__}: {kind} is not supported on flat streams")
     if sum(map(sum, segments)) != query.shape[2]:
         raise ValueError(f"segments add up to {sum(map(sum, segments))}, not to the {query.shape[2]} positions of the stream")
     scale = query.shape[3] ** -0.5 if scaling is None else scaling
@@ -87,15 +88,14 @@ def segment_attention(
     return plain_attention(query, key, value, segments, scale, dropout, window, softcap), None
 
 
-def _refuse_other_kinds(module: torch.nn.Module, s_aux: Tensor | None) -> None:
-    """No mask is asked of transformers, so what a mask would say beyond causal and windowed must not pass unseen."""
-    other = {
+def other_kind(module: torch.nn.Module, s_aux: Tensor | None) -> str | None:
+    """What a layer's attention is beyond causal and windowed, or None: no mask is asked of transformers, so it must not pass unseen."""
+    kinds = {
         "attention sinks": s_aux is not None,
         "attention in both directions": getattr(module, "is_causal", True) is False,
         "attention in chunks": getattr(getattr(module, "config", None), "attention_chunk_size", None) is not None,
     }
-    if found := [name for name, there in other.items() if there]:
-        raise ModelError(f"{type(module).__name__}: {found[0]} is not supported on flat streams")
+    return next((name for name, there in kinds.items() if there), None)
 
 
 # --- with a mask a tree: any window, cap, device -----------------------------------------------------------------

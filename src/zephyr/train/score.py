@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,17 @@ def _logprobs(model: Any, stream: Stream, dtype: torch.dtype) -> Tensor:
     return stream_logprobs(model, stream, dtype)[:, None]
 
 
+def _identity(
+    examples: Sequence[Example], device: str, dtype: torch.dtype, measure: Measure, groups: Sequence[Sequence[int]]
+) -> Iterator[bytes]:
+    """What values depend on: the last bits of a sequence's on what else goes through the model with it, too."""
+    yield f"{dtype} {device} {measure.__module__}.{measure.__qualname__} {torch.get_num_threads()} {torch.__version__}".encode()
+    for example in examples:
+        yield bytes(example.learnt)
+        yield from (array("i", ids).tobytes() for ids in (example.ids, *example.branches))
+    yield from (array("i", group).tobytes() for group in groups)
+
+
 @torch.no_grad()
 def sums(
     model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft, *, names: Sequence[str], measure: Measure
@@ -56,8 +68,16 @@ def sums(
     found: dict[int, list[list[float]]] = {}
     first = [0, *itertools.accumulate(len(e.targets) for e in examples)]  # of each example's sequences, its number in all
     bad: str | None = None
-    with bar(label, sum(examples[i].tokens for i in mine), "tokens") as progress:
-        for group in micro_batches(mine, lambda i: examples[i].tokens, config.micro_batch_tokens):
+    groups = list(micro_batches(mine, lambda i: examples[i].tokens, config.micro_batch_tokens))
+    kept = out.parts(f"{label} {here.rank} of {here.size}", _identity(examples, device, dtype, measure, groups))
+    for number, group in enumerate(groups):
+        if number in kept:
+            found |= dict(zip(group, kept[number], strict=True))
+    done = sum(examples[i].tokens for i in found)
+    with bar(label, sum(examples[i].tokens for i in mine), "tokens", done=done) as progress:
+        for number, group in enumerate(groups):
+            if number in kept:
+                continue
             stream = flatten([examples[i] for i in group], device)
             columns = [sequence_sums(column_N, stream) for column_N in measure(model, stream, dtype).unbind(1)]
             values = iter(torch.stack(columns, 1).tolist())
@@ -65,6 +85,7 @@ def sums(
             bad = next((names[first[i] + n] for i in group for n, value in enumerate(found[i]) if not all(map(math.isfinite, value))), None)
             if bad is not None:
                 break
+            kept.keep(number, [found[i] for i in group])
             progress.advance(len(stream.ids_T))
     everywhere = world.gather((found, bad))
     if wrong := [name for _, name in everywhere if name is not None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,10 @@ def turns(
     Raises:
         DataError: a reference is missing.
     """
-    for model, given in answers.items():
-        for key, question in questions.items():
-            for turn in range(1, len(question.turns) + 1):
-                template, reference = _how(templates, question, turn, references, pairs=False)
-                messages = prompts.messages(template, question, [given[key]], reference=reference, seed=seed)
-                yield Turn(f"mt-bench {key}", f"turn {turn}", model, messages, question, turn, template.name)
+    for model, key, turn, template, reference in _each(answers, questions, templates, references, pairs=False):
+        question = questions[key]
+        messages = prompts.messages(template, question, [answers[model][key]], reference=reference, seed=seed)
+        yield Turn(f"mt-bench {key}", f"turn {turn}", model, messages, question, turn, template.name)
 
 
 def games(
@@ -106,24 +104,25 @@ def games(
         UsageError: a template by which the judge gives two scores and names no winner.
     """
     name, theirs = baseline
-    for model, given in answers.items():
+    for model, key, turn, template, reference in _each(answers, questions, templates, references, pairs=True):
+        if template.output_format != "[[A]]":
+            raise UsageError(f"judge prompt {template.name}: asks for {template.output_format}, not for [[A]], [[B]] or [[C]]")
+        question, ours = questions[key], answers[model]
+        for game, shown in ((1, [ours[key], theirs[key]]), (2, [theirs[key], ours[key]])):
+            messages = prompts.messages(template, question, shown, reference=reference, seed=seed)
+            subject = f"turn {turn}, beside {name}, {'first' if game == 1 else 'second'}"
+            yield Game(f"mt-bench {key}", subject, model, messages, question, turn, template.name, name, game)
+
+
+def _each(
+    models: Iterable[str], questions: Mapping[Id, Question], templates: Mapping[str, prompts.Template], references: Answers, *, pairs: bool
+) -> Iterator[tuple[str, Id, int, prompts.Template, Answer | None]]:
+    """Every turn of every question, by model: with the template of its judgment and the reference that goes with it."""
+    for model in models:
         for key, question in questions.items():
+            reference = references.get(question.question_id) if question.category in WITH_REFERENCE else None
             for turn in range(1, len(question.turns) + 1):
-                template, reference = _how(templates, question, turn, references, pairs=True)
-                if template.output_format != "[[A]]":
-                    raise UsageError(f"judge prompt {template.name}: asks for {template.output_format}, not for [[A]], [[B]] or [[C]]")
-                for game, shown in ((1, [given[key], theirs[key]]), (2, [theirs[key], given[key]])):
-                    messages = prompts.messages(template, question, shown, reference=reference, seed=seed)
-                    subject = f"turn {turn}, beside {name}, {'first' if game == 1 else 'second'}"
-                    yield Game(f"mt-bench {key}", subject, model, messages, question, turn, template.name, name, game)
-
-
-def _how(
-    templates: Mapping[str, prompts.Template], question: Question, turn: int, references: Answers, *, pairs: bool
-) -> tuple[prompts.Template, Answer | None]:
-    """The template of a judgment, and the reference that goes with it."""
-    template = prompts.choose(templates, pairs=pairs, category=question.category, turn=turn)
-    return template, references.get(question.question_id) if question.category in WITH_REFERENCE else None
+                yield model, key, turn, prompts.choose(templates, pairs=pairs, category=question.category, turn=turn), reference
 
 
 def baseline_name(name: str, judged: Mapping[str, Any]) -> str:

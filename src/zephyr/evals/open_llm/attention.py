@@ -21,6 +21,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from zephyr.errors import ModelError
 from zephyr.evals.open_llm.prefixes import Ints, Pass
 from zephyr.train import kernels
+from zephyr.train.attention import other_kind
 
 NAME = "zephyr_prefixes"
 ROWS = 288  # of a block, heads that share a key head counted: enough for products at full rate, few enough for the cache
@@ -170,8 +171,7 @@ def prefix_attention(
         ModelError: the architecture does not hand `tree` on, or its attention is of another kind.
     """
     layer = getattr(module, "layer_idx", None)
-    chunks = getattr(getattr(module, "config", None), "attention_chunk_size", None)
-    if tree is None or not isinstance(layer, int) or s_aux is not None or chunks or getattr(module, "is_causal", True) is False:
+    if tree is None or not isinstance(layer, int) or other_kind(module, s_aux):
         raise ModelError(f"{type(module).__name__}: its attention is of a kind that cannot share beginnings")
     (heads, length, size), kv_heads = query.shape[1:], key.shape[1]
     group = heads // kv_heads

@@ -59,15 +59,13 @@ class Engine:
         logits = self._model(torch.tensor([list(question.ids)], device=device), use_cache=False).logits[0, -count:].double()
         return float(torch.log_softmax(logits, -1).gather(1, torch.tensor(question.targets, device=device)[:, None]).sum())
 
-    def answers(self, questions: Sequence[Question], begin: Callable[[Forest], Callable[[int], None]]) -> list[Answer]:
-        """Of each question.
+    def plan(self, questions: Sequence[Question]) -> Forest:
+        """What there is to do for these questions, none of which is longer than the model takes."""
+        return Forest(questions, self._budget)
 
-        Args:
-            questions: none longer than the model takes.
-            begin: is told what there is to do, and returns what is told of tokens done.
-        """
-        forest = Forest(questions, self._budget)
-        return self._answers(forest, begin(forest), len(questions))
+    def answers(self, forest: Forest, advance: Callable[[int], None]) -> list[Answer]:
+        """Of each question of a plan, in their order; `advance` is told of tokens done."""
+        return self._answers(forest, advance, len(forest))
 
     def _answers(self, forest: Forest, advance: Callable[[int], None], count: int) -> list[Answer]:
         nats, greedy = np.zeros(count), np.ones(count, dtype=bool)

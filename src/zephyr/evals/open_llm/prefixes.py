@@ -87,6 +87,10 @@ class Forest:
         self.plain_tokens = sum(len(q.ids) for q in questions)
         self.kept = max((step.stop for step in self._steps if step.keep), default=0)
 
+    def __len__(self) -> int:
+        """How many questions."""
+        return len(self._questions)
+
     def passes(self) -> Iterator[Pass]:
         """In the order in which they have to go through the model: a pass reads on from the kept ones on its path."""
         for step in self._steps:

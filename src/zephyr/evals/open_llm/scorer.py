@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 import numpy as np
@@ -17,8 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr import progress
 from zephyr.errors import DataError, ModelError, NonFiniteError
 from zephyr.evals.open_llm.engine import TOKENS, Answer, Engine
-from zephyr.evals.open_llm.prefixes import Forest, Question
+from zephyr.evals.open_llm.prefixes import Question
 from zephyr.models.context import context_of
+from zephyr.parts import Keep, nothing_kept
+
+PART = 4096  # questions whose beginnings are shared, and whose answers are kept together
 
 # What lm-eval asks: ((context, continuation), ids of the context, ids of the continuation).
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -50,6 +53,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
         *,
         tokens: int = TOKENS,
         max_length: int | None = None,
+        keep: Keep = nothing_kept,
     ) -> None:
         """Wrap a model where it is (CPU or GPU), as it is.
 
@@ -60,6 +64,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
             stderr: where the progress line goes; lm-eval itself runs with stderr turned off.
             tokens: that go through the model at once.
             max_length: tokens that the model takes; None is what its configuration says.
+            keep: gives what an interrupted run has kept of answers, and keeps more.
 
         Raises:
             ModelError: the tokenizer ends every text in EOS, so that no text continues another.
@@ -70,7 +75,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
             raise ModelError(f"{name}: it ends every text with EOS, so no text continues another; set its `add_eos_token` to false")
         self.batch_size_per_gpu: int
         super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size, max_length=max_length)
-        self.label = "log-likelihoods"
+        self.label, self.keep = "log-likelihoods", keep
         self.truncated = self.tokens = self.plain_tokens = 0
         self._can_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._keep = 0
@@ -121,8 +126,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
         self.tokens = self.plain_tokens = 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.redirect_stderr(self._stderr))
-            if questions:
-                answers.update(zip(shared, self._engine.answers(questions, lambda forest: self._progress(forest, stack)), strict=True))
+            answers.update(zip(shared, self._shared(questions, stack), strict=True))
             if plain:
                 # beside others, a prompt of the second kind would come out otherwise
                 answers.update(zip(plain, self._plain([requests[i] for i in plain], None if self.problem else 1), strict=True))
@@ -133,9 +137,30 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
             )
         return [answers[i] for i in range(len(requests))]
 
-    def _progress(self, forest: Forest, stack: contextlib.ExitStack) -> Callable[[int], None]:
-        self.tokens, self.plain_tokens = forest.tokens, forest.plain_tokens
-        return stack.enter_context(progress.bar(self.label, forest.tokens, "tokens")).advance
+    def _shared(self, questions: Sequence[Question], stack: contextlib.ExitStack) -> list[Answer]:
+        """Of all questions, some thousands at a time: what those came to is kept."""
+        forests = [self._engine.plan(questions[at : at + PART]) for at in range(0, len(questions), PART)]
+        self.tokens, self.plain_tokens = sum(f.tokens for f in forests), sum(f.plain_tokens for f in forests)
+        kept = self.keep(self.label, self._identity(questions))
+        done = sum(forest.tokens for part, forest in enumerate(forests) if part in kept)
+        bar = stack.enter_context(progress.bar(self.label, self.tokens, "tokens", done=done)) if questions else None
+        answers: list[Answer] = []
+        for part, forest in enumerate(forests):
+            if part in kept:
+                answers += [(nats, greedy) for nats, greedy in kept[part]]
+                continue
+            assert bar is not None
+            found = self._engine.answers(forest, bar.advance)
+            if all(math.isfinite(nats) for nats, _ in found):  # else it is refused when all are there
+                kept.keep(part, found)
+            answers += found
+        return answers
+
+    def _identity(self, questions: Sequence[Question]) -> Iterator[bytes]:
+        yield f"{self.model.dtype} {self.model.device} {PART} {torch.get_num_threads()} {torch.__version__}".encode()
+        for question in questions:
+            yield np.asarray(question.ids, dtype=np.int32).tobytes()
+            yield np.asarray(question.targets, dtype=np.int32).tobytes()
 
     def _plain(self, requests: Sequence[Request], rows: int | None) -> list[Answer]:
         """HFLM's own way, but that it keeps the logits of the continuations only.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zephyr.evals.open_llm import harness
 from zephyr.evals.open_llm.benchmarks import BENCHMARKS, Plan
 from zephyr.evals.statistics import rate, share, student_t_975
+from zephyr.parts import Keep, nothing_kept
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +26,7 @@ def evaluate(
     batch_size: int = 8,
     seed: int = 0,
     out: Path | None = None,
+    keep: Keep = nothing_kept,
 ) -> dict[str, dict[str, Any]]:
     """Scores of a model on academic tasks. Nothing is fetched, cached or printed on stdout.
 
@@ -35,6 +37,7 @@ def evaluate(
         batch_size: rows a forward pass, where a model cannot share what prompts begin with.
         seed: of the choice of examples.
         out: a folder for what lm-eval itself would write: `results_TASK.json` and `samples_TASK.jsonl`.
+        keep: gives what an interrupted run has kept of a task's answers, and keeps more.
 
     Returns:
         For each task `metric`, `value`, its standard error `stderr` and 95% interval `ci95` (all from 0 to 1; None for those
@@ -56,7 +59,7 @@ def evaluate(
 
     was_training, stderr = model.training, sys.stderr
     with harness.quiet():
-        scorer = Scorer(model, tokenizer, batch_size, stderr)
+        scorer = Scorer(model, tokenizer, batch_size, stderr, keep=keep)
     try:
         return {p.name: _run(p, scorer, known, seed, out) for p in planned}
     finally:

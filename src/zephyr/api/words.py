@@ -1,0 +1,45 @@
+"""A result in words: what a command prints without `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zephyr import pipeline
+from zephyr.api.base import Result
+
+
+def describe(result: Result) -> str:
+    """A result in words."""
+    return "\n".join(_of_run(result) if "artifacts" in result else _of_stage(result))
+
+
+def _of_stage(result: Result) -> list[str]:
+    lines = [f"{result['stage']}: {result['status']}, {result['path']}"]
+    lines += [f"  {result['reason']}, {result['rows_in']:,} rows"] if result["status"] == pipeline.WOULD_RUN else []
+    lines += [f"  {split}: {n} rows" for split, n in result["rows"].items()]
+    lines += [f"  dropped, {reason}: {n}" for reason, n in result["dropped"].items()]
+    lines += [f"  {note}" for note in result["notes"]]
+    return lines
+
+
+def _of_run(result: Result) -> list[str]:
+    from zephyr.evals import in_words
+
+    lines = [f"{name:10} {a['status']:9} {a['reason']}" for name, a in result["artifacts"].items()]
+    lines += _scores(result["scores"] or {})
+    lines += [line for line in in_words.judged(result["judged"] or {}) if line not in lines]
+    lines += [f"{what}: {result[what]}" for what in ("model", "report") if result[what]]
+    return lines
+
+
+def _scores(scores: Mapping[str, Any]) -> list[str]:
+    from zephyr.evals import in_words
+
+    lines = []
+    for model, nll in scores.get("nll", {}).items():
+        lines.append(f"test NLL per token, {model}: {nll['nll_per_token']:.4f} ({nll['template']} template)")
+    for name, a in scores.get("reward_accuracy", {}).items():
+        interval = "[{:.3f}, {:.3f}]".format(*a["ci95"]) if a["ci95"] else "(no interval)"
+        lines.append(f"test reward accuracy, {name}: {a['accuracy']:.3f} {interval} over {a['pairs']} pairs of {a['prompts']} prompts")
+    return lines + in_words.scores(scores)
