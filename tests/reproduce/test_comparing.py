@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zephyr.errors import DataError
-from zephyr.evals.statistics import paired
+from zephyr.evals.statistics import paired, share
 from zephyr.reproduce import compare
 from zephyr.reproduce.scores import Scores
 
@@ -51,8 +51,13 @@ def test_a_difference_of_the_smallest_size_that_could_be_shown_is_shown_four_tim
 
 
 def test_what_is_equal_everywhere_has_no_interval_and_other_rows_are_refused() -> None:
-    same = compare.difference([cells([1.0, 0.0, 1.0])] * 3, [cells([1.0, 0.0, 1.0])])
-    assert (same.value, same.low, same.high, same.seeds) == (0.0, 0.0, 0.0, 3)
+    for first in ([1.0, 0.0, 1.0], [1.1, 0.1, 1.1]):  # the second differs by rounding from prompt to prompt
+        same = compare.difference([cells(first)] * 3, [cells([1.0, 0.0, 1.0])])
+        assert (same.value, same.ci95, same.seeds) == (pytest.approx(first[1]), None, 3)
+        # no verdict can come of it, on whichever side and with whatever margin; nor can a scale give it an interval
+        assert same.within(-1.0, 1.0).low < -1e9 and same.high > 1e9
+        shown = same.json()
+        assert (shown["ci95"], shown["se"], shown["smallest_that_could_be_shown"], shown["prompts"]) == (None, None, None, 3)
     with pytest.raises(DataError, match="different rows"):
         compare.difference([cells([1.0, 0.0])], [cells([1.0, 0.0, 1.0])])
     with pytest.raises(DataError, match="1 prompts: too few"):
@@ -99,7 +104,16 @@ def test_accuracy_is_of_the_change_from_the_base_and_counts_ties_half() -> None:
 
 
 def test_a_share_that_is_the_same_everywhere_has_an_interval_all_the_same() -> None:
-    seeds = [cells([1.0] * 40)] * 3
-    found = compare.as_share(compare.level(seeds), seeds)
+    found = compare.share_of([cells([1.0] * 40)] * 3)
     assert (found.value, found.high) == (1.0, 1.0)
     assert 0.88 < found.low < 0.95  # the rule of three says 1 - 3 / 40
+
+
+def test_with_one_seed_a_share_is_that_of_the_evaluations_and_several_are_in_it() -> None:
+    rng = np.random.default_rng(5)
+    one = {f"p{i}": (float(rng.binomial(3, 0.95)), 3) for i in range(50)}
+    found, known = compare.share_of([one]), share(list(one.values()))
+    assert known is not None and (found.low, found.high) == pytest.approx((known.low, known.high), rel=1e-9)
+    assert found.high < 1.0  # a plain interval would end above
+    apart = compare.share_of([cells([0.0] * 20 + [1.0] * 20), cells([1.0] * 40), cells([1.0] * 40)])
+    assert apart.low < compare.share_of([cells([1 / 3] * 0 + [2 / 3] * 20 + [1.0] * 20)]).low  # trainings that differ widen it

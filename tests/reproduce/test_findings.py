@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zephyr.reproduce import findings
+from zephyr.reproduce import findings, preset
 from zephyr.reproduce.data import MAIN
-from zephyr.reproduce.evidence import PRIMARY, Evidence
+from zephyr.reproduce.evidence import ANSWERS, PRIMARY, Evidence, Lack
+from zephyr.reproduce.experiment import Experiment
 from zephyr.reproduce.findings import CONFIRMED, CONTRADICTED, NOT_EXAMINED, UNDECIDED
-from zephyr.reproduce.graph import ARMS, CURVE, GRID, Model
+from zephyr.reproduce.graph import ARMS, BASE, CURVE, GRID, Model
 from zephyr.reproduce.preset import Margins
 from zephyr.reproduce.scores import LEARNT, Cells
 
@@ -25,17 +27,17 @@ class Made(Evidence):
     """Evidence with known means: of a model and measure, else 0.5; each prompt is right or wrong by a coin of its own."""
 
     def __init__(self, known: dict[tuple[Model, str], float], there: tuple[Model, ...] = (*ARMS.values(), *GRID), sd: float = 0.1) -> None:
-        super().__init__(Path(), SEEDS)
-        self.known, self.there, self.sd = known, there, sd
+        super().__init__(Experiment(preset.load("demo"), Path("out")), SEEDS)
+        self.known, self.there, self.sd = known, (BASE, *there), sd
 
-    def has(self, *models: Model) -> bool:
-        return set(models) <= set(self.there)
+    def lacks(self, *models: Model) -> list[Lack]:
+        return [Lack(f"seed-1/{m.name}", "not there yet", False) for m in models if m not in self.there]
 
-    def has_learnt(self, model: Model) -> bool:
-        return self.has(model)
+    def own_would_end(self) -> float | None:
+        return 0.9
 
     def measures(self) -> list[str]:
-        return [PRIMARY, "kept"]
+        return [PRIMARY, *ANSWERS]
 
     def cells(self, model: Model, measure: str) -> list[Cells]:
         return self._drawn(self.known.get((model, measure), 0.5), f"{model.name}{measure}")
@@ -61,9 +63,9 @@ ONCE, LONGER = replace(CURVE, dpo=1), [(Model(sft=s, dpo=3), PRIMARY) for s in (
     ("name", "confirmed", "contradicted"),
     [
         ("F1", {(BOTH, PRIMARY): 0.6}, {(BOTH, PRIMARY): 0.4}),
-        ("F3", {(NO_DPO, "kept"): 0.1}, {(NO_DPO, "kept"): 0.9}),
+        ("F3", {(BOTH, "kept"): 0.8, (BASE, "kept"): 0.3, (NO_DPO, "kept"): 0.5}, {(BOTH, "kept"): 0.8, (NO_DPO, "kept"): 0.78}),
         ("F4", {(DSFT2, PRIMARY): 0.48}, {(DSFT2, PRIMARY): 0.56}),
-        ("F5", {(CURVE, LEARNT): 0.99, (CURVE, MAIN): 0.6}, {(CURVE, LEARNT): 0.5, (CURVE, MAIN): 0.5}),
+        ("F5", {(ONCE, LEARNT): 0.99, (ONCE, MAIN): 0.6}, {(ONCE, LEARNT): 0.9, (ONCE, MAIN): 0.6}),
         ("F6", {(CURVE, PRIMARY): 0.6}, {(CURVE, PRIMARY): 0.4}),
         ("F7", dict.fromkeys(LONGER, 0.4), dict.fromkeys(LONGER, 0.6)),
     ],
@@ -75,10 +77,36 @@ def test_verdicts_follow_the_effect(
     assert verdict(name, contradicted) == CONTRADICTED
     # the same effect in rows that spread two hundred times as much
     assert verdict(name, confirmed, sd=20.0) == UNDECIDED
+    assert not any(re.search(r"\d{3,}\.\d points or more could", f.sentence) for f in findings.all_of(Made(confirmed, sd=20.0), Margins()))
 
 
-def test_pairs_that_are_not_learnt_by_heart_are_undecided_though_the_gap_is_plain() -> None:
-    assert verdict("F5", {(CURVE, LEARNT): 0.8, (CURVE, MAIN): 0.6}) == UNDECIDED
+def test_pairs_are_learnt_by_heart_where_the_interval_says_so_and_not_the_value() -> None:
+    # after one epoch, whatever three make of them
+    assert verdict("F5", {(CURVE, LEARNT): 1.0, (ONCE, LEARNT): 0.8, (CURVE, MAIN): 0.6}) == CONTRADICTED
+    # 95% is in the interval of 95.5%, which ends near it
+    assert verdict("F5", {(ONCE, LEARNT): 0.955, (ONCE, MAIN): 0.6}, sd=0.2) == UNDECIDED
+    # pairs that are as easy where they were not learnt are not learnt by heart
+    assert verdict("F5", {(ONCE, LEARNT): 0.99, (ONCE, MAIN): 0.99}) == UNDECIDED
+    found = {f.name: f for f in findings.all_of(Made({(CURVE, LEARNT): 0.997}), Margins())}["F5"]
+    assert "after three epochs, by a run of its own: 99.7% [" in found.beside[0]
+
+
+@pytest.mark.parametrize(
+    ("both", "alone", "base"),
+    [
+        (0.8, 0.72, 0.3),  # a difference that is there, and about as small as what counts
+        (0.8, 0.95, 0.95),  # a base that ends everything: without dSFT nothing had to be learnt
+        (0.3, 0.0, 0.3),  # dSFT taught nothing that the base had not
+    ],
+)
+def test_f3_is_decided_neither_by_a_small_difference_nor_by_how_readily_the_base_ends(both: float, alone: float, base: float) -> None:
+    known = {(BOTH, "kept"): both, (NO_DPO, "kept"): alone, (BASE, "kept"): base}
+    assert verdict("F3", known, sd=0.4) == UNDECIDED
+    found = next(f for f in findings.all_of(Made(known, sd=0.4), Margins()) if f.name == "F3")
+    assert set(found.parts) == {"dDPO \N{MINUS SIGN} dSFT", "dSFT-1", "dDPO + dSFT", "the base"}
+    assert all(set(of) == set(ANSWERS) and all(part.ci95 for part in of.values()) for of in found.parts.values())
+    assert any("the base: keeps to the template" in line for line in found.beside)
+    assert ("nothing is decided" in found.sentence) == (both <= base)
 
 
 def test_no_effect_confirms_that_dsft_2_does_not_help_and_nothing_else() -> None:
@@ -109,13 +137,16 @@ def test_a_sentence_names_its_measure_its_interval_and_what_could_have_been_show
 
 
 def test_where_no_row_differs_no_interval_is_claimed() -> None:
-    found = next(f for f in findings.all_of(Made({}, sd=0.0), Margins()) if f.name == "F3")
-    assert found.verdict == UNDECIDED
-    assert "0.0 points, the same on each of 400 prompts in 3 trainings" in found.sentence and "could have been shown" not in found.sentence
+    for known in ({}, {(BOTH, PRIMARY): 0.9}):
+        found = findings.all_of(Made(known, sd=0.0), Margins())
+        assert {f.verdict for f in found if f.name in ("F1", "F3", "F4", "F6", "F7")} == {UNDECIDED}
+        assert "points (no interval: all 400 prompts alike; 3 trainings each)" in found[0].sentence
+        assert "could have been shown" not in found[0].sentence and "inf" not in found[0].sentence
 
 
 def test_what_is_not_there_yet_is_not_examined_and_says_which_command_measures_it() -> None:
     found = {f.name: f for f in findings.all_of(Made({}, there=tuple(ARMS.values())), Margins())}
-    assert [name for name, f in found.items() if f.verdict == NOT_EXAMINED] == ["F2", "F5", "F6", "F7", "F8"]
-    assert "zephyr reproduce figure3" in found["F6"].sentence
+    assert [name for name, f in found.items() if f.verdict == NOT_EXAMINED] == ["F2", "F6", "F7", "F8"]
+    assert "Not in this folder yet (seed-1/sft1-dpo3): `zephyr reproduce figure3`" in found["F6"].sentence
+    assert "after three epochs: not in this folder yet" in found["F5"].beside[0]
     assert "open-llm" in found["F2"].sentence

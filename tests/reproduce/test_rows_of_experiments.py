@@ -10,7 +10,7 @@ import pytest
 import small
 from zephyr.errors import DataError, UsageError
 from zephyr.records import content_id
-from zephyr.reproduce import data, preset, shapes
+from zephyr.reproduce import data, preset, scores, shapes
 from zephyr.reproduce.preset import DataConfig
 
 FRAME = "Below is an instruction.\n\n### Instruction:\n{}\n\n### Response:\n"
@@ -129,8 +129,26 @@ def test_few_pairs_are_shared_between_learning_and_measuring_and_too_few_are_ref
     rows = gathered(folder, train_pairs=1000, test_pairs=1000)
     assert [len(rows.pairs[s]) for s in ("train", "test")] == [20, 10]
     (folder / "feedback" / "ultrafeedback_binarized_1k.jsonl").write_text("")
-    with pytest.raises(DataError, match=r"too few rows: 0 pairs to learn, 0 held-out pairs"):
+    with pytest.raises(DataError, match=r"too few rows: 0 pairs to learn of 0 prompts, 0 held-out pairs of 0 prompts"):
         gathered(folder)
+
+
+def test_prompts_are_counted_not_rows(folder: Path) -> None:
+    settings = preset.load("demo", ["data.test_pairs=3"]).data  # three pairs of answers to one prompt
+    with pytest.raises(DataError, match=r"too few rows: 3 held-out pairs of 1 prompt, and each part takes 2 prompts"):
+        data.gathered(settings, data.inputs(settings, None))
+    with pytest.raises(DataError, match=r"too few rows: 1 AlpacaEval pairs of 1 prompt,"):
+        gathered(folder, other_pairs=1)
+    with pytest.raises(UsageError, match=r"sampling\.prompts: input should be greater than or equal to 2"):
+        preset.load("demo", ["sampling.prompts=1"])
+
+
+def test_what_does_not_fit_is_missed_once_the_base_was_measured() -> None:
+    row = {"set": "ultrafeedback", "prompt_id": "p0"}
+    few = scores.Scores([row, row], [{"prompt_id": "p0"}, {"prompt_id": "p1"}], [{"prompt_id": "p0"}, {"prompt_id": "p1"}])
+    with pytest.raises(DataError, match=r"\(ultrafeedback: 1; alpaca_eval: 0\), and each measure takes 2 .* 7 \(too long\)"):
+        scores.enough(few, ["ultrafeedback", "alpaca_eval"], {"too long": 7})
+    scores.enough(scores.Scores([row, {**row, "prompt_id": "p1"}], few.dialogues, few.samples), ["ultrafeedback"], {})
 
 
 def test_a_missing_file_and_a_wrong_row_are_named(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -14,13 +15,16 @@ from typing import Any
 import pytest
 import toy
 
+from conftest import ROOT
 from zephyr import api
 from zephyr.artifacts import Manifest
 from zephyr.errors import UsageError
-from zephyr.reproduce import graph
+from zephyr.reproduce import graph, preset
+from zephyr.reproduce.evidence import Evidence
 from zephyr.reproduce.experiment import Experiment
 from zephyr.reproduce.graph import Model, Step
 
+PAPER = ROOT / "recipes" / "zephyr-7b-beta.yaml"
 ARGUMENTS: dict[str, Any] = {"overrides": toy.SMALL, "seeds": 1}
 
 
@@ -140,6 +144,8 @@ def test_the_page_shows_everything_and_loads_nothing(whole: Whole) -> None:
         assert re.search(rf"{finding['finding']}: [^<]*<span class=\"word\">{finding['verdict']}</span>", text)
     assert [f["finding"] for f in whole.result["findings"]] == [f"F{n}" for n in range(1, 9)]
     assert "86.07 (1.22)" in text
+    assert "Sampled answers: how they end" in text and "cut off at the limit of 4 tokens" in text
+    assert not re.search(r"\binf\b|∞|None|nan", re.sub(r"<[^>]*>", "", text))
     assert "No judge was asked" in text
     assert "one training of each model, so that the spread between trainings is not known" in text.lower()
     assert "How many helicopters" in text
@@ -156,9 +162,37 @@ def test_a_dry_run_says_what_is_there_and_what_is_shared(whole: Whole, tmp_path:
     assert shared["seed-1/sft2-dpo3"] == ["figure3"]
     other = api.reproduce("table3", [*toy.SMALL, "dpo.learning_rate=1e-3"], seeds=1, out=whole.out, dry_run=True)["steps"]
     again = {line["step"]: line["status"] for line in other if line["status"] != "done"}
-    assert set(again) == {"seed-1/dpo1", "seed-1/sft1-dpo1"}  # and what is made from these, once they are there
+    assert set(again) == {f"seed-1/{name}{what}" for name in ("dpo1", "sft1-dpo1") for what in ("", ".scores")}
     assert "dpo.learning_rate 0.0002 -> 0.001" in again["seed-1/dpo1"]
+    assert again["seed-1/dpo1.scores"] == "after what it is made from"
     assert not list(tmp_path.iterdir())
+
+
+def test_models_made_with_other_settings_are_named_and_not_compared(whole: Whole, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole.out, out)
+    # dSFT-2 is of table3 alone, so that figure3 has nothing to make
+    other = {**ARGUMENTS, "overrides": [*toy.SMALL, "best.learning_rate=0.5"]}
+    result = api.reproduce("figure3", out=out, **other)
+    of = {f["finding"]: f for f in result["findings"]}
+    why = "seed-1/sft1-best1 (best.learning_rate 0.001 -> 0.5)"
+    assert (of["F4"]["verdict"], of["F4"]["not_compared"], of["F4"]["comparison"]) == ("not examined", [why], None)
+    assert "Not compared, for it was made with other settings" in of["F4"]["sentence"] and why in of["F4"]["sentence"]
+    assert all(of[name]["comparison"] for name in ("F1", "F3", "F5", "F6", "F7"))
+    for made in (result, api.reproduce("tables", out=out)):  # and one that has no settings of its own
+        assert [line for line in made["not_compared"] if why in line and line.startswith("Table 3 (table3.json) is left out")]
+        page = (out / "reproduction.html").read_text(encoding="utf-8")
+        assert "Table 3 (table3.json) is left out" in page and 'id="table3"' not in page and 'id="figure3"' in page
+    assert json.loads((out / "table3.json").read_text(encoding="utf-8"))["arms"]  # the file stays
+    # with the settings it was made with it is there again, and nothing is made
+    result = api.reproduce("samples", out=out, **ARGUMENTS)
+    assert not result["not_compared"] and result["findings"] == whole.result["findings"]
+    assert 'id="table3"' in (out / "reproduction.html").read_text(encoding="utf-8")
+    # other rows: nothing is compared across them
+    rows = Evidence(Experiment(preset.load("demo", [*toy.SMALL, "data.test_pairs=10"]), out), [1]).lacks(Model(sft=1))
+    assert "rows/pairs (data.test_pairs 20 -> 10)" in map(str, rows) and all(lack.other for lack in rows)
+    # a seed that was not made is not there, which is another matter
+    assert {str(lack) for lack in Evidence(Experiment(preset.load("demo", toy.SMALL), out), [1, 2]).lacks(Model(sft=1))} == {"seed-2/sft1"}
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -173,6 +207,13 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("table3", {"overrides": ["sft.max_length=4096"]}, "max_position_embeddings is 512, and a max_length is 4096"),
         ("table3", {"seeds": 0}, "--seeds 0"),
         ("table3", {"preset": "paper"}, "is planned here, not made"),
+        ("table3", {"preset": "paper", "data": tmp_path, "dry_run": True}, "the rows of --preset paper are those that its recipe names"),
+        ("table3", {"preset": "paper", "model": "x", "dry_run": True}, "give model.path=x (and its model.shape.*) as settings"),
+        ("table3", {"preset": "paper", "overrides": ["dpo.betta=1"], "dry_run": True, "recipe": PAPER}, "did you mean beta"),
+        ("table3", {"preset": "paper", "overrides": ["dpo.epochs=3"], "dry_run": True}, "dpo.epochs=3: the experiments of the paper say"),
+        ("tables", {"preset": "paper", "overrides": ["dpo.beta=1"]}, "dpo.beta=1: tables makes no model and takes no settings"),
+        ("figure1", {"model": "x"}, "--model x: figure1 makes no model"),
+        ("table3", {"scores": ["mine=x"]}, "zephyr reproduce tables --scores mine=x"),
         ("tables", {"scores": ["mine"]}, "as NAME=FOLDER or NAME=FILE"),
         ("tables", {"scores": ["mine=nowhere"]}, "no such file or folder"),
     ):
@@ -186,7 +227,6 @@ def test_the_commands_of_the_page_are_commands() -> None:
 
     import typer
 
-    from conftest import ROOT
     from zephyr.cli import app
     from zephyr.reproduce.run import WHAT
 

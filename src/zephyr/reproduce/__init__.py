@@ -8,6 +8,8 @@ work       one step: an artifact that is recognised by its key
 scores     what a model says of held-out rows
 compare    differences between models, over prompts and over trainings
 findings   F1 to F8: confirmed, contradicted, undecided, or not examined
-tables, figures, samples, page   what is written
+evidence   which models count: those that the settings in force make
+results, tables, samples         what came out, as values
+folder, page, pictures           what is written, and what of earlier commands stays
 run        the order of all this
 """

@@ -8,6 +8,9 @@ Both are in the interval. With D(s, p) what is found for seed s at prompt p, and
 The first part is that of a ratio over clusters (Cochran, Sampling Techniques, 6.4), as in `evals.statistics`. What prompts and trainings
 do together is in both parts, so V is rather too large. The degrees of freedom are Satterthwaite's (1946); of few seeds there are few, and
 where they spread, the interval is wide. With one seed the second part is not known and left out, which `seeds` says.
+
+Where all prompts are alike, V is 0 and tells nothing of what other prompts would be: there is no interval (`ci95` is None, its ends are at
+infinity, so that nothing can be decided by it), but for a share, which has Wilson's.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zephyr.errors import DataError
-from zephyr.evals.statistics import Z_80, share, student_t_975
+from zephyr.evals.statistics import Z_80, student_t_975
 from zephyr.reproduce.scores import Cells
 
 
@@ -27,10 +30,10 @@ class Found:
 
     Attributes:
         value: over all seeds.
-        low: lower end.
-        high: upper end.
-        error: standard error.
-        smallest: the smallest true difference from nought that so many prompts and seeds show four times in five (5% level).
+        low: lower end; minus infinity where all prompts are alike, which tells no interval.
+        high: upper end; infinity there.
+        error: standard error; 0 where all prompts are alike.
+        smallest: least true difference from nought that so many prompts and seeds show four times in five (5% level); infinity there.
         prompts: how many.
         items: how many in all: pairs, tokens, answers.
         by_seed: the value of each.
@@ -50,16 +53,26 @@ class Found:
         """How many trainings."""
         return len(self.by_seed)
 
+    @property
+    def ci95(self) -> tuple[float, float] | None:
+        """(low, high), or None where all prompts are alike, from which no interval can be told."""
+        return (self.low, self.high) if math.isfinite(self.low) else None
+
     def within(self, low: float, high: float) -> Found:
-        """The same with an interval that ends where the scale ends."""
-        return replace(self, low=max(self.low, low), high=min(self.high, high))
+        """The same with an interval that ends where the scale ends; where there is none, there is none then."""
+        return replace(self, low=max(self.low, low), high=min(self.high, high)) if self.ci95 else self
 
     def json(self) -> dict[str, object]:
         """As one object."""
         return {
-            "value": self.value, "ci95": [self.low, self.high], "se": self.error, "smallest_that_could_be_shown": self.smallest,
-            "prompts": self.prompts, "items": self.items, "by_seed": list(self.by_seed),
-        }  # fmt: skip
+            "value": self.value,
+            "ci95": list(self.ci95) if self.ci95 else None,
+            "se": self.error or None,
+            "smallest_that_could_be_shown": self.smallest if self.error else None,
+            "prompts": self.prompts,
+            "items": self.items,
+            "by_seed": list(self.by_seed),
+        }
 
 
 @dataclass(frozen=True)
@@ -86,11 +99,25 @@ def level(seeds: Sequence[Cells]) -> Found:
     return _found(parts.by_seed, [(parts.of_prompts, parts.prompts - 1)], parts.prompts, parts.items)
 
 
-def as_share(found: Found, seeds: Sequence[Cells]) -> Found:
-    """A share's interval ends where the scale does. Where all prompts have the same, it is that of `share`."""
-    if not found.error and (even := share([(sum(c[name][0] for c in seeds) / len(seeds), n) for name, (_, n) in seeds[0].items()])):
-        found = replace(found, low=even.low, high=even.high)
-    return found.within(0.0, 1.0)
+def share_of(seeds: Sequence[Cells]) -> Found:
+    """`level` of values from 0 to 1, with an interval that stays there and has a width even where all prompts are alike.
+
+    It is Wilson's at p (1 - p) / V items, at most as many as there are in all seeds, and Satterthwaite's t; with one seed that is
+    `evals.statistics.share`, whose sources hold here. Where all prompts are alike, as many items as prompts: they are what is independent.
+
+    Raises:
+        DataError: fewer than two prompts.
+    """
+    found = level(seeds)
+    p, t = found.value, student_t_975(found.prompts - 1)
+    n = float(found.prompts)
+    if found.error:
+        t = (found.high - found.value) / found.error
+        n = min(p * (1 - p) / found.error**2, found.items * found.seeds)
+    t2 = t**2
+    middle, half = p + t2 / (2 * n), math.sqrt(t2 * (max(0.0, p * (1 - p)) / n + t2 / (4 * n**2)))
+    low, high = ((middle + side) / (1 + t2 / n) for side in (-half, half))
+    return replace(found, low=max(low, 0.0), high=min(high, 1.0))
 
 
 def difference(first: Sequence[Cells], second: Sequence[Cells]) -> Found:
@@ -155,8 +182,8 @@ def _found(by_seed: tuple[float, ...], variances: Sequence[tuple[float, int]], p
     if count > 1:
         parts.append((sum((x - value) ** 2 for x in by_seed) / (count - 1) / count, count - 1))
     total = sum(variance for variance, _ in parts)
-    if total <= 0.0:
-        return Found(value, value, value, 0.0, 0.0, prompts, items, by_seed)
+    if total <= 1e-24 * max(1.0, value**2):  # nought but for rounding
+        return Found(value, -math.inf, math.inf, 0.0, math.inf, prompts, items, by_seed)
     freedom = total**2 / sum(variance**2 / df for variance, df in parts if variance)  # Satterthwaite 1946
     error, t = math.sqrt(total), student_t_975(max(1, math.floor(freedom + 1e-9)))
     return Found(value, value - t * error, value + t * error, error, (t + Z_80) * error, prompts, items, by_seed)

@@ -64,6 +64,7 @@ def inputs(config: DataConfig, folder: Path | None) -> dict[str, list[DataSource
     return {name: [DataSource(path=str(path))] for name, path in shapes.files_in(folder).items()}
 
 
+MEASURABLE = 2  # prompts: of fewer no spread can be told
 PARTS = ("text", "dialogues", "pairs", "other")
 
 
@@ -94,18 +95,26 @@ def gathered(config: DataConfig, data: Mapping[str, Sequence[DataSource]]) -> Ro
 
 
 def enough(rows: Rows) -> None:
-    """Refuse an experiment that could not be made.
+    """Refuse an experiment whose results would have no interval: prompts are counted, for those of one prompt are not independent.
+
+    The second held-out set may be empty: then it is not measured.
 
     Raises:
-        DataError: a part of it has no rows.
+        DataError: a part of it has rows of fewer prompts than `MEASURABLE`.
     """
-    counts = {
-        "dialogues to learn": len(rows.dialogues["train"]), "test dialogues": len(rows.dialogues["test"]),
-        "pairs to learn": len(rows.pairs["train"]), "held-out pairs": len(rows.pairs["test"]), "texts for the base": len(rows.text),
+    parts: dict[str, Sequence[Dialogue] | Sequence[Preference]] = {
+        "dialogues to learn": rows.dialogues["train"], "test dialogues": rows.dialogues["test"],
+        "pairs to learn": rows.pairs["train"], "held-out pairs": rows.pairs["test"],
     }  # fmt: skip
-    if empty := [name for name, n in counts.items() if n < 2]:
+    if rows.other:
+        parts["AlpacaEval pairs"] = rows.other
+    prompts = {name: len({record.prompt_id for record in records}) for name, records in parts.items()}
+    if few := [f"{len(parts[name])} {name} of {n} prompt{'' if n == 1 else 's'}" for name, n in prompts.items() if n < MEASURABLE]:
         why = ", ".join(f"{n} ({reason})" for reason, n in rows.left_out.most_common(4))
-        raise DataError(f"too few rows: {', '.join(f'{counts[name]} {name}' for name in empty)}" + (f"; left out: {why}" if why else ""))
+        left_out = f"; left out: {why}" if why else ""
+        raise DataError(
+            f"too few rows: {', '.join(few)}, and each part takes {MEASURABLE} prompts or more; raise data.* or give more rows{left_out}"
+        )
 
 
 def _validated(rows: Rows, config: DataConfig) -> Rows:

@@ -1,17 +1,22 @@
-"""What was measured of the models of an experiment, seed by seed."""
+"""What was measured of the models of an experiment, seed by seed.
+
+A model counts only where each step that made it, from the rows to its scores, is what the settings in force make. So all that is compared
+was trained with one set of settings and measured on the same rows, whatever else lies in the folder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from zephyr.reproduce import compare, work
 from zephyr.reproduce.compare import Found
 from zephyr.reproduce.data import MAIN, OTHER
-from zephyr.reproduce.graph import BASE, Model, Step
-from zephyr.reproduce.scores import LEARNT, Cells, Scores
+from zephyr.reproduce.experiment import BASE_SEED, WAITS, Experiment
+from zephyr.reproduce.graph import BASE, EXPERIMENTS, Model, Step, models_of, steps
+from zephyr.reproduce.scores import Cells, Scores
 
 Read = Callable[[Scores, Scores], Cells]
 
@@ -57,31 +62,70 @@ MEASURES: dict[str, Measure] = {
     "kept": Measure(
         "keeps to the template", "the share of sampled answers that end with EOS and emit no role token", lambda s, _: s.kept()
     ),
-    "ran_on": Measure(
-        "runs on with role tokens", "the share of sampled answers that emit a role token", lambda s, _: s.ran_on(), more=False
+    "ended": Measure("ends with EOS", "the share of sampled answers that end with EOS", lambda s, _: s.ended(), more=None),
+    "cut": Measure(
+        "cut off at the limit",
+        "the share of sampled answers that reach the limit without EOS or a role token",
+        lambda s, _: s.cut(),
+        more=None,
     ),
+    "ran_on": Measure("writes a role token", "the share of sampled answers that emit a role token", lambda s, _: s.ran_on(), more=False),
     "length": Measure("answer, tokens", "the length of sampled answers", lambda s, _: s.lengths(), share=False, more=None),
 }
 # chosen before anything was measured: the implicit reward of dDPO itself, on pairs like those it learns
 PRIMARY = f"{MAIN}.sum"
+# of the answers that a model samples; `kept`, `cut` and `ran_on` make up all of them
+ANSWERS = ("kept", "ended", "cut", "ran_on")
+_SHOWN = 200  # characters of a reason: whole presets may differ
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A step that a comparison needs and that is not what the settings in force make.
+
+    Args:
+        place: its folder, under that of the experiment.
+        why: what is different, in words.
+        other: whether something stands there: made with other settings, or from other rows.
+    """
+
+    place: str
+    why: str
+    other: bool
+
+    def __str__(self) -> str:
+        """`seed-1/dpo1 (dpo.learning_rate 0.0002 -> 0.001)`."""
+        return f"{self.place} ({self.why if len(self.why) <= _SHOWN else self.why[:_SHOWN] + ' …'})" if self.other else self.place
 
 
 class Evidence:
-    """Reads scores where they are. A model that was not made for all seeds is not there."""
+    """Reads the scores of models that count. A model that was not made for all seeds, or with other settings, is not there."""
 
-    def __init__(self, out: Path, seeds: Sequence[int]) -> None:
-        """`out` is the folder of the experiment, `seeds` those that count."""
-        self.out, self.seeds = out, tuple(seeds)
+    def __init__(self, experiment: Experiment, seeds: Sequence[int]) -> None:
+        """`experiment` has the settings in force and the folder, `seeds` are those that count."""
+        self.experiment, self.out, self.seeds = experiment, experiment.out, tuple(seeds)
         self._scores = cache(Scores.read)
+
+    @cached_property
+    def _outstanding(self) -> dict[Path, str]:
+        """Of all steps of all experiments those that do not count."""
+        every = steps(models_of(EXPERIMENTS))
+        return self.experiment.outstanding([(step, seed) for seed in self.seeds for step in every], strict=False)
+
+    def lacks(self, *models: Model) -> list[Lack]:
+        """Why models cannot be compared: the steps that they and the base need and that do not count. Empty where they can.
+
+        Of a step that only waits for another one, the other is named.
+        """
+        places = {own.out: None for _, own, _ in self.experiment.before()}
+        places |= {self.experiment.place(step, seed): None for seed in self.seeds for step in steps(models)}
+        found = {place: self._outstanding[place] for place in places if place in self._outstanding}
+        causes = {place: why for place, why in found.items() if why != WAITS} or found
+        return [Lack(str(place.relative_to(self.out)), why, work.is_there(place)) for place, why in causes.items()]
 
     def folders(self, model: Model) -> list[Path]:
         """Where its scores are; one for all seeds where it is the base."""
-        name = Step("scores", model).folder
-        return [self.out / name] if model == BASE else [self.out / f"seed-{seed}" / name for seed in self.seeds]
-
-    def has(self, *models: Model) -> bool:
-        """Whether all of them are there."""
-        return all(work.is_there(folder) for model in (*models, BASE) for folder in self.folders(model))
+        return [self.experiment.place(Step("scores", model), seed) for seed in ((BASE_SEED,) if model == BASE else self.seeds)]
 
     def scores(self, model: Model) -> list[Scores]:
         """Of each seed."""
@@ -104,17 +148,21 @@ class Evidence:
     def level(self, model: Model, measure: str) -> Found:
         """With its interval."""
         cells = self.cells(model, measure)
-        found = compare.level(cells)
-        return compare.as_share(found, cells) if MEASURES[measure].share else found
+        return compare.share_of(cells) if MEASURES[measure].share else compare.level(cells)
 
     def difference(self, first: Model, second: Model, measure: str) -> Found:
         """First minus second."""
-        return compare.difference(self.cells(first, measure), self.cells(second, measure))
+        return scaled(compare.difference(self.cells(first, measure), self.cells(second, measure)), measure)
+
+    def own_would_end(self) -> float | None:
+        """The share of the dialogues' own answers that would have ended within the limit of those that are sampled."""
+        return self.base.own_would_end(self.experiment.preset.sampling.max_new_tokens)
 
     def learnt(self, model: Model, reference: Model, name: str) -> list[Cells]:
         """Accuracy against the model that its dDPO started from, on a set or on the pairs it learnt."""
         return [s.accuracy(name, r) for s, r in zip(self.scores(model), self.scores(reference), strict=True)]
 
-    def has_learnt(self, model: Model) -> bool:
-        """Whether it was measured on the pairs that it was trained on."""
-        return self.has(model) and all(LEARNT in scores.sets() for scores in self.scores(model))
+
+def scaled(found: Found, measure: str) -> Found:
+    """A difference whose interval ends where the scale of the measure does: two shares are not farther apart than 1."""
+    return found.within(-1.0, 1.0) if MEASURES[measure].share else found

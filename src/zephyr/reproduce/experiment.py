@@ -7,7 +7,8 @@ OUT/seed-1/sft1, sft1.scores, sft1-dpo1…   a folder for each model, its refere
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from zephyr import pipeline
 from zephyr.artifacts import Draft
-from zephyr.errors import UsageError
+from zephyr.errors import UsageError, ZephyrError
 from zephyr.models import registry
 from zephyr.models.registry import cache_dir
 from zephyr.progress import say
@@ -188,31 +189,54 @@ class Experiment:
             yield ("base", *self.own_base())
         yield ("scores of base", *self.own_scores(BASE, BASE_SEED))
 
-    def why_not(self, step: Step, seed: int) -> str | None:
-        """None if a step is done; else why it is not, in words.
+    def outstanding(self, wanted: Iterable[tuple[Step, int]], *, strict: bool = True) -> dict[Path, str]:
+        """Of rows, base and steps those that are not there, or are not what the settings in force make: why, by place, in order.
+
+        What is made from one of them waits for it, though it may stand there.
+
+        Args:
+            wanted: steps with their seeds, each after what it is made from.
+            strict: raise where something that is not ours stands in a place; else that is the reason.
+
+        Raises:
+            ZephyrError: what stands in a place is not ours to replace, or an input is damaged.
+        """
+        found: dict[Path, str] = {}
+        for _, own, _ in self.before():
+            if reason := _why(partial(self.why_not_own, own, found), strict=strict):
+                found[own.out] = reason
+        for step, seed in wanted:
+            if reason := _why(partial(self.why_not, step, seed, found), strict=strict):
+                found[self.place(step, seed)] = reason
+        return found
+
+    def why_not(self, step: Step, seed: int, renewed: Collection[Path] = ()) -> str | None:
+        """None if a step is done; else why it is not, in words. What is in `renewed` is to be made again.
 
         Raises:
             ZephyrError: what stands in its place is not ours to replace, or an input is damaged.
         """
         if step.kind == "scores":
             own, _ = self.own_scores(step.model, seed)
-            return self.why_not_own(own)
+            return self.why_not_own(own, renewed)
         bound = self.staged(step, seed)
-        if self._waits([s.path for given in bound.needs.data.values() for s in _sources(given)], bound.needs.models.values()):
+        if self._waits([s.path for given in bound.needs.data.values() for s in _sources(given)], bound.needs.models.values(), renewed):
             return WAITS
         cache = cache_dir() / pipeline.FINGERPRINTS
-        return pipeline.why_not_done(pipeline.bind(bound.stage, bound.config, bound.needs, bound.out.parent, bound.out, cache))
+        why = pipeline.why_not_done(pipeline.bind(bound.stage, bound.config, bound.needs, bound.out.parent, bound.out, cache))
+        # the stage calls its settings sft; here the second step of dSFT-2 has a section of its own
+        return re.sub(r"\bsft\.", "best.", why) if why and step.kind == "sft" and step.model.best else why
 
-    def why_not_own(self, own: Own) -> str | None:
+    def why_not_own(self, own: Own, renewed: Collection[Path] = ()) -> str | None:
         """The same of a step that is no stage."""
-        if self._waits([s.path for given in own.data.values() for s in given], own.models.values()):
+        if self._waits([s.path for given in own.data.values() for s in given], own.models.values(), renewed):
             return WAITS
         return pipeline.why_not_done(own.bound())
 
-    def _waits(self, rows: Iterable[str], models: Iterable[object]) -> bool:
-        """Whether something that it is made from is yet to be made."""
+    def _waits(self, rows: Iterable[str], models: Iterable[object], renewed: Collection[Path]) -> bool:
+        """Whether something that it is made from is yet to be made, or to be made again."""
         paths = [Path(path) for path in (*rows, *(m.path for m in models if isinstance(m, ModelConfig)))]
-        return any(path.is_relative_to(self.out) and not work.is_there(path) for path in paths)
+        return any(path in renewed or (path.is_relative_to(self.out) and not work.is_there(path)) for path in paths)
 
     def make(self, step: Step, seed: int, number: str = "") -> None:
         """Make a step; `number` says which of how many it is.
@@ -228,6 +252,15 @@ class Experiment:
         else:
             bound = self.staged(step, seed)
             pipeline.run_single(bound.stage, bound.config, bound.needs, bound.out.parent, bound.out)
+
+
+def _why(ask: Callable[[], str | None], *, strict: bool) -> str | None:
+    try:
+        return ask()
+    except ZephyrError as error:
+        if strict:
+            raise
+        return str(error)
 
 
 def _sources(given: From | Sequence[DataSource]) -> Sequence[DataSource]:

@@ -1,21 +1,25 @@
 """The paper's findings F1 to F8, each beside what was measured: confirmed, contradicted, undecided, or not examined.
 
 A verdict rests on one comparison, which was chosen before anything was measured, and on its 95% interval; what other measures say of the
-same stands beside it and changes nothing. Nothing here is about MT-Bench, for there is no judge; the sentence says what it is about.
+same stands beside it and changes nothing. A verdict may have a condition, chosen beforehand too, which can only hold it back. Nothing here
+is about MT-Bench, for there is no judge; the sentence says what it is about.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from zephyr.reproduce import compare
 from zephyr.reproduce.compare import Found
 from zephyr.reproduce.data import MAIN
-from zephyr.reproduce.evidence import MEASURES, PRIMARY, Evidence
+from zephyr.reproduce.evidence import ANSWERS, MEASURES, PRIMARY, Evidence, scaled
 from zephyr.reproduce.graph import ARMS, BASE, CURVE, Model
 from zephyr.reproduce.preset import Margins
 from zephyr.reproduce.scores import LEARNT
 
+NO_INTERVAL = "no interval: all {} prompts alike"
+NOT_COMPARED = "Not compared, for it was made with other settings or from other rows"
 CONFIRMED, CONTRADICTED, UNDECIDED, NOT_EXAMINED = "confirmed", "contradicted", "undecided", "not examined"
 
 CLAIMS = {
@@ -42,6 +46,8 @@ class Finding:
         measure: what the verdict rests on, if it was examined.
         found: the comparison.
         beside: what other measures say, which does not decide.
+        parts: what the measure is made up of, by model and part.
+        not_compared: models that stand in the folder and do not count, and why.
     """
 
     name: str
@@ -50,6 +56,8 @@ class Finding:
     measure: str = ""
     found: Found | None = None
     beside: tuple[str, ...] = ()
+    parts: Mapping[str, Mapping[str, Found]] = field(default_factory=dict)
+    not_compared: tuple[str, ...] = ()
 
     @property
     def claim(self) -> str:
@@ -61,26 +69,26 @@ class Finding:
         return {
             "finding": self.name, "claim": self.claim, "verdict": self.verdict, "sentence": self.sentence, "measure": self.measure,
             "comparison": self.found.json() if self.found else None, "beside": list(self.beside),
+            "parts": {model: {part: found.json() for part, found in of.items()} for model, of in self.parts.items()},
+            "not_compared": list(self.not_compared),
         }  # fmt: skip
 
 
 def all_of(evidence: Evidence, margins: Margins) -> list[Finding]:
     """Every finding, in order."""
     return [
-        _f1(evidence), _needs_tasks("F2"), _f3(evidence), _f4(evidence, margins), _f5(evidence, margins), _f6(evidence), _f7(evidence),
-        _needs_tasks("F8"),
+        _f1(evidence), _needs_tasks("F2"), _f3(evidence, margins), _f4(evidence, margins), _f5(evidence, margins), _f6(evidence),
+        _f7(evidence), _needs_tasks("F8"),
     ]  # fmt: skip
 
 
-def decide(found: Found, *, wanted: int) -> str:
-    """Confirmed where the whole interval is on the wanted side of nought (1 above, -1 below), contradicted on the other, else undecided.
+def decide(found: Found, *, wanted: int, margin: float = 0.0) -> str:
+    """Confirmed where the whole interval is beyond the margin on the wanted side (1 above, -1 below), contradicted where it is short of it.
 
-    Where no row differs from another there is no interval, and nothing is decided.
+    Else undecided; so where all prompts are alike, for there is no interval then and its ends are at infinity.
     """
-    if not found.error:
-        return UNDECIDED
     low, high = (found.low, found.high) if wanted > 0 else (-found.high, -found.low)
-    return CONFIRMED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
+    return CONFIRMED if low > margin else CONTRADICTED if high < margin else UNDECIDED
 
 
 # --- words -----------------------------------------------------------------------------------------------------
@@ -99,11 +107,24 @@ def said(found: Found, measure: str) -> str:
     else:
         value, low, high, least = (f"{x:.3f}".replace("-", "\N{MINUS SIGN}") for x in (found.value, found.low, found.high, found.smallest))
         unit = ""
-    if not found.error:  # where no row differs, their spread says nothing of what could have been shown
-        return f"{value}{unit}, the same on each of {found.prompts} prompts in {found.seeds} trainings, from which no interval can be told"
     sign = "+" if found.value > 0 else ""
-    of = f"{found.prompts} prompts, {found.seeds} trainings each" if found.seeds > 1 else f"{found.prompts} prompts, one training each"
-    return f"{sign}{value}{unit} [{low}, {high}] ({of}; {least}{unit} or more could have been shown)"
+    if not found.ci95:  # where no row differs, their spread says nothing of what could have been shown
+        return f"{sign}{value}{unit} ({NO_INTERVAL.format(found.prompts)}; {_trainings(found)})"
+    of = f"{found.prompts} prompts, {_trainings(found)}"
+    shown = f"{least}{unit} or more could have been shown"
+    if MEASURES[measure].share and found.smallest > 1:
+        shown = "no difference that there can be is sure to be shown by so few"
+    return f"{sign}{value}{unit} [{low}, {high}] ({of}; {shown})"
+
+
+def _trainings(found: Found) -> str:
+    return f"{found.seeds} trainings each" if found.seeds > 1 else "one training each"
+
+
+def _level(found: Found) -> str:
+    """A share with its interval."""
+    assert found.ci95, "a share has one"
+    return f"{points(found.value)}% [{points(found.low)}, {points(found.high)}]"
 
 
 def _beside(evidence: Evidence, first: Model, second: Model, but: str) -> tuple[str, ...]:
@@ -112,8 +133,18 @@ def _beside(evidence: Evidence, first: Model, second: Model, but: str) -> tuple[
     return tuple(f"{MEASURES[name].label}: {said(evidence.difference(first, second, name), name)}" for name in others)
 
 
-def _missing(name: str, what: str) -> Finding:
-    return Finding(name, NOT_EXAMINED, f"Not in this folder yet: `zephyr reproduce {what}` with the same --out measures it.")
+def _lacking(name: str, evidence: Evidence, what: str, *models: Model) -> Finding | None:
+    """Not examined, where a model does not count; None where all do."""
+    lacks = evidence.lacks(*models)
+    if not lacks:
+        return None
+    others = tuple(str(lack) for lack in lacks if lack.other)
+    command = f"`zephyr reproduce {what}` with the same --out and settings"
+    if others:
+        return Finding(name, NOT_EXAMINED, f"{NOT_COMPARED}: {'; '.join(others)}. {command} makes it again.", not_compared=others)
+    places = [str(lack) for lack in lacks]
+    named = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    return Finding(name, NOT_EXAMINED, f"Not in this folder yet ({named}): {command} measures it.")
 
 
 def _compared(name: str, evidence: Evidence, first: Model, second: Model, measure: str, wanted: int, words: str) -> Finding:
@@ -126,73 +157,94 @@ def _compared(name: str, evidence: Evidence, first: Model, second: Model, measur
 
 
 def _f1(evidence: Evidence) -> Finding:
-    if not evidence.has(BOTH, DSFT1):
-        return _missing("F1", "table3")
+    if lacking := _lacking("F1", evidence, "table3", BOTH, DSFT1):
+        return lacking
     return _compared("F1", evidence, BOTH, DSFT1, PRIMARY, 1, "dDPO + dSFT against dSFT-1")
 
 
-def _f3(evidence: Evidence) -> Finding:
-    if not evidence.has(BOTH, NO_DPO):
-        return _missing("F3", "table3")
-    made = _compared("F3", evidence, BOTH, NO_DPO, "kept", 1, "With dSFT first against without it, one epoch of dDPO each")
-    alone, both, base = (evidence.level(model, "kept").value for model in (NO_DPO, BOTH, BASE))
-    also = f" It is {points(alone)}% without dSFT and {points(both)}% with it; the base, before any training, has {points(base)}%."
-    return replace(made, sentence=made.sentence + also)
+def _f3(evidence: Evidence, margins: Margins) -> Finding:
+    if lacking := _lacking("F3", evidence, "table3", BOTH, NO_DPO):
+        return lacking
+    words = "With dSFT first against without it, one epoch of dDPO each"
+    made = _compared("F3", evidence, BOTH, NO_DPO, "kept", 1, words)
+    assert made.found is not None
+    # a base that ends its texts as readily as an answer ends, or a limit that cuts all of them, shows nothing of what was learnt
+    taught = evidence.difference(BOTH, BASE, "kept")
+    verdict = decide(made.found, wanted=1, margin=margins.template) if taught.low > 0 else UNDECIDED
+    models = {**{arm: model for arm, model in ARMS.items() if model != DSFT2}, "the base": BASE}
+    parts = {label: {part: evidence.level(model, part) for part in ANSWERS} for label, model in models.items() if not evidence.lacks(model)}
+    also = f" {points(margins.template)} points were taken for the least that counts, before measuring."
+    also += f" dDPO + dSFT against the base: {said(taught, 'kept')}."
+    if taught.low <= 0:
+        also += " That dSFT taught the template is not shown, so that nothing is decided: the difference may be the base's own habit."
+    beside = [f"{label}: " + ", ".join(f"{MEASURES[part].label} {_level(of[part])}" for part in ANSWERS) for label, of in parts.items()]
+    own = evidence.own_would_end()
+    limit = evidence.experiment.preset.sampling.max_new_tokens
+    if own is not None:
+        beside.append(f"the dialogues' own answers to the same prompts: {points(own)}% would have ended within the limit of {limit} tokens")
+    sentence = made.sentence + also
+    return replace(made, verdict=verdict, sentence=sentence, beside=(*beside, *made.beside), parts=parts)
 
 
 def _f4(evidence: Evidence, margins: Margins) -> Finding:
-    if not evidence.has(DSFT2, DSFT1):
-        return _missing("F4", "table3")
+    if lacking := _lacking("F4", evidence, "table3", DSFT2, DSFT1):
+        return lacking
     made = _compared("F4", evidence, DSFT2, DSFT1, PRIMARY, -1, "dSFT-2 against dSFT-1")
     assert made.found is not None
     # that something does not help cannot be shown but by help that is too small to count
     verdict = CONTRADICTED if made.found.low > 0 else CONFIRMED if made.found.high < margins.help else UNDECIDED
-    verdict = verdict if made.found.error else UNDECIDED
     limit = f" Help of less than {points(margins.help)} points was taken for none, before measuring."
     return replace(made, verdict=verdict, sentence=made.sentence + limit)
 
 
 def _f5(evidence: Evidence, margins: Margins) -> Finding:
-    start, last = CURVE.parent, CURVE
-    if not (evidence.has_learnt(last) and evidence.has_learnt(start)):
-        return _missing("F5", "figure3")
-    learnt, held = evidence.learnt(last, start, LEARNT), evidence.learnt(last, start, MAIN)
-    gap, train, test = compare.apart(learnt, held), compare.level(learnt), compare.level(held)
-    by_heart = train.value >= margins.learnt
-    if not gap.error:
-        verdict = UNDECIDED
-    elif gap.low > 0 and by_heart:
-        verdict = CONFIRMED
-    elif gap.high < margins.gap:
+    start, once = CURVE.parent, replace(CURVE, dpo=1)
+    if lacking := _lacking("F5", evidence, "table3", start, once):
+        return lacking
+    train, held, gap = _by_heart(evidence, once, start)
+    verdict = UNDECIDED
+    if train.high < margins.learnt:
         verdict = CONTRADICTED
-    else:
-        verdict = UNDECIDED
-    reach = "reaches" if by_heart else "does not reach"
+    elif train.low >= margins.learnt and gap.low > 0:  # pairs that are ranked rightly though they were not learnt are no sign of it
+        verdict = CONFIRMED
     sentence = (
-        f"After three epochs of dDPO the reward against the dSFT model ranks {points(train.value)}% of the pairs it learnt rightly and "
-        f"{points(test.value)}% of held-out ones, a gap of {said(gap, PRIMARY)}; the train accuracy {reach} {margins.learnt:.0%}."
+        f"After one epoch of dDPO the reward against the dSFT model ranks {_level(train)} of the pairs it learnt rightly "
+        f"({train.prompts} prompts, {_trainings(train)}) and {_level(held)} of held-out ones, a gap of {said(gap, PRIMARY)}. "
+        f"{margins.learnt:.0%} were taken for learnt by heart, before measuring."
     )
-    once = replace(CURVE, dpo=1)
-    beside: tuple[str, ...] = ()
-    if evidence.has_learnt(once):
-        first = compare.level(evidence.learnt(once, start, LEARNT))
-        beside = (f"after one epoch, by a run of its own: {points(first.value)}% of the pairs it learnt",)
-    return Finding("F5", verdict, sentence, "reward accuracy against the dSFT model, learnt pairs less held-out ones", gap, beside)
+    parts = {"one epoch": {"learnt": train, "held out": held}}
+    if later := _lacking("F5", evidence, "figure3", start, CURVE):
+        beside = f"after three epochs: {later.sentence[0].lower()}{later.sentence[1:]}"
+    else:
+        longer, longer_held, longer_gap = _by_heart(evidence, CURVE, start)
+        beside = (
+            f"after three epochs, by a run of its own: {_level(longer)} of the pairs it learnt, {_level(longer_held)} of held-out ones, "
+            f"a gap of {said(longer_gap, PRIMARY)}"
+        )
+        parts["three epochs"] = {"learnt": longer, "held out": longer_held}
+    measure = "reward accuracy against the dSFT model, on the pairs it learnt"
+    return Finding("F5", verdict, sentence, measure, train, (beside,), parts)
+
+
+def _by_heart(evidence: Evidence, model: Model, start: Model) -> tuple[Found, Found, Found]:
+    """Accuracy against the model that dDPO started from, on the pairs it learnt and on held-out ones, and the gap."""
+    learnt, held = evidence.learnt(model, start, LEARNT), evidence.learnt(model, start, MAIN)
+    return compare.share_of(learnt), compare.share_of(held), scaled(compare.apart(learnt, held), PRIMARY)
 
 
 def _f6(evidence: Evidence) -> Finding:
     once = replace(CURVE, dpo=1)
-    if not evidence.has(CURVE, once):
-        return _missing("F6", "figure3")
+    if lacking := _lacking("F6", evidence, "figure3", CURVE, once):
+        return lacking
     return _compared("F6", evidence, CURVE, once, PRIMARY, 1, "Three epochs of dDPO against one, both from one epoch of dSFT")
 
 
 def _f7(evidence: Evidence) -> Finding:
     longer = [(Model(sft=sft, dpo=3), Model(sft=sft, dpo=1)) for sft in (2, 3)]
-    if not evidence.has(*(model for pair in longer for model in pair)):
-        return _missing("F7", "figure3")
+    if lacking := _lacking("F7", evidence, "figure3", *(model for pair in longer for model in pair)):
+        return lacking
     three, one = (compare.mean_of([evidence.cells(pair[i], PRIMARY) for pair in longer]) for i in (0, 1))
-    found = compare.difference(three, one)
+    found = scaled(compare.difference(three, one), PRIMARY)
     sentence = f"Three epochs of dDPO against one after two or three epochs of dSFT: {said(found, PRIMARY)}, in {MEASURES[PRIMARY].on}."
     beside = tuple(f"after {m.sft} epochs of dSFT: {said(evidence.difference(m, n, PRIMARY), PRIMARY)}" for m, n in longer)
     return Finding("F7", decide(found, wanted=-1), sentence, PRIMARY, found, beside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -40,16 +40,16 @@ class Rates:
     rows: Mapping[str, int]
 
 
-def seconds(experiment: Experiment, todo: Sequence[tuple[Step, int]]) -> dict[str, float]:
-    """By kind of step, what is still to be made; the base and its own scores too, where they are not there. The rows must be there."""
+def seconds(experiment: Experiment, todo: Sequence[tuple[Step, int]], outstanding: Collection[Path]) -> dict[str, float]:
+    """By kind of step, what is still to be made; the base and its own scores too, where they are `outstanding`. The rows must be there."""
     p = experiment.preset
-    with _a_base(experiment) as (ref, characters_a_token):
+    with _a_base(experiment, outstanding) as (ref, characters_a_token):
         rates = _measured(experiment, ref)
     found: dict[str, float] = {}
-    if experiment.model is None and not work.is_there(experiment.out / "base"):
+    if experiment.out / "base" in outstanding:
         text = sum(len(row["text"]) for s in experiment.rows("text") for _, _, row in sources.rows(s, whole=True))
         found["base"] = rates.train * p.base.training.epochs * text / characters_a_token
-    if not work.is_there(experiment.out / "base.scores"):
+    if experiment.out / "base.scores" in outstanding:
         found["scores"] = _of(Step("scores", BASE), experiment, rates)
     for step, _ in todo:
         found[step.kind] = found.get(step.kind, 0.0) + _of(step, experiment, rates)
@@ -78,11 +78,11 @@ def _of(step: Step, experiment: Experiment, rates: Rates) -> float:
 
 
 @contextmanager
-def _a_base(experiment: Experiment) -> Iterator[tuple[ModelRef, float]]:
+def _a_base(experiment: Experiment, outstanding: Collection[Path]) -> Iterator[tuple[ModelRef, float]]:
     """The base, or one of the same shape that has learnt nothing; and how many characters its tokens have."""
     texts = [row["text"][:2000] for s in experiment.rows("text") for _, _, row in islice(sources.rows(s, whole=True), 2000)]
     config = experiment.base()
-    if experiment.model is not None or work.is_there(experiment.out / "base"):
+    if experiment.out / "base" not in outstanding:
         ref = load.refer(config, cache_dir() / pipeline.FINGERPRINTS)
         tokenizer = load.load_tokenizer(ref)
         yield ref, _characters(tokenizer, texts)

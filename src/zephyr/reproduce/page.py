@@ -15,7 +15,8 @@ from zephyr.report.numbers import MISSING, count, duration, finite, fixed, perce
 from zephyr.report.table import Column, Table
 from zephyr.reproduce import paper, results
 from zephyr.reproduce.data import MAIN, OTHER
-from zephyr.reproduce.evidence import MEASURES, PRIMARY
+from zephyr.reproduce.evidence import ANSWERS, MEASURES, PRIMARY
+from zephyr.reproduce.findings import NO_INTERVAL
 from zephyr.reproduce.pictures import Dots, Line, Picture, dots, lines, radar
 
 Result = Mapping[str, Any]
@@ -31,11 +32,12 @@ LIMITS = (
 )
 
 
-def render(known: Mapping[str, Result]) -> str:
+def render(known: Mapping[str, Result], not_compared: Sequence[str] = ()) -> str:
     """The page.
 
     Args:
         known: results by experiment: `table3`, `figure3`, `samples`, `tables`; any may be absent.
+        not_compared: what else stands in the folder and is left out, a sentence each.
 
     Returns:
         HTML without scripts or references to other files: the same results give the same text.
@@ -46,7 +48,8 @@ def render(known: Mapping[str, Result]) -> str:
     drawn = {name: [(p, Markup(p.svg)) for p in found] for name, found in pictures(known).items()}  # noqa: S704 - drawn from numbers and our labels
     return environment.get_template("reproduction.html.j2").render(
         about=about,
-        headline=_headline(about),
+        headline=_headline(known),
+        not_compared=not_compared,
         findings=results.merged(known),
         pictures=drawn,
         table3=_table3_tables(known.get("table3")),
@@ -63,14 +66,20 @@ def render(known: Mapping[str, Result]) -> str:
     )
 
 
-def _headline(about: Result | None) -> str:
-    if about is None:
-        return "The paper's tables; no experiment was made in this folder yet."
-    seeds = len(about["seeds"])
-    times = (
+def _headline(known: Mapping[str, Result]) -> str:
+    made = {name: found for name, found in known.items() if "seeds" in found}
+    if not made:
+        return "The paper's tables; no experiment is shown of this folder yet."
+    about = next(iter(made.values()))
+    by_seeds: dict[int, list[str]] = {}
+    for name, found in made.items():
+        by_seeds.setdefault(len(found["seeds"]), []).append(name)
+    times = [
         f"{seeds} trainings of each model" if seeds > 1 else "one training of each model, so that the spread between trainings is not known"
-    )
-    return f"At the scale of “{about['preset']}”: {about['about']}. {times[0].upper()}{times[1:]}."
+        for seeds in by_seeds
+    ]
+    said = times if len(times) == 1 else [f"{', '.join(of)}: {words}" for words, of in zip(times, by_seeds.values(), strict=True)]
+    return f"At the scale of “{about['preset']}”: {about['about']}. " + " ".join(f"{line[0].upper()}{line[1:]}." for line in said)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------
@@ -90,9 +99,8 @@ def pictures(known: Mapping[str, Result]) -> dict[str, list[Picture]]:
     return found
 
 
-def _ends(found: Result) -> tuple[float, float]:
-    low, high = found["ci95"]
-    return float(low), float(high)
+def _ends(found: Result) -> tuple[float, float] | None:
+    return (float(found["ci95"][0]), float(found["ci95"][1])) if found["ci95"] else None
 
 
 def _arms(table: Result) -> Picture:
@@ -141,14 +149,15 @@ def _grid(figure: Result) -> Picture:
 def _shown(found: Result, measure: str) -> str:
     """A value with its interval."""
     form = percent if MEASURES[measure].share else (lambda v: fixed(v, 1)) if measure == "length" else fixed
-    low, high = found["ci95"]
-    return f"{form(found['value'])} [{form(low)}, {form(high)}]"
+    ends = f"[{form(found['ci95'][0])}, {form(found['ci95'][1])}]" if found["ci95"] else f"({NO_INTERVAL.format(found['prompts'])})"
+    return f"{form(found['value'])} {ends}"
 
 
 def _table3_tables(table: Result | None) -> list[Table]:
     if table is None:
         return []
-    names = list(table["arms"][0]["measures"])
+    answers = (*ANSWERS, "length")
+    names = [name for name in table["arms"][0]["measures"] if name not in answers]
     columns = (
         Column("Arm", "text"), Column("Paper: MT-Bench"), Column("Paper: AlpacaEval (SE)"),
         *(Column(f"Ours: {MEASURES[name].label}") for name in names),
@@ -165,7 +174,22 @@ def _table3_tables(table: Result | None) -> list[Table]:
         "In brackets 95% intervals over prompts and trainings. Accuracy: the share of pairs in which log π − log π_base is higher for "
         f"the better answer; 50% is a coin. A judge that takes the longer answer gets: {longer}."
     )
-    return [Table("Table 3: the paper's four arms, and ours", columns, tuple(rows), note), _comparisons(table)]
+    return [Table("Table 3: the paper's four arms, and ours", columns, tuple(rows), note), _answers(table, answers), _comparisons(table)]
+
+
+def _answers(table: Result, names: Sequence[str]) -> Table:
+    """How sampled answers end."""
+    every = [*((arm["arm"], arm["measures"]) for arm in table["arms"]), ("the base", table["base_measures"])]
+    rows = tuple((arm, *(_shown(of[name], name) for name in names)) for arm, of in every)
+    limit = table["settings"]["sampling"]["max_new_tokens"]
+    own = table["own_answers_would_end"]
+    note = (
+        f"An answer keeps to the template, or writes a role token, or is cut off at the limit of {limit} tokens before either: these three "
+        "make up all answers. One that writes a role token may end all the same."
+    )
+    if own is not None:
+        note += f" The dialogues' own answers to the same prompts would have ended within the limit in {percent(own)}."
+    return Table("Sampled answers: how they end", (Column("Arm", "text"), *(Column(MEASURES[n].label) for n in names)), rows, note)
 
 
 def _comparisons(table: Result) -> Table:
@@ -176,16 +200,23 @@ def _comparisons(table: Result) -> Table:
     rows = []
     for c in table["comparisons"]:
         share = MEASURES[c["measure"]].share
-        value, low, high, least = (
-            fixed(100 * v, 1) if share else fixed(v, 3) for v in (c["value"], *c["ci95"], c["smallest_that_could_be_shown"])
-        )
-        if not c["se"]:  # the same on every prompt: their spread says nothing
-            low = high = least = NOT_PUBLIC
         what = MEASURES[c["measure"]].label + (", points" if share else "")
-        apart = "yes" if c["ci95"][0] > 0 or c["ci95"][1] < 0 else "no"
-        rows.append((f"{c['first']} less {c['second']}", what, value, f"[{low}, {high}]", least, count(c["prompts"]), apart))
-    note = "The smallest true difference that so many prompts and trainings show four times in five (two-sided 5% level)."
+        if c["ci95"] is None:  # the same on every prompt: their spread says nothing
+            value, ends, least, apart = _number(c["value"], share), NO_INTERVAL.format(c["prompts"]), NOT_PUBLIC, "no"
+        else:
+            value, low, high, least = (_number(v, share) for v in (c["value"], *c["ci95"], c["smallest_that_could_be_shown"]))
+            ends, apart = f"[{low}, {high}]", "yes" if c["ci95"][0] > 0 or c["ci95"][1] < 0 else "no"
+        rows.append((f"{c['first']} less {c['second']}", what, value, ends, least, count(c["prompts"]), apart))
+    note = (
+        "The smallest true difference that so many prompts and trainings show four times in five (two-sided 5% level); "
+        "where a few trainings spread widely, less often."
+    )
     return Table("Differences from dSFT-1, on the same rows", columns, tuple(rows), note)
+
+
+def _number(value: float, share: bool) -> str:
+    """In points where it is of shares."""
+    return fixed(100 * value, 1) if share else fixed(value, 3)
 
 
 def _figure3_tables(figure: Result | None) -> list[Table]:
@@ -261,7 +292,8 @@ def _done(known: Mapping[str, Result]) -> list[str]:
             machine = ", ".join(
                 f"{key} {value}" for key, value in found["machine"].items() if key in ("machine", "device", "threads", "torch")
             )
-            lines.append(f"{name}: {duration(found['seconds'])} of work for {len(found['seeds'])} seeds, shared steps counted ({machine})")
+            seeds = f"{len(found['seeds'])} seed{'' if len(found['seeds']) == 1 else 's'}"
+            lines.append(f"{name}: {duration(found['seconds'])} of work for {seeds}, shared steps counted ({machine})")
     about = next((found for found in known.values() if "rows" in found and "preset" in found), None)
     if about:
         for part, splits in about["rows"].items():

@@ -13,7 +13,7 @@ from typing import Any
 from zephyr.errors import UsageError
 from zephyr.estimate import training
 from zephyr.recipe import Recipe, load
-from zephyr.reproduce import graph, results, tables
+from zephyr.reproduce import folder, graph, tables
 from zephyr.reproduce.graph import Model, Step
 
 RECIPE = Path("recipes/zephyr-7b-beta.yaml")
@@ -21,7 +21,15 @@ GPU, DEVICES = "a100-80gb", 16  # the paper's hardware
 
 
 def reproduce(
-    wanted: Sequence[str], *, with_tables: bool, recipe: Path | None, seeds: int, out: Path, scores: Sequence[str], dry_run: bool
+    wanted: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    with_tables: bool,
+    recipe: Path | None,
+    seeds: int,
+    out: Path,
+    scores: Sequence[str],
+    dry_run: bool,
 ) -> dict[str, Any]:
     """The plan of the experiments, or the tables of models that were measured elsewhere.
 
@@ -35,11 +43,13 @@ def reproduce(
             "measures to `zephyr reproduce tables --preset paper --scores NAME=FOLDER`"
         )
     if not wanted:
-        return results.finish(out, {"tables": tables.write(scores)}) if with_tables and not dry_run else {"steps": []}
+        return folder.finish(out, {"tables": tables.write(scores)}, None) if with_tables and not dry_run else {"steps": []}
+    if fixed := [text for text in overrides if text.partition("=")[0].strip() in ("sft.epochs", "dpo.epochs")]:
+        raise UsageError(f"{fixed[0]}: the experiments of the paper say how many epochs each model has; take it out")
     path = recipe or RECIPE
     if not path.exists():
         raise UsageError(f"--preset paper: {path} is not there; give the paper's recipe with --recipe")
-    return planned(load(path), wanted, seeds, out)
+    return planned(load(path, overrides), wanted, seeds, out)
 
 
 def planned(recipe: Recipe, wanted: Sequence[str], seeds: int, out: Path) -> dict[str, Any]:
@@ -63,8 +73,9 @@ def planned(recipe: Recipe, wanted: Sequence[str], seeds: int, out: Path) -> dic
                 "plan": known,
             })  # fmt: skip
     total = sum(line["plan"]["hours"] for line in lines if line["plan"])
+    times = "one seed" if seeds == 1 else f"{seeds} seeds"
     notes = [
-        f"in all about {total:.0f} h of training on {DEVICES} x {GPU} for {seeds} seeds, without references and scores",
+        f"in all about {total:.0f} h of training on {DEVICES} x {GPU} for {times}, without references and scores",
         "dSFT-2 is counted as an epoch of dSFT on one answer of each pair",
     ]
     return {"preset": "paper", "recipe": recipe.name, "seeds": seeds, "out": str(out), "steps": lines, "hours": total, "notes": notes}

@@ -49,7 +49,7 @@ class Dots:
     """One panel: a value with its interval for each row."""
 
     title: str
-    values: Sequence[tuple[float, Interval]]
+    values: Sequence[tuple[float, Interval | None]]
     mark: float | None = None
 
 
@@ -60,7 +60,7 @@ class Line:
     label: str
     colour: str
     points: Sequence[tuple[float, float]]
-    ends: Sequence[Interval] = ()
+    ends: Sequence[Interval | None] = ()
     thin: bool = False
     dashed: bool = False
 
@@ -74,9 +74,10 @@ def dots(name: str, title: str, rows: Sequence[str], panels: Sequence[Dots]) -> 
             _frame(axes, panel.title, palette, grid="x")
             if panel.mark is not None:
                 axes.axvline(panel.mark, color=palette["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
-            for row, (value, (low, high)) in enumerate(panel.values):
+            for row, (value, ends) in enumerate(panel.values):
                 colour = palette[SERIES[row % len(SERIES)]]
-                axes.plot([low, high], [-row, -row], color=colour, linewidth=2)
+                if ends:
+                    axes.plot(ends, [-row, -row], color=colour, linewidth=2)
                 axes.plot([value], [-row], color=colour, marker="o", markersize=6)
             axes.set_yticks([-row for row in range(len(rows))], rows if number == 0 else [""] * len(rows))
             axes.set_ylim(-len(rows) + 0.5, 0.5)
@@ -108,8 +109,9 @@ def lines(name: str, title: str, across: str, up: str, found: Sequence[Line], *,
             look |= {"linestyle": (0, (5, 2))} if line.dashed else {}
             if line.ends:  # side by side, so that intervals do not hide one another
                 xs = [x + 0.05 * (number - (len(found) - 1) / 2) for x in xs]
-                for x, (low, high) in zip(xs, line.ends, strict=True):
-                    axes.plot([x, x], [low, high], color=palette[line.colour], linewidth=1.1)
+                for x, ends in zip(xs, line.ends, strict=True):
+                    if ends:
+                        axes.plot([x, x], ends, color=palette[line.colour], linewidth=1.1)
             axes.plot(xs, ys, label=None if line.thin else line.label, marker=None if line.thin else "o", markersize=4, **look)
         if whole:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -1,15 +1,11 @@
-"""What came out, as values: of Table 3, of Figure 3, of the samples; and the files they are written to."""
+"""What came out, as values: of Table 3, of Figure 3, of the samples."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from zephyr.artifacts import Artifact, write_text
+from zephyr.artifacts import Artifact
 from zephyr.reproduce import compare, findings, paper, samples, work
 from zephyr.reproduce.evidence import MEASURES, PRIMARY, Evidence
 from zephyr.reproduce.experiment import Experiment
@@ -17,12 +13,11 @@ from zephyr.reproduce.graph import ARMS, BASE, CURVE, EXPERIMENTS, GRID, Model, 
 from zephyr.reproduce.scores import LEARNT
 
 Result = dict[str, Any]
-PAGE = "reproduction.html"
 
 
 def of(name: str, experiment: Experiment, seeds: Iterable[int]) -> Result:
     """The results of an experiment whose steps are all there."""
-    evidence = Evidence(experiment.out, list(seeds))
+    evidence = Evidence(experiment, list(seeds))
     make = {"table3": _table3, "figure3": _figure3, "samples": samples.of}[name]
     return {"experiment": name, **_about(name, experiment, evidence), **make(experiment, evidence)}
 
@@ -78,6 +73,7 @@ def _table3(experiment: Experiment, evidence: Evidence) -> Result:
         "base_measures": of_base,
         "comparisons": compared,
         "longer_answer": _longer(evidence),
+        "own_answers_would_end": evidence.own_would_end(),
         "updates": _updates(experiment, evidence, ARMS.values()),
         "findings": [f.json() for f in findings.all_of(evidence, experiment.preset.margins)],
     }
@@ -87,7 +83,7 @@ def _longer(evidence: Evidence) -> Result:
     """What a judge is right in who takes the longer answer, by set."""
     there = [name for name in evidence.base.sets() if name != LEARNT]
     cells = {name: [evidence.base.longer(name)] for name in there}
-    return {name: compare.as_share(compare.level(found), found).json() for name, found in cells.items()}
+    return {name: compare.share_of(found).json() for name, found in cells.items()}
 
 
 def _updates(experiment: Experiment, evidence: Evidence, models: Iterable[Model]) -> Result:
@@ -127,82 +123,18 @@ def _epoch_ends(log: Sequence[Mapping[str, Any]]) -> list[int]:
     return [row["step"] for row in log if row.get("kind") == "train" and abs(row["epoch"] - round(row["epoch"])) < 1e-9]
 
 
-# --- files -----------------------------------------------------------------------------------------------------
-
-
-def finish(folder: Path, made: Mapping[str, Result]) -> Result:
-    """Write data, pictures and the page, which is about all that the folder holds; returns what was made and where it is."""
-    from zephyr.reproduce import page
-
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, result in made.items():
-        write_text(folder / f"{name}.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        write_text(folder / f"{name}.csv", _csv(_lines(name, result)))
-        files += [folder / f"{name}.json", folder / f"{name}.csv"]
-    known = {**_there(folder), **made}
-    for name, drawn in page.pictures(known).items():
-        for picture in drawn:
-            if name in made:
-                (folder / f"{picture.name}.png").write_bytes(picture.png)
-                files.append(folder / f"{picture.name}.png")
-    write_text(folder / PAGE, page.render(known))
-    verdicts = merged(known)
-    return {"out": str(folder), "page": str(folder / PAGE), "files": [str(f) for f in files], "findings": verdicts, "results": dict(made)}
-
-
-def _there(folder: Path) -> dict[str, Result]:
-    """Results of earlier commands in the same folder."""
-    found = {}
-    for name in (*EXPERIMENTS, "tables"):
-        path = folder / f"{name}.json"
-        if path.exists():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+# --- all of them -----------------------------------------------------------------------------------------------
 
 
 def merged(known: Mapping[str, Mapping[str, Any]]) -> list[Result]:
-    """Each finding once: from the experiment that examined it, if one did."""
-    found: dict[str, Result] = {}
+    """Each finding once: of the experiments that examined it, from the one with the most trainings; at equal numbers they say the same."""
+    found: dict[str, tuple[tuple[bool, int], Result]] = {}
     for name in EXPERIMENTS:
         for finding in known.get(name, {}).get("findings", ()):
-            if finding["finding"] not in found or finding["verdict"] != findings.NOT_EXAMINED:
-                found[finding["finding"]] = finding
-    return [found[name] for name in findings.CLAIMS if name in found]
-
-
-def _lines(name: str, result: Result) -> Iterator[Sequence[object]]:
-    """A table with a line for each number."""
-    if name == "table3":
-        yield ("arm", "measure", "value", "low", "high", "prompts", "items", "paper_mt_bench", "paper_alpaca_eval")
-        for arm in result["arms"]:
-            yield from (
-                (arm["arm"], m, f["value"], *f["ci95"], f["prompts"], f["items"], arm["paper"]["mt_bench"], arm["paper"]["alpaca_eval"])
-                for m, f in arm["measures"].items()
-            )
-        for c in result["comparisons"]:
-            yield (f"{c['first']} less {c['second']}", c["measure"], c["value"], *c["ci95"], c["prompts"], c["items"], "", "")
-    elif name == "figure3":
-        yield ("sft_epochs", "dpo_epochs", "seed", "step", "measure", "value", "low", "high")
-        for cell in result["grid"]:
-            yield from ((cell["sft"], cell["dpo"], "", "", m, f["value"], *f["ci95"]) for m, f in cell["measures"].items())
-        for curve in result["curves"]:
-            for kind in ("train", "test"):
-                yield from ((1, 3, curve["seed"], step, f"{kind} accuracy", value, "", "") for step, value in curve[kind])
-    elif name == "samples":
-        yield ("prompt", "turn", "model", "answer", "ended", "role_token")
-        for row in result["answers"]:
-            yield (row["prompt"], row["turn"], row["model"], row["text"], row["ended"], row["role_token"])
-    else:
-        yield ("model", "measure", "value", "low", "high", "from")
-        for row in result["rows"]:
-            yield from ((row["model"], m, v["value"], *(v["ci95"] or ("", "")), row["from"]) for m, v in row["scores"].items())
-
-
-def _csv(lines: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+            weight = (finding["verdict"] != findings.NOT_EXAMINED, len(known[name]["seeds"]))
+            if finding["finding"] not in found or weight > found[finding["finding"]][0]:
+                found[finding["finding"]] = (weight, finding)
+    return [found[name][1] for name in findings.CLAIMS if name in found]
 
 
 def described(result: Result) -> str:
@@ -215,7 +147,7 @@ def described(result: Result) -> str:
     for finding in result["findings"]:
         lines.append(f"{finding['finding']} {finding['verdict']}: {finding['claim']}")
         lines.append(f"   {finding['sentence']}")
-    return "\n".join([*_table(result["results"].get("table3")), *lines, f"page: {result['page']}"])
+    return "\n".join([*_table(result["results"].get("table3")), *lines, *result["not_compared"], f"page: {result['page']}"])
 
 
 def _table(table: Result | None) -> list[str]:
@@ -224,7 +156,7 @@ def _table(table: Result | None) -> list[str]:
     lines = [f"{'arm':14} {'paper: MT-Bench':>15} {'AlpacaEval':>11}   ours: {MEASURES[PRIMARY].on}"]
     for arm in table["arms"]:
         f = arm["measures"][PRIMARY]
-        low, high = (100 * x for x in f["ci95"])
+        low, high = (100 * x for x in f["ci95"])  # of a share, which has one
         theirs = f"{arm['paper']['mt_bench']:15.2f} {arm['paper']['alpaca_eval']:11.2f}"
         lines.append(f"{arm['arm']:14} {theirs}   {100 * f['value']:.1f}% [{low:.1f}, {high:.1f}]")
     return lines

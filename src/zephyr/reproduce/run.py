@@ -9,8 +9,10 @@ from typing import Any
 from zephyr import pipeline
 from zephyr.errors import UsageError
 from zephyr.progress import say
-from zephyr.reproduce import forecast, graph, preset, results
-from zephyr.reproduce.experiment import Experiment
+from zephyr.reproduce import folder as folders
+from zephyr.reproduce import forecast, graph, preset, results, work
+from zephyr.reproduce import scores as measured
+from zephyr.reproduce.experiment import BASE_SEED, Experiment
 from zephyr.reproduce.graph import Step
 
 TABLES = ("table1", "table2", "figure1")
@@ -35,16 +37,18 @@ def reproduce(
         raise UsageError(f"{what}: not an experiment; known are {', '.join(WHAT)}")
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: at least one training of each model is needed")
+    _refuse_unused(what, preset_name, overrides, data, model, scores, recipe)
     folder = (out or Path("runs") / f"reproduce-{preset_name}").expanduser()
     tables = what in ("tables", "all") or what in TABLES
     wanted = [name for name in graph.EXPERIMENTS if what in (name, "all")]
     if preset_name == "paper":
         from zephyr.reproduce import paper_scale
 
-        return paper_scale.reproduce(wanted, with_tables=tables, recipe=recipe, seeds=seeds, out=folder, scores=scores, dry_run=dry_run)
-    if recipe is not None:
-        raise UsageError("--recipe: is for --preset paper; the settings of the others are changed as section.key=value")
+        return paper_scale.reproduce(
+            wanted, overrides, with_tables=tables, recipe=recipe, seeds=seeds, out=folder, scores=scores, dry_run=dry_run
+        )
     made: dict[str, Any] = {}
+    experiment = None
     if wanted:
         experiment = Experiment(preset.load(preset_name, overrides), folder, data, model)
         if dry_run:
@@ -54,7 +58,36 @@ def reproduce(
         from zephyr.reproduce import tables as tables_module
 
         made["tables"] = tables_module.write(scores)
-    return results.finish(folder, made) if not dry_run else {"what": what, "steps": []}
+    return folders.finish(folder, made, experiment) if not dry_run else {"what": what, "steps": []}
+
+
+def _refuse_unused(
+    what: str, preset_name: str, overrides: Sequence[str], data: Path | None, model: str | None, scores: Sequence[str], recipe: Path | None
+) -> None:
+    """What would change nothing is refused: whoever gives it means something by it.
+
+    Raises:
+        UsageError: it says what works in its place.
+    """
+    only_tables = what == "tables" or what in TABLES
+    given = {overrides[0] if overrides else "": bool(overrides), f"--data {data}": data is not None, f"--model {model}": model is not None}
+    if only_tables and (useless := [name for name, there in {**given, f"--recipe {recipe}": recipe is not None}.items() if there]):
+        raise UsageError(f"{useless[0]}: {what} makes no model and takes no settings; it reads what --scores NAME=FOLDER names")
+    if scores and not only_tables and what != "all":
+        raise UsageError(f"--scores: {what} measures its own models; `zephyr reproduce tables --scores {scores[0]}` reads scores")
+    if preset_name == "paper":
+        if data is not None:
+            raise UsageError(
+                f"--data {data}: the rows of --preset paper are those that its recipe names; give another recipe as --recipe FILE, "
+                "or take --preset small, which reads a folder"
+            )
+        if model is not None:
+            raise UsageError(
+                f"--model {model}: the model of --preset paper is that of its recipe; give model.path={model} (and its model.shape.*) as "
+                "settings, or another recipe as --recipe FILE"
+            )
+    elif recipe is not None:
+        raise UsageError("--recipe: is for --preset paper; the settings of the others are changed as section.key=value")
 
 
 def todo(experiment: Experiment, wanted: Sequence[str], seeds: int) -> list[tuple[Step, int]]:
@@ -72,17 +105,24 @@ def carried_out(experiment: Experiment, wanted: Sequence[str], seeds: int) -> di
     """
     p = experiment.preset
     say(f"{', '.join(wanted)} at the scale of {p.name}: {p.about}")
-    before = list(experiment.before())
-    for _, own, do in before[:-2] if experiment.model is None else before[:-1]:
+    for own, do in experiment.own_rows():
         own.make(do)
     every = todo(experiment, wanted, seeds)
-    missing = [(step, seed) for step, seed in every if experiment.why_not(step, seed) is not None]
+    outstanding = experiment.outstanding(every)
+    missing = [(step, seed) for step, seed in every if experiment.place(step, seed) in outstanding]
     if missing:
+        times = "one seed" if seeds == 1 else f"{seeds} seeds"
         shared = len(graph.steps(graph.models_of(graph.EXPERIMENTS)))
-        say(f"{len(every)} steps for {seeds} seeds ({shared} a seed for all experiments together), {len(missing)} of them to be made")
-        say(forecast.described(forecast.seconds(experiment, missing)))
+        say(f"{len(every)} steps for {times} ({shared} a seed for all experiments together), {len(missing)} of them to be made")
+        if again := sum(work.is_there(experiment.place(step, seed)) for step, seed in missing):
+            say(f"{again} of them stand in {experiment.out}, made with other settings or from what is made anew; they are replaced")
+        say(forecast.described(forecast.seconds(experiment, missing, outstanding)))
     for _, own, do in experiment.before():
         own.make(do)
+    own, _ = experiment.own_scores(graph.BASE, BASE_SEED)
+    manifest = work.manifest_of(own.out)
+    sets = [name for name in own.data if name != measured.DIALOGUES]
+    measured.enough(measured.Scores.read(own.out), sets, manifest.dropped if manifest else {})
     for number, (step, seed) in enumerate(every, 1):
         if experiment.why_not(step, seed) is not None:
             experiment.make(step, seed, f"[{number}/{len(every)}] ")
@@ -91,15 +131,18 @@ def carried_out(experiment: Experiment, wanted: Sequence[str], seeds: int) -> di
 
 def planned(experiment: Experiment, wanted: Sequence[str], seeds: int) -> dict[str, Any]:
     """What would be made, and for which experiments; nothing is written."""
+    every = todo(experiment, wanted, seeds)
+    outstanding = experiment.outstanding(every)
     lines = [
-        {"step": label, "for": list(wanted), "status": experiment.why_not_own(own) or pipeline.DONE, "what": "once for all seeds"}
+        {"step": label, "for": list(wanted), "status": outstanding.get(own.out, pipeline.DONE), "what": "once for all seeds"}
         for label, own, _ in experiment.before()
     ]
-    for step, seed in todo(experiment, wanted, seeds):
+    for step, seed in every:
+        place = experiment.place(step, seed)
         lines.append({
-            "step": str(experiment.place(step, seed).relative_to(experiment.out)),
+            "step": str(place.relative_to(experiment.out)),
             "for": [name for name in wanted if step in graph.steps(graph.EXPERIMENTS[name])],
-            "status": experiment.why_not(step, seed) or pipeline.DONE,
+            "status": outstanding.get(place, pipeline.DONE),
             "what": step.described,
         })  # fmt: skip
     return {"out": str(experiment.out), "preset": experiment.preset.name, "about": experiment.preset.about, "seeds": seeds, "steps": lines}

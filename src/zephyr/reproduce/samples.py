@@ -33,19 +33,24 @@ class Config(Section):
 def of(experiment: Experiment, evidence: Evidence) -> dict[str, Any]:
     """The answers of the first seed's models."""
     seed = evidence.seeds[0]
-    config = Config(seed=seed, prompts=[list(turns) for turns in paper.PROMPTS], max_new_tokens=experiment.preset.sampling.max_new_tokens)
-    models = {
-        model.name: ModelConfig(path=experiment.made(model, seed).path, chat_template="tokenizer") for model in EXPERIMENTS["samples"]
-    }
-    own = Own("samples", VERSION, config, experiment.out / "samples", {}, models)
+    own, config = step(experiment, seed)
     own.make(lambda made, out: run(config, made.inputs.models, out))
     return {
-        "models": list(models),
+        "models": list(own.models),
         "temperature": TEMPERATURE,
         "top_p": TOP_P,
         "seed": seed,
         "answers": _answers(experiment.out / "samples"),
     }
+
+
+def step(experiment: Experiment, seed: int) -> tuple[Own, Config]:
+    """The answers as a step, and its settings."""
+    config = Config(seed=seed, prompts=[list(turns) for turns in paper.PROMPTS], max_new_tokens=experiment.preset.sampling.max_new_tokens)
+    models = {
+        model.name: ModelConfig(path=experiment.made(model, seed).path, chat_template="tokenizer") for model in EXPERIMENTS["samples"]
+    }
+    return Own("samples", VERSION, config, experiment.out / "samples", {}, models), config
 
 
 def _answers(folder: Path) -> list[dict[str, Any]]:

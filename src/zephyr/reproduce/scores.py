@@ -2,27 +2,30 @@
 
 pairs       log-probabilities and lengths of both answers, for each set of pairs
 dialogues   negative log-likelihood and learnt tokens of the test dialogues
-samples     sampled answers to prompts of test dialogues: did they end, and did they go on with another's turn?
+samples     sampled answers to prompts of test dialogues: did they end, did they go on with another's turn, and would the dialogue's own
+            answer have ended by then?
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr import sources
 from zephyr.artifacts import Artifact, Draft
+from zephyr.errors import DataError
 from zephyr.recipe import DataSource, DPOConfig, Section, SFTConfig, TrainConfig, Truncation
-from zephyr.records import Dialogue, parse_dialogue, parse_preference, seeded_unit
+from zephyr.records import Dialogue, Message, parse_dialogue, parse_preference, seeded_unit
+from zephyr.reproduce.data import MEASURABLE
 from zephyr.reproduce.preset import SamplingConfig
 from zephyr.text.chat import ROLE_MARKERS, ChatFormat
 
 if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
 
-VERSION = 1
+VERSION = 2
 DIALOGUES = "dialogues"
 LEARNT = "learnt"  # the pairs that dDPO was trained on
 
@@ -126,6 +129,7 @@ def _samples(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config
     turns = {d.prompt_id: d.messages[: 1 + (d.messages[0]["role"] == "system")] for d in dialogues}
     short = [name for name, messages in turns.items() if too_long(model, chat.encode_prompt(messages)) is None]
     asked = sorted(short, key=lambda name: seeded_unit(0, "asked", name))[: s.prompts]
+    own = _own_answers(chat, dialogues, turns)
     found: list[dict[str, Any]] = []
     with bar("samples", len(asked), "answers") as progress:
         answers = generate(
@@ -137,9 +141,17 @@ def _samples(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config
             found.append({
                 "prompt_id": asked[index], "prompt": turns[asked[index]][-1]["content"], "text": answer.text,
                 "tokens": answer.tokens, "ended": answer.ended, "role_token": runs_on(answer.text),
+                "own_answer_tokens": own.get(asked[index]),
             })  # fmt: skip
             progress.advance()
     return sorted(found, key=lambda row: asked.index(row["prompt_id"]))
+
+
+def _own_answers(chat: ChatFormat, dialogues: Sequence[Dialogue], turns: Mapping[str, Sequence[Message]]) -> dict[str, int]:
+    """How many tokens the first answer of a dialogue has, the ending one included; of what cannot be written in them, nothing."""
+    whole = {d.prompt_id: d.messages[: len(turns[d.prompt_id]) + 1] for d in dialogues if len(d.messages) > len(turns[d.prompt_id])}
+    found = zip(whole, chat.encode_each(list(whole.values())), strict=True)
+    return {name: sum(tokens.learnt) for name, tokens in found if not isinstance(tokens, DataError)}
 
 
 def runs_on(text: str) -> bool:
@@ -205,13 +217,47 @@ class Scores:
         """Answers that keep to the template: they end with the end-of-sequence token, and write no marker of a role."""
         return {row["prompt_id"]: (float(row["ended"] and not row["role_token"]), 1) for row in self.samples}
 
+    def ended(self) -> Cells:
+        """Answers that end with the end-of-sequence token, whatever they wrote before."""
+        return {row["prompt_id"]: (float(row["ended"]), 1) for row in self.samples}
+
     def ran_on(self) -> Cells:
-        """Answers that write a marker of a role."""
+        """Answers that write a marker of a role, whether they end then or not."""
         return {row["prompt_id"]: (float(row["role_token"]), 1) for row in self.samples}
+
+    def cut(self) -> Cells:
+        """Answers that the limit cut off before they had ended or written a marker: what `kept` and `ran_on` leave."""
+        return {row["prompt_id"]: (float(not row["ended"] and not row["role_token"]), 1) for row in self.samples}
+
+    def own_would_end(self, limit: int) -> float | None:
+        """Which share of the dialogues' own answers to the same prompts would have ended within a limit of tokens; None of no rows."""
+        own = [row["own_answer_tokens"] for row in self.samples if row["own_answer_tokens"] is not None]
+        return sum(tokens <= limit for tokens in own) / len(own) if own else None
 
     def lengths(self) -> Cells:
         """Tokens of an answer, as far as it was let run."""
         return {row["prompt_id"]: (float(row["tokens"]), 1) for row in self.samples}
+
+
+def enough(found: Scores, sets: Iterable[str], dropped: Mapping[str, int]) -> None:
+    """Refuse what was measured on too few prompts for an interval. The base reads all rows as every model will, so that it tells at once.
+
+    Args:
+        found: what the base was measured on.
+        sets: the sets of pairs that were to be measured.
+        dropped: rows that did not fit, by reason.
+
+    Raises:
+        DataError: a measure is of fewer prompts than `MEASURABLE`.
+    """
+    prompts = {name: len({row["prompt_id"] for row in found.pairs if row["set"] == name}) for name in sets}
+    prompts |= {"test dialogues": len({row["prompt_id"] for row in found.dialogues}), "sampled answers": len(found.samples)}
+    if few := [f"{name}: {n}" for name, n in prompts.items() if n < MEASURABLE]:
+        why = ", ".join(f"{n} ({reason})" for reason, n in dropped.items())
+        raise DataError(
+            f"too few prompts could be measured ({'; '.join(few)}), and each measure takes {MEASURABLE} or more; "
+            f"rows that did not fit: {why or 'none'}; raise data.* or the max_length that they do not fit into"
+        )
 
 
 def _reward(row: Mapping[str, Any], other: Mapping[str, Any], which: str, per_token: bool) -> float:
