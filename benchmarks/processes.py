@@ -1,7 +1,11 @@
-"""Each run is a process of its own, under the same allocator settings on both sides."""
+"""Each run is a process of its own, under the same allocator settings on both sides.
+
+A script that is run many times is imported once, and forked for each run (`forked.py`).
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -26,12 +30,15 @@ class Ended:
     peak_mb: float
 
 
+def _environment(*, allocator: bool) -> dict[str, str]:
+    return {**os.environ, **(ALLOCATOR if allocator else {}), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+
+
 def run(command: list[str], *, allocator: bool = True) -> Ended:
     """Run a command to its end; a failure ends the benchmark."""
-    environment = {**os.environ, **(ALLOCATOR if allocator else {}), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=_environment(allocator=allocator))
         _, status, used = os.wait4(process.pid, 0)  # of this process alone, which getrusage does not say
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -42,11 +49,30 @@ def run(command: list[str], *, allocator: bool = True) -> Ended:
         return Ended(out.read(), seconds, used.ru_maxrss / 1024)
 
 
+@functools.cache
+def _imported(script: str) -> subprocess.Popen[str]:
+    """The process that a script is forked from; it ends with this one, when its stdin closes."""
+    command = [sys.executable, str(HERE / "forked.py"), script]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(allocator=True), text=True)
+
+
+def _forked(script: str, *arguments: str) -> str:
+    """What a run of the script wrote; a failure ends the benchmark."""
+    process = _imported(script)
+    assert process.stdin is not None and process.stdout is not None
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as errors:
+        print(json.dumps({"arguments": arguments, "stdout": out.name, "stderr": errors.name}), file=process.stdin, flush=True)
+        ended = process.stdout.readline()
+        if not ended or json.loads(ended)["code"]:
+            sys.exit(f"{script} {' '.join(arguments)}: failed\n{errors.read()[-3000:]}")
+        return out.read()
+
+
 def result(script: str, *arguments: str, allocator: bool = True) -> dict[str, Any]:
-    """What a script of this folder has measured."""
-    ended = run([sys.executable, str(HERE / script), *arguments], allocator=allocator)
-    lines = [line for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
+    """What a script of this folder has measured; without the allocator's settings in a process that begins with it, imports included."""
+    said = _forked(script, *arguments) if allocator else run([sys.executable, str(HERE / script), *arguments], allocator=False).stdout
+    lines = [line for line in said.splitlines() if line.startswith("RESULT ")]
     if not lines:
-        sys.exit(f"{script} {' '.join(arguments)}: no result\n{ended.stdout[-2000:]}")
+        sys.exit(f"{script} {' '.join(arguments)}: no result\n{said[-2000:]}")
     found: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
     return found

@@ -21,6 +21,14 @@ from typing import Any
 import arguments
 import measure
 
+# what a run imports, which a fork has already (forked.py)
+IMPORTS = (
+    "datasets",
+    "transformers.models.llama.modeling_llama",
+    "trl.trainer.dpo_trainer",
+    "trl.trainer.sft_trainer",
+)
+
 
 def main() -> None:
     """Parse and run."""
