@@ -650,3 +650,26 @@ def test_what_cannot_be_read_is_kept_as_it_stood(tmp_path: Path) -> None:
         "invalid: an object with named columns was expected": 1,
         "invalid: no column 'q'": 1,
     }
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    """In files of every kind, with empty lines among theirs, and in data sets that are saved."""
+    lines = "".join(f'{{"a": {n}}}\n' + "\n" * (n % 2) for n in range(5)) + '{"a": 5}'
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "broken.jsonl").write_text(lines + "\n{", encoding="utf-8")
+    (folder / "test.json").write_text('[{"a": 1}, {"a": 2}]', encoding="utf-8")
+    with gzip.open(folder / "packed.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(lines)
+    pq.write_table(pa.table({"a": list(range(7))}), folder / "rows.parquet")
+    datasets.DatasetDict({"train": datasets.Dataset.from_list([{"a": 1}] * 3)}).save_to_disk(tmp_path / "saved")
+    counted = {}
+    for path in (folder, tmp_path / "saved"):
+        for part, _ in sources.divided(DataSource(path=str(path)), whole=True):
+            counted[part.files[0].name if part.files else part.name] = part.count()
+            assert part.count() == len(list(part.read()))
+    assert counted == {"broken.jsonl": 7, "packed.jsonl.gz": 6, "rows.parquet": 7, "test.json": 2, "train.jsonl": 6, "train": 3}
+    (folder / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"rows\.parquet: not a readable Parquet file"):
+        sum(part.count() for part, _ in sources.divided(DataSource(path=str(folder)), whole=True))

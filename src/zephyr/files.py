@@ -54,6 +54,20 @@ def read(path: Path) -> Read:
         raise UsageError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
 
 
+def count(path: Path) -> int:
+    """How many rows a file has; what they hold is not read where that is not needed for it.
+
+    Raises:
+        DataError: the file is damaged, or not of the kind that its name says.
+        UsageError: it is of no known kind.
+    """
+    if path.name.endswith(JSONL):
+        return sum(1 for _ in _lines(path))
+    if path.name.endswith(".parquet"):
+        return _in_parquet(path)
+    return sum(1 for _ in read(path))
+
+
 def _read_json(path: Path) -> Read:
     try:
         with open_text(path) as file:
@@ -83,6 +97,16 @@ def _read_parquet(path: Path) -> Read:
         raise DataError(f"{path}: not a readable Parquet file, after row {i} ({first_line(error)})") from None
 
 
+def _in_parquet(path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
+
+
 def first_line(error: Exception) -> str:
     """What an error of a library says, in one line."""
     return next(iter(str(error).splitlines()), type(error).__name__)
@@ -110,12 +134,18 @@ def damaged(path: Path, error: Exception, after: str) -> Exception:
 
 
 def _read_jsonl(path: Path) -> Read:
+    for number, line in _lines(path):
+        yield f"{path}:{number}", parse_line(line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a file that are not empty, each with its number."""
     number = 0
     try:
         with open_text(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield f"{path}:{number}", parse_line(line)
+                    yield number, line
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number + 1}: not UTF-8 text ({error.reason})") from None
     except (*DAMAGED_GZIP, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,18 +203,19 @@ def _volume(
         taken = 0
         here = {"train": 0.0, "test": 0.0}
         lengths: list[Length] = []
-        for _, split, row in sources.rows(source):
-            tested = float(split == "test") if split else test_fraction
-            here["test"] += tested
-            here["train"] += (1 - tested) * source.weight
-            if taken < SAMPLE and length is not None:
-                taken += 1
-                try:
-                    found = length(row)
-                except (ZephyrError, LookupError, TypeError, AttributeError):
-                    continue  # a row that is wrong is the stage's to refuse, not the plan's
-                if found is not None and found.tokens:
-                    lengths.append(found)
+        for part, split in sources.divided(source):
+            tested, rows_there = float(split == "test") if split else test_fraction, part.count()
+            here["test"] += tested * rows_there
+            here["train"] += (1 - tested) * source.weight * rows_there
+        for _, _, row in itertools.islice(sources.located(source), SAMPLE if length else 0):
+            assert length is not None
+            taken += 1
+            try:
+                found = length(row)  # type: ignore[arg-type]  # one that cannot be read is no mapping: a TypeError
+            except (ZephyrError, LookupError, TypeError, AttributeError):
+                continue  # a row that is wrong is the stage's to refuse, not the plan's
+            if found is not None and found.tokens:
+                lengths.append(found)
         used = len(lengths) / taken if taken else 1.0  # what does not fit is dropped by the stage
         whole += sum(here.values())
         rows = {split: n + used * here[split] for split, n in rows.items()}
