@@ -24,8 +24,8 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         if child := os.fork():
-            _, status, used = os.wait4(child, 0)
-            print(json.dumps({"code": os.waitstatus_to_exitcode(status), "peak_mb": used.ru_maxrss / 1024}), flush=True)
+            _, status = os.waitpid(child, 0)
+            print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
             continue
         code = 1
         try:  # the child: nothing of this may return to the loop
@@ -34,6 +34,9 @@ def main() -> None:
             sys.argv = [script, *asked["arguments"]]
             module.main()
             code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            print(ended.code or "", file=sys.stderr)
         except BaseException:
             traceback.print_exc()
         finally:

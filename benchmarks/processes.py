@@ -5,6 +5,7 @@ A script that is run many times is imported once, and forked for each run (`fork
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -61,7 +62,8 @@ def _forked(script: str, *arguments: str) -> str:
     process = _imported(script)
     assert process.stdin is not None and process.stdout is not None
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as errors:
-        print(json.dumps({"arguments": arguments, "stdout": out.name, "stderr": errors.name}), file=process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and has said why
+            print(json.dumps({"arguments": arguments, "stdout": out.name, "stderr": errors.name}), file=process.stdin, flush=True)
         ended = process.stdout.readline()
         if not ended or json.loads(ended)["code"]:
             sys.exit(f"{script} {' '.join(arguments)}: failed\n{errors.read()[-3000:]}")

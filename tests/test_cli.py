@@ -408,7 +408,7 @@ def test_an_interrupt_says_what_the_command_will_go_on_from(
     monkeypatch.setattr(sft, "run", interrupted)
     code, _, err = zephyr_command("run", small_run.file, "--out", cut(small_run, tmp_path / "run", "sft"), "--until", "sft")
     assert code == 130 and last_line(err) == (
-        "zephyr: interrupted in sft; finished stages and the updates so far are kept, run the same command again to go on from the last one"
+        "zephyr: interrupted in sft; finished stages and what this one has done so far are kept, run the same command again to go on from there"
     )
 
 

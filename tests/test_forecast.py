@@ -60,7 +60,41 @@ def test_it_lists_what_is_asked_and_scales_with_epochs(model: Path) -> None:
         longer = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}", "sft.epochs=3"])
         assert forecast.forecast(longer, ["sft"], ref, {})["sft"] == pytest.approx(3 * once)
         few = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}", "curate.select.target=50"])
-        assert forecast.forecast(few, ["sft"], ref, {})["sft"] == pytest.approx(once / 4), "of 200 rows 50 are chosen"
+        assert forecast.forecast(few, ["sft"], ref, {})["sft"] == pytest.approx(once * 50 / 160), "test rows that are named are not counted"
+        assert volume.dialogues(few, {}, load.load_chat(ref, "zephyr")).test == 40
+
+
+def test_what_is_made_need_not_be_guessed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curated rows instead of those they were chosen from; of pairs the answers that were rated are still all scored."""
+    from zephyr.artifacts import draft
+
+    monkeypatch.setattr(speed, "probe", lambda *_: (1.0, 1.0, 0.0))
+    ref = load.refer(ModelConfig(path=str(model)))
+    demo = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}"])
+    with draft(tmp_path / "curate", stage="curate", key="k", config={}, parents={}) as out:
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        out.write_rows("train", [{"prompt": "a", "prompt_id": "1", "messages": turns}] * 3)
+    few = forecast.forecast(demo, ["sft"], ref, {"curate": tmp_path / "curate"})["sft"]
+    assert few is not None and 0 < few < 200 < forecast.forecast(demo, ["sft"], ref, {})["sft"]  # type: ignore[operator]
+    rated = [
+        {"prompt": f"{n}", "completions": [{"model": m, "response": m, "overall_score": n} for n, m in enumerate("abcd")]} for n in "xy"
+    ]
+    with draft(tmp_path / "rate", stage="rate", key="k", config={}, parents={}) as out:
+        out.write_rows("test", rated)
+    with draft(tmp_path / "binarize", stage="binarize", key="k", config={}, parents={}) as out:
+        out.write_rows("test", [{"prompt": "x", "chosen": "a", "rejected": "b"}])
+    settings = [f"rate.data=[{tmp_path / 'rate'}]", f"rate.teacher={{kind: local, path: {model}}}"]
+    given = recipe.load(ROOT / "recipes/pairs.yaml", [f"model.path={model}", "binarize.data=[]", *settings])
+    chat = load.load_chat(ref, "zephyr")
+    assert volume.pairs(given, {stage: tmp_path / stage for stage in ("rate", "binarize")}, chat).answers == 4
+
+
+def test_the_reference_of_simpo_is_counted(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "probe", lambda *_: (1.0, 1.0, 0.0))
+    ref = load.refer(ModelConfig(path=str(model)))
+    both = [recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}", f"dpo.objective={name}"]) for name in ("dpo", "simpo")]
+    plain, simpo = (forecast.forecast(r, ["reference"], ref, {})["reference"] for r in both)
+    assert plain == simpo and plain
 
 
 def test_pairs_that_do_not_fit_are_not_counted(model: Path, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 
-from zephyr.artifacts import draft
+from zephyr.artifacts import draft, has_checkpoints
 from zephyr.parts import Parts
 
 
@@ -48,17 +49,40 @@ def test_parts_are_of_an_artifact_and_of_what_they_depend_on(tmp_path: Path) -> 
         with draft(tmp_path / "out", stage="s", key=key, config={}, parents={}) as out:
             found = out.parts(name, depends_on)
             if 0 not in found:
+                time.sleep(0.001)
                 found.keep(0, 1.5)
             raise InterruptedError(0 in found, out.earlier_seconds)
 
     def known(**given: object) -> bool:
         with pytest.raises(InterruptedError) as cut:
             parts(**given)  # type: ignore[arg-type]
-        return bool(cut.value.args[0])
+        there, seconds = cut.value.args
+        assert (seconds > 0) == there, "what was spent on kept parts counts"
+        return bool(there)
 
-    assert not known() and known()
+    assert not has_checkpoints(tmp_path / "out", "k")
+
+    assert not known() and known() and has_checkpoints(tmp_path / "out", "k") and not has_checkpoints(tmp_path / "out", "other")
     assert not known(depends_on=(b"ab", b"")), "where a piece ends counts"
     assert not known(name="other") and not known(key="other")
     with draft(tmp_path / "out", stage="s", key="k", config={}, parents={}):
         pass
     assert not known(), "an artifact that is there has taken its parts along"
+
+
+def test_likelihoods_depend_on_format_grouping_and_texts() -> None:
+    import torch
+
+    from zephyr.train import score
+    from zephyr.train.batches import Example, branching
+
+    examples = [Example((1, 2, 3), (False, True, True)), branching([1, 2], [3], [4, 5])]
+
+    def identity(
+        *, rows: list[Example] = examples, dtype: torch.dtype = torch.float32, groups: tuple[tuple[int, ...], ...] = ((0, 1),)
+    ) -> str:
+        return repr(list(score._identity(rows, torch.device("cpu"), dtype, score._logprobs, groups)))
+
+    other = [Example((1, 2, 3), (False, False, True)), examples[1]]
+    names = {identity(), identity(rows=other), identity(dtype=torch.float64), identity(groups=((0,), (1,)))}
+    assert len(names) == 4 and identity() in names

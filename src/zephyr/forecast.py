@@ -35,7 +35,7 @@ def forecast(recipe: Recipe, stages: Collection[str], ref: ModelRef, made: Mappi
     seconds: dict[str, float | None] = {}
     for stage in (stage for stage in MEASURED if stage in stages):
         if stage == "sft" and recipe.sft:
-            seconds[stage] = trained(training.sft(recipe.sft, dialogues))
+            seconds[stage] = trained(training.sft(recipe.sft, dialogues)) if dialogues.written else None
         elif stage in ("reference", "dpo") and recipe.dpo:
             work = training.dpo(recipe.dpo, pairs)
             seconds[stage] = None if not pairs.written else look * work.reference if stage == "reference" else trained(work)
@@ -43,7 +43,8 @@ def forecast(recipe: Recipe, stages: Collection[str], ref: ModelRef, made: Mappi
             models = 1 + (recipe.sft is not None) + (recipe.dpo is not None)
             scored = dialogues.test * dialogues.mean * (models + 1) + pairs.test * pairs.all_answers * models
             sampled = add * recipe.evaluate.max_new_tokens * models * (recipe.evaluate.samples > 0)
-            seconds[stage] = None if not pairs.written or recipe.evaluate.benchmarks else look * scored + sampled
+            known = dialogues.written and pairs.written and not recipe.evaluate.benchmarks
+            seconds[stage] = look * scored + sampled if known else None
     return seconds
 
 

@@ -38,7 +38,8 @@ class Parts:
             self._known[row["part"]] = row["result"]
             self.seconds += row["seconds"]
             whole += len(line)
-        os.truncate(file, whole)  # what comes next does not go on in the middle of a line
+        if whole < file.stat().st_size:
+            os.truncate(file, whole)  # what comes next does not go on in the middle of a line
 
     def __contains__(self, part: int) -> bool:
         return part in self._known

@@ -448,6 +448,42 @@ def test_scores_are_those_of_lm_eval(model: PreTrainedModel, tokenizer: PreTrain
     assert mmlu["stderr"] == pytest.approx(math.sqrt(sum(r["acc_stderr,none"] ** 2 for r in theirs.values())) / 3)
 
 
+def test_answers_that_are_kept_are_not_computed_again(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after its first part of five questions, taken up again: the same scores, and only the other parts are computed."""
+    from zephyr.artifacts import draft
+    from zephyr.evals.open_llm import scorer
+    from zephyr.evals.open_llm.engine import Engine
+    from zephyr.parts import Parts
+
+    monkeypatch.setattr(scorer, "PART", 5)
+    planned = open_llm.plans({"hellaswag": _write(tmp_path / "swag.jsonl", _hellaswag(0, 14))}, fewshot={}, limit=3)
+    answers, keep, computed = Engine.answers, Parts.keep, list[int]()
+
+    def counted(self: Engine, forest: Any, advance: Any) -> Any:
+        computed.append(len(forest))
+        return answers(self, forest, advance)
+
+    def cut(self: Parts, part: int, result: Any) -> None:
+        keep(self, part, result)
+        raise KeyboardInterrupt
+
+    def run(name: str) -> Any:
+        computed.clear()
+        with draft(tmp_path / name, stage="evaluate", key="k", config={}, parents={}) as out:
+            return open_llm.evaluate(model, tokenizer, planned, keep=out.parts)
+
+    monkeypatch.setattr(Engine, "answers", counted)
+    whole = run("whole")
+    assert computed == [5, 5, 2]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Parts, "keep", cut)
+        run("cut")
+    assert computed == [5]
+    assert run("cut") == whole and computed == [5, 2]
+
+
 def test_what_lm_eval_would_write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """Samples line by line as its own writer has them; twice the same bytes."""
     from lm_eval.loggers import EvaluationTracker

@@ -36,7 +36,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     """One line for the user, and the exit code."""
     if isinstance(error, InterruptedCommandError | KeyboardInterrupt):
         stage, goes_on = getattr(error, "stage", ""), getattr(error, "goes_on", False)
-        kept, place = ("finished stages and the updates so far are", " from the last one") if goes_on else ("finished stages are", "")
+        kept, place = ("finished stages and what this one has done so far are", " from there") if goes_on else ("finished stages are", "")
         during = f" in {stage}; {kept} kept, run the same command again to go on{place}" if stage else ""
         return f"interrupted{during}", int(getattr(error, "exit_code", 130))
     if isinstance(error, ZephyrError):

@@ -74,8 +74,8 @@ def sft(config: SFTConfig, data: Volume) -> Work:
 
 def dpo(config: DPOConfig, data: Volume) -> Work:
     """What dDPO does with so much data, and the pass of its reference."""
-    reference = 0.0 if config.objective == "simpo" else (data.train + data.test) * data.mean
-    return _work("dpo", config, data, data.train, data.mean, reference)
+    # simpo learns without it, but its rewards are measured against it
+    return _work("dpo", config, data, data.train, data.mean, (data.train + data.test) * data.mean)
 
 
 def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, size: float, reference: float) -> Work:

@@ -51,7 +51,8 @@ class Volume:
         assumed: what was taken for granted, where the rows could not be read; empty where they were.
         fits: the share of the rows that the stage does not drop for their length; the others are not counted.
         answers: that a prompt has before two are chosen.
-        written: whether the answers are there; where they are not, their lengths are assumed.
+        written: whether the texts are there; where they are not, lengths are assumed, or there are none.
+        named: of the test rows, those of sources that name themselves `test`.
     """
 
     train: int
@@ -61,6 +62,7 @@ class Volume:
     fits: float = 1.0
     answers: int = 2
     written: bool = True
+    named: int = 0
 
     @property
     def mean(self) -> float:
@@ -89,10 +91,8 @@ class Volume:
 
 
 def made_in(run_dir: Path) -> dict[str, Path]:
-    """The artifacts of a run that are there, by their stages; whether they are up to date is not asked."""
-    if not run_dir.is_dir():
-        return {}
-    return {folder.name: folder for folder in run_dir.iterdir() if Manifest.read(folder) is not None}
+    """The artifacts of a run that rows are taken from and that are there, by their stages; whether they are up to date is not asked."""
+    return {stage: run_dir / stage for stage in ("synthesize", "curate", "rate", "binarize") if Manifest.read(run_dir / stage) is not None}
 
 
 def dialogues(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> Volume:
@@ -111,9 +111,13 @@ def dialogues(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None)
 
     if curated := _sources(made, "curate"):
         return _volume(curated, 0.0, length if chat else None, stated)
-    found = _volume(recipe.curate.data or _sources(made, "synthesize"), recipe.curate.test_fraction, length if chat else None, stated)
-    share = recipe.curate.select.target / max(1, found.train + found.test) if recipe.curate.select else 1.0
-    return found if share >= 1 else replace(found, train=round(share * found.train), test=round(share * found.test))
+    data = recipe.curate.data or _sources(made, "synthesize")
+    if not data:
+        return Volume(0, 0, (), "the dialogues are not written yet", written=False)
+    found = _volume(data, recipe.curate.test_fraction, length if chat else None, stated)
+    drawn = found.train + found.test - found.named  # named test rows stay, and are not counted (curation/select.py)
+    share = min(1.0, recipe.curate.select.target / max(1, drawn)) if recipe.curate.select else 1.0
+    return replace(found, train=round(share * found.train), test=found.named + round(share * (found.test - found.named)))
 
 
 def pairs(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> Volume:
@@ -157,7 +161,12 @@ def pairs(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> 
     if data:
         fraction = recipe.binarize.test_fraction if recipe.binarize else 0.0
         found = _volume(data, fraction, length if chat else None, stated)
-        return replace(found, answers=recipe.complete.models_per_prompt if recipe.complete else most)
+        if recipe.complete:
+            return replace(found, answers=recipe.complete.models_per_prompt)
+        # of pairs the answers that were rated are not seen any more
+        seen_first = (row for source in rated for _, _, row in sources.located(source) if isinstance(row, dict))
+        given = next(seen_first, {}).get("completions")
+        return replace(found, answers=len(given) if isinstance(given, list) else most)
     if recipe.complete is None:
         return Volume(0, 0, ())
     answers = recipe.complete.models_per_prompt
@@ -188,6 +197,7 @@ def _volume(
     stated: Callable[[float], Length],
 ) -> Volume:
     rows = {"train": 0.0, "test": 0.0}
+    named = 0.0
     parts: list[tuple[float, list[Length]]] = []  # of each source: rows to learn from, and lengths of some
     assumed = []
     whole = 0.0
@@ -196,6 +206,7 @@ def _volume(
             tested = float(source.split == "test") if source.split else test_fraction
             whole += source.rows * ((1 - tested) * source.weight + tested)
             rows["test"] += tested * source.rows
+            named += source.rows * (source.split == "test")
             rows["train"] += (1 - tested) * source.weight * source.rows
             parts.append((source.rows * ((1 - tested) * source.weight + tested), [stated(source.tokens / source.rows)]))
             assumed.append(f"{source.path} ({source.source_split or source.split or 'all'}): {source.rows:,} rows, as the recipe says")
@@ -206,6 +217,7 @@ def _volume(
         for part, split in sources.divided(source):
             tested, rows_there = float(split == "test") if split else test_fraction, part.count()
             here["test"] += tested * rows_there
+            named += rows_there * (split == "test")
             here["train"] += (1 - tested) * source.weight * rows_there
         for _, _, row in itertools.islice(sources.located(source), SAMPLE if length else 0):
             assert length is not None
@@ -221,7 +233,7 @@ def _volume(
         rows = {split: n + used * here[split] for split, n in rows.items()}
         parts.append((used * (here["train"] + here["test"]), lengths))
     fits = sum(rows.values()) / whole if whole else 1.0
-    return Volume(round(rows["train"]), round(rows["test"]), _mixed(parts), "; ".join(assumed), fits)
+    return Volume(round(rows["train"]), round(rows["test"]), _mixed(parts), "; ".join(assumed), fits, named=round(named))
 
 
 def _mixed(parts: Sequence[tuple[float, Sequence[Length]]]) -> tuple[Length, ...]:

@@ -64,13 +64,15 @@ def generate(
         ModelError: a prompt leaves no room for an answer in the model's context; nothing was generated yet.
         NonFiniteError: the model's logits are not numbers.
     """
+    from zephyr.train import kernels
+
     prompts = [chat.encode_prompt(messages) for messages in conversations]
     for name, prompt in zip(names, prompts, strict=True):
         if (context := too_long(model, prompt)) is not None:
             raise ModelError(f"the prompt of {name!r} has {len(prompt)} tokens, and the model reads {context} at most, the answer included")
     batches = list(_batches(model, prompts, names, max_new_tokens, batch_size))
-    settings = (max_new_tokens, temperature, top_p, seed, sorted(chat.stop_ids))
-    kept = keep("answers", (repr(x).encode() for x in (settings, *((i, names[i], prompts[i]) for batch in batches for i in batch))))
+    settings = (str(model.dtype), kernels.where_computed(model.device), max_new_tokens, temperature, top_p, seed, sorted(chat.stop_ids))
+    kept = keep("answers", (repr(x).encode() for x in (settings, *([(i, names[i], prompts[i]) for i in batch] for batch in batches))))
     for number, batch in enumerate(batches):
         if number in kept:
             yield from zip(batch, (Generated(**answer) for answer in kept[number]), strict=True)

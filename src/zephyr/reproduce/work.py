@@ -80,8 +80,7 @@ class Own:
                 with artifacts.draft(self.out, stage=self.kind, key=work.key, config=config, parents=work.parents) as out:
                     do(work, out)
             except KeyboardInterrupt as error:
-                kept = any((artifacts.checkpoints_of(self.out) / work.key[:16]).glob("step-*"))
-                raise type(error)(self.kind, kept) from error
+                raise type(error)(self.kind, artifacts.has_checkpoints(self.out, work.key)) from error
             except ZephyrError as error:
                 error.args = (f"{self.kind}: {error}",)
                 raise

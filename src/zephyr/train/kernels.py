@@ -39,6 +39,14 @@ def usable(*tensors: Tensor) -> bool:
     return same and dtype in FLAGS_OF and os.environ.get("ZEPHYR_KERNELS") != "0" and library(dtype) is not None
 
 
+def where_computed(device: torch.device) -> str:
+    """What the last bits of a result depend on beside what is computed: device, threads, versions, and whether these kernels are used."""
+    if device.type != "cpu":
+        return f"{torch.cuda.get_device_name(device)} torch {torch.__version__}"
+    used = [str(dtype) for dtype in FLAGS_OF if usable(torch.empty(0, dtype=dtype))]
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} torch {torch.__version__} {used}"
+
+
 def call(name: str, rows: int, dtype: torch.dtype, *arguments: Tensor | int | float) -> None:
     """One of the functions, over all rows of contiguous tensors, by as many threads as torch has."""
     function = _function(name, dtype)

@@ -16,6 +16,7 @@ from zephyr.artifacts import Draft
 from zephyr.errors import NonFiniteError
 from zephyr.progress import bar
 from zephyr.recipe import TrainConfig
+from zephyr.train import kernels
 from zephyr.train.batches import Example, Stream, flatten, micro_batches
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.precision import resolve_dtype
@@ -40,10 +41,10 @@ def _logprobs(model: Any, stream: Stream, dtype: torch.dtype) -> Tensor:
 
 
 def _identity(
-    examples: Sequence[Example], device: str, dtype: torch.dtype, measure: Measure, groups: Sequence[Sequence[int]]
+    examples: Sequence[Example], device: torch.device, dtype: torch.dtype, measure: Measure, groups: Sequence[Sequence[int]]
 ) -> Iterator[bytes]:
     """What values depend on: the last bits of a sequence's on what else goes through the model with it, too."""
-    yield f"{dtype} {device} {measure.__module__}.{measure.__qualname__} {torch.get_num_threads()} {torch.__version__}".encode()
+    yield f"{dtype} {measure.__module__}.{measure.__qualname__} {kernels.where_computed(device)}".encode()
     for example in examples:
         yield bytes(example.learnt)
         yield from (array("i", ids).tobytes() for ids in (example.ids, *example.branches))
@@ -69,7 +70,7 @@ def sums(
     first = [0, *itertools.accumulate(len(e.targets) for e in examples)]  # of each example's sequences, its number in all
     bad: str | None = None
     groups = list(micro_batches(mine, lambda i: examples[i].tokens, config.micro_batch_tokens))
-    kept = out.parts(f"{label} {here.rank} of {here.size}", _identity(examples, device, dtype, measure, groups))
+    kept = out.parts(f"{label} {here.rank} of {here.size}", _identity(examples, model.device, dtype, measure, groups))
     for number, group in enumerate(groups):
         if number in kept:
             found |= dict(zip(group, kept[number], strict=True))

@@ -20,6 +20,7 @@ from zephyr.evals.open_llm.engine import TOKENS, Answer, Engine
 from zephyr.evals.open_llm.prefixes import Question
 from zephyr.models.context import context_of
 from zephyr.parts import Keep, nothing_kept
+from zephyr.train import kernels
 
 PART = 4096  # questions whose beginnings are shared, and whose answers are kept together
 
@@ -157,7 +158,7 @@ class Scorer(HFLM):  # type: ignore[misc]  # lm-eval ships no types
         return answers
 
     def _identity(self, questions: Sequence[Question]) -> Iterator[bytes]:
-        yield f"{self.model.dtype} {self.model.device} {PART} {torch.get_num_threads()} {torch.__version__}".encode()
+        yield f"{self.model.dtype} {PART} {kernels.where_computed(self.model.device)}".encode()
         for question in questions:
             yield np.asarray(question.ids, dtype=np.int32).tobytes()
             yield np.asarray(question.targets, dtype=np.int32).tobytes()
