@@ -10,7 +10,7 @@ do together is in both parts, so V is rather too large. The degrees of freedom a
 where they spread, the interval is wide. With one seed the second part is not known and left out, which `seeds` says.
 
 Where all prompts are alike, V is 0 and tells nothing of what other prompts would be: there is no interval (`ci95` is None, its ends are at
-infinity, so that nothing can be decided by it), but for a share, which has Wilson's.
+infinity, so that nothing can be decided by it), but for a share, which has Wilson's, and for a difference of two shares, which has a wider one.
 """
 
 from __future__ import annotations
@@ -57,10 +57,6 @@ class Found:
     def ci95(self) -> tuple[float, float] | None:
         """(low, high), or None where all prompts are alike, from which no interval can be told."""
         return (self.low, self.high) if math.isfinite(self.low) else None
-
-    def within(self, low: float, high: float) -> Found:
-        """The same with an interval that ends where the scale ends; where there is none, there is none then."""
-        return replace(self, low=max(self.low, low), high=min(self.high, high)) if self.ci95 else self
 
     def json(self) -> dict[str, object]:
         """As one object."""
@@ -114,10 +110,33 @@ def share_of(seeds: Sequence[Cells]) -> Found:
     if found.error:
         t = (found.high - found.value) / found.error
         n = min(p * (1 - p) / found.error**2, found.items * found.seeds)
+    low, high = _wilson(p, n, t)
+    return replace(found, low=low, high=high)
+
+
+def of_shares(found: Found, independent: int | None = None) -> Found:
+    """A difference of two shares, with an interval that ends at -1 and 1 and is there even where all prompts are alike.
+
+    Where they are, nothing tells how far others spread, but that no values from -1 to 1 with this mean spread more than those that lie at both
+    ends. So it is what Wilson's of the share (d + 1) / 2 is on that scale: [0.906, 1] of 1 at 80 prompts, 0.217 to either side of 0.
+
+    Args:
+        found: the difference.
+        independent: how many prompts it is worth; those it is of, where they are the same for both.
+    """
+    if found.ci95:
+        return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+    n = independent or found.prompts
+    low, high = _wilson((found.value + 1) / 2, n, student_t_975(n - 1))
+    return replace(found, low=2 * low - 1, high=2 * high - 1)
+
+
+def _wilson(p: float, n: float, t: float) -> tuple[float, float]:
+    """Wilson's interval of a share at n items."""
     t2 = t**2
     middle, half = p + t2 / (2 * n), math.sqrt(t2 * (max(0.0, p * (1 - p)) / n + t2 / (4 * n**2)))
     low, high = ((middle + side) / (1 + t2 / n) for side in (-half, half))
-    return replace(found, low=max(low, 0.0), high=min(high, 1.0))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def difference(first: Sequence[Cells], second: Sequence[Cells]) -> Found:

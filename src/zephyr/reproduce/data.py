@@ -170,7 +170,7 @@ def _folder(config: DataConfig, files: Mapping[str, str]) -> Rows:
     learnt_pairs = min(config.train_pairs, 2 * len(pairs) // 3)
     held_pairs, rest = _cut(pairs, min(config.test_pairs, len(pairs) - learnt_pairs), "pairs")
     other = _first(_fitting(_judged(verdicts), config, left_out, "AlpacaEval pair"), config.other_pairs)
-    dialogues = _dialogues({alpaca: shapes.alpaca, dolly: shapes.dolly}, left_out)
+    dialogues = _fitting(_dialogues({alpaca: shapes.alpaca, dolly: shapes.dolly}, left_out), config, left_out, "dialogue")
     held, learnt = _cut(dialogues, config.test_dialogues, "dialogues")
     rows = _unseen(
         Rows(
@@ -235,14 +235,20 @@ def _books(path: str) -> list[str]:
 # --- both ------------------------------------------------------------------------------------------------------
 
 
-def _fitting(pairs: Iterable[Preference], config: DataConfig, left_out: Counter[str], what: str) -> list[Preference]:
-    fits, every = [], list(pairs)
-    for pair in every:
-        if len(pair.prompt) <= config.prompt_characters:
-            fits.append(pair)
-    if len(fits) < len(every):
-        left_out[f"{what}: the prompt has more than {config.prompt_characters:,} characters"] += len(every) - len(fits)
+def _fitting(records: Sequence[Asked], config: DataConfig, left_out: Counter[str], what: str) -> list[Asked]:
+    """Those that are not too long to be read whole."""
+    fits = [record for record in records if _characters(record) <= config.characters]
+    if len(fits) < len(records):
+        left_out[f"{what}: prompt and answer have more than {config.characters:,} characters"] += len(records) - len(fits)
     return fits
+
+
+def _characters(record: Dialogue | Preference | RatedPrompt) -> int:
+    """Of what is said in a dialogue, or of a prompt with the longer of its answers."""
+    if isinstance(record, RatedPrompt):
+        return len(record.prompt) + max((len(c.response) for c in record.completions), default=0)
+    talks = [record.messages] if isinstance(record, Dialogue) else [record.chosen, record.rejected]
+    return max(sum(len(m["content"]) for m in messages) for messages in talks)
 
 
 def _once(records: Sequence[Asked], left_out: Counter[str], what: str) -> list[Asked]:

@@ -16,9 +16,9 @@ from zephyr.reproduce.compare import Found
 from zephyr.reproduce.data import MAIN, OTHER
 from zephyr.reproduce.experiment import BASE_SEED, WAITS, Experiment
 from zephyr.reproduce.graph import BASE, EXPERIMENTS, Model, Step, models_of, steps
-from zephyr.reproduce.scores import Cells, Scores
+from zephyr.reproduce.scores import DIALOGUES, Cells, Scores
 
-Read = Callable[[Scores, Scores], Cells]
+Reader = Callable[[Scores, Scores], Cells]
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Measure:
 
     label: str
     on: str
-    read: Read
+    read: Reader
     share: bool = True
     more: bool | None = True
     needs: str | None = None
 
 
-def _accuracy(name: str, *, per_token: bool) -> Read:
+def _accuracy(name: str, *, per_token: bool) -> Reader:
     return lambda scores, base: scores.accuracy(name, base, per_token=per_token)
 
 
@@ -72,7 +72,7 @@ MEASURES: dict[str, Measure] = {
     "ran_on": Measure("writes a role token", "the share of sampled answers that emit a role token", lambda s, _: s.ran_on(), more=False),
     "length": Measure("answer, tokens", "the length of sampled answers", lambda s, _: s.lengths(), share=False, more=None),
 }
-# chosen before anything was measured: the implicit reward of dDPO itself, on pairs like those it learns
+# chosen before anything was measured: the implicit reward, which dDPO itself is trained on, of pairs like those it learns
 PRIMARY = f"{MAIN}.sum"
 # of the answers that a model samples; `kept`, `cut` and `ran_on` make up all of them
 ANSWERS = ("kept", "ended", "cut", "ran_on")
@@ -96,6 +96,28 @@ class Lack:
     def __str__(self) -> str:
         """`seed-1/dpo1 (dpo.learning_rate 0.0002 -> 0.001)`."""
         return f"{self.place} ({self.why if len(self.why) <= _SHOWN else self.why[:_SHOWN] + ' …'})" if self.other else self.place
+
+
+@dataclass(frozen=True)
+class Read:
+    """How much of some rows a training or a measurement read.
+
+    Args:
+        of: rows that there were.
+        rows: those that fit, and were read.
+        cut: answers of these that lost their end, and the token that says so.
+        updates: of a training.
+    """
+
+    of: int
+    rows: int
+    cut: int = 0
+    updates: int = 0
+
+    @property
+    def cut_share(self) -> float:
+        """Of the answers of pairs: each has two."""
+        return self.cut / (2 * self.rows) if self.rows else 0.0
 
 
 class Evidence:
@@ -158,6 +180,30 @@ class Evidence:
         """The share of the dialogues' own answers that would have ended within the limit of those that are sampled."""
         return self.base.own_would_end(self.experiment.preset.sampling.max_new_tokens)
 
+    def read(self, model: Model) -> Read | None:
+        """What the last training of a model had to learn and what it did learn, by that of the first seed: each seed reads the same rows."""
+        manifest = work.manifest_of(self.experiment.place(Step("dpo" if model.dpo else "sft", model), self.seeds[0]))
+        rows = work.manifest_of(self.out / "rows" / ("pairs" if model.dpo or model.best else "dialogues"))
+        if manifest is None or rows is None:
+            return None
+        # of dSFT `rows_out` counts packed sequences
+        learnt = manifest.rows_out if model.dpo else manifest.results.get("dialogues", {})
+        cut = manifest.results.get("cut", {}).get("train", {}).get("answers", 0)
+        return Read(rows.rows_out.get("train", 0), learnt.get("train", 0), cut, manifest.results.get("steps", 0))
+
+    def measured(self) -> dict[str, Read]:
+        """The same of what is measured on, which is the same for every model: sets of pairs, and the test dialogues."""
+        manifest = work.manifest_of(self.folders(BASE)[0])
+        given = {name: work.manifest_of(self.out / "rows" / name) for name in ("pairs", "other", "dialogues")}
+        of = {name: found.rows_out.get("test", 0) for name, found in given.items() if found}
+        cut = manifest.results.get("cut", {}) if manifest else {}
+        found = {
+            name: Read(of[part], sum(row["set"] == name for row in self.base.pairs), cut.get(name, {}).get("answers", 0))
+            for name, part in ((MAIN, "pairs"), (OTHER, "other"))
+            if name in self.base.sets()
+        }
+        return {**found, DIALOGUES: Read(of["dialogues"], len(self.base.dialogues))}
+
     def learnt(self, model: Model, reference: Model, name: str) -> list[Cells]:
         """Accuracy against the model that its dDPO started from, on a set or on the pairs it learnt."""
         return [s.accuracy(name, r) for s, r in zip(self.scores(model), self.scores(reference), strict=True)]
@@ -165,4 +211,4 @@ class Evidence:
 
 def scaled(found: Found, measure: str) -> Found:
     """A difference whose interval ends where the scale of the measure does: two shares are not farther apart than 1."""
-    return found.within(-1.0, 1.0) if MEASURES[measure].share else found
+    return compare.of_shares(found) if MEASURES[measure].share else found

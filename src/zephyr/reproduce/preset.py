@@ -41,8 +41,8 @@ class DataConfig(Section):
     test_pairs: Count
     # pairs of a second held-out set, where there is one
     other_pairs: Count = 300
-    # a longer prompt takes its pair along
-    prompt_characters: Count = 1_000_000
+    # of a prompt and its answer (of a pair the longer one), counted before there are tokens: a longer row is left out
+    characters: Count = 1_000_000
     # measure on pairs taken from the train rows, so that settings can be tried without a look at the test rows
     validation: bool = False
 
