@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,14 +55,25 @@ def test_what_is_equal_everywhere_has_no_interval_and_other_rows_are_refused() -
     for first in ([1.0, 0.0, 1.0], [1.1, 0.1, 1.1]):  # the second differs by rounding from prompt to prompt
         same = compare.difference([cells(first)] * 3, [cells([1.0, 0.0, 1.0])])
         assert (same.value, same.ci95, same.seeds) == (pytest.approx(first[1]), None, 3)
-        # no verdict can come of it, on whichever side and with whatever margin; nor can a scale give it an interval
-        assert same.within(-1.0, 1.0).low < -1e9 and same.high > 1e9
+        # no verdict can come of it, on whichever side and with whatever margin
+        assert same.low < -1e9 and same.high > 1e9
         shown = same.json()
         assert (shown["ci95"], shown["se"], shown["smallest_that_could_be_shown"], shown["prompts"]) == (None, None, None, 3)
     with pytest.raises(DataError, match="different rows"):
         compare.difference([cells([1.0, 0.0])], [cells([1.0, 0.0, 1.0])])
     with pytest.raises(DataError, match="1 prompts: too few"):
         compare.level([cells([1.0])])
+
+
+@pytest.mark.parametrize(("value", "prompts", "low", "high"), [(1, 80, 0.906, 1), (-1, 80, -1, -0.906), (0, 80, -0.217, 0.217)])
+def test_shares_that_differ_by_the_same_everywhere_differ_by_that_within_the_widest_interval(
+    value: float, prompts: int, low: float, high: float
+) -> None:
+    found = compare.of_shares(compare.difference([cells([float(value > 0)] * prompts)] * 3, [cells([float(value < 0)] * prompts)]))
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-3)
+    assert found.json()["ci95"] is not None and found.json()["smallest_that_could_be_shown"] is None
+    # of two sets of prompts the smaller one counts
+    assert compare.of_shares(replace(found, low=-math.inf, prompts=300), prompts).low == pytest.approx(found.low)
 
 
 def test_train_and_test_rows_differ_by_both_variances() -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from zephyr.reproduce import findings, preset
 from zephyr.reproduce.data import MAIN
-from zephyr.reproduce.evidence import ANSWERS, PRIMARY, Evidence, Lack
+from zephyr.reproduce.evidence import ANSWERS, PRIMARY, Evidence, Lack, Read
 from zephyr.reproduce.experiment import Experiment
-from zephyr.reproduce.findings import CONFIRMED, CONTRADICTED, NOT_EXAMINED, UNDECIDED
+from zephyr.reproduce.findings import CONFIRMED, CONTRADICTED, NOT_EXAMINED, UNDECIDED, Finding
 from zephyr.reproduce.graph import ARMS, BASE, CURVE, GRID, Model
 from zephyr.reproduce.preset import Margins
 from zephyr.reproduce.scores import LEARNT, Cells
@@ -32,6 +32,9 @@ class Made(Evidence):
 
     def lacks(self, *models: Model) -> list[Lack]:
         return [Lack(f"seed-1/{m.name}", "not there yet", False) for m in models if m not in self.there]
+
+    def read(self, model: Model) -> Read:
+        return Read(of=500, rows=246, cut=123 if model.dpo else None, updates=62)
 
     def own_would_end(self) -> float | None:
         return 0.9
@@ -56,6 +59,10 @@ def verdict(name: str, known: dict[tuple[Model, str], float], sd: float = 0.1) -
     return next(f for f in findings.all_of(Made(known, sd=sd), Margins()) if f.name == name).verdict
 
 
+def of(known: dict[tuple[Model, str], float], name: str, sd: float = 0.1) -> Finding:
+    return next(f for f in findings.all_of(Made(known, sd=sd), Margins()) if f.name == name)
+
+
 ONCE, LONGER = replace(CURVE, dpo=1), [(Model(sft=s, dpo=3), PRIMARY) for s in (2, 3)]
 
 
@@ -66,7 +73,7 @@ ONCE, LONGER = replace(CURVE, dpo=1), [(Model(sft=s, dpo=3), PRIMARY) for s in (
         ("F3", {(BOTH, "kept"): 0.8, (BASE, "kept"): 0.3, (NO_DPO, "kept"): 0.5}, {(BOTH, "kept"): 0.8, (NO_DPO, "kept"): 0.78}),
         ("F4", {(DSFT2, PRIMARY): 0.48}, {(DSFT2, PRIMARY): 0.56}),
         ("F5", {(ONCE, LEARNT): 0.99, (ONCE, MAIN): 0.6}, {(ONCE, LEARNT): 0.9, (ONCE, MAIN): 0.6}),
-        ("F6", {(CURVE, PRIMARY): 0.6}, {(CURVE, PRIMARY): 0.4}),
+        ("F6", {(CURVE, PRIMARY): 0.6, (CURVE, LEARNT): 0.99}, {(CURVE, PRIMARY): 0.4, (CURVE, LEARNT): 0.99}),
         ("F7", dict.fromkeys(LONGER, 0.4), dict.fromkeys(LONGER, 0.6)),
     ],
 )
@@ -103,7 +110,7 @@ def test_f3_is_decided_neither_by_a_small_difference_nor_by_how_readily_the_base
     known = {(BOTH, "kept"): both, (NO_DPO, "kept"): alone, (BASE, "kept"): base}
     assert verdict("F3", known, sd=0.4) == UNDECIDED
     found = next(f for f in findings.all_of(Made(known, sd=0.4), Margins()) if f.name == "F3")
-    assert set(found.parts) == {"dDPO \N{MINUS SIGN} dSFT", "dSFT-1", "dDPO + dSFT", "the base"}
+    assert set(found.parts) == {*ARMS, "the base"}
     assert all(set(of) == set(ANSWERS) and all(part.ci95 for part in of.values()) for of in found.parts.values())
     assert any("the base: keeps to the template" in line for line in found.beside)
     assert ("nothing is decided" in found.sentence) == (both <= base)
@@ -136,12 +143,49 @@ def test_a_sentence_names_its_measure_its_interval_and_what_could_have_been_show
     assert not any(PRIMARY in line for line in one.beside)
 
 
-def test_where_no_row_differs_no_interval_is_claimed() -> None:
-    for known in ({}, {(BOTH, PRIMARY): 0.9}):
-        found = findings.all_of(Made(known, sd=0.0), Margins())
-        assert {f.verdict for f in found if f.name in ("F1", "F3", "F4", "F6", "F7")} == {UNDECIDED}
-        assert "points (no interval: all 400 prompts alike; 3 trainings each)" in found[0].sentence
-        assert "could have been shown" not in found[0].sentence and "inf" not in found[0].sentence
+def test_where_no_prompt_differs_the_widest_interval_decides() -> None:
+    found = findings.all_of(Made({}, sd=0.0), Margins())
+    assert {f.verdict for f in found if f.name in ("F1", "F3", "F4", "F6", "F7")} == {UNDECIDED}
+    assert "0.0 points [\N{MINUS SIGN}9.8, 9.8] (all 400 prompts alike: the widest interval" in found[0].sentence
+    assert "could have been shown" not in found[0].sentence and "inf" not in found[0].sentence
+
+
+def test_the_clearest_f3_is_confirmed_and_a_base_that_keeps_to_nothing_is_not_blamed() -> None:
+    known = {(BOTH, "kept"): 1.0, (NO_DPO, "kept"): 0.0, (BASE, "kept"): 0.0, (NO_DPO, "ran_on"): 0.0, (NO_DPO, "cut"): 1.0}
+    clear = of(known, "F3", sd=0.0)
+    assert clear.verdict == CONFIRMED and "own habit" not in clear.sentence
+    assert "+100.0 points [98.1, 100.0] (all 400 prompts alike" in clear.sentence
+    assert "Without dSFT 100.0% of the answers were cut off" in clear.sentence and "Only the first half of the claim" in clear.sentence
+    assert "25.0% had lost their end" in clear.sentence
+    assert "first half" not in of({**known, (NO_DPO, "ran_on"): 0.6}, "F3", sd=0.0).sentence
+    nothing = of({**known, (BOTH, "kept"): 0.0}, "F3", sd=0.0)
+    assert nothing.verdict == UNDECIDED and "is not shown" in nothing.sentence and "own habit" not in nothing.sentence
+
+
+def test_f6_needs_an_overfitting_that_could_do_harm() -> None:
+    known = {(CURVE, PRIMARY): 0.6, (CURVE, LEARNT): 0.7}
+    found = of(known, "F6")
+    assert found.verdict == UNDECIDED and "there was no overfitting to do harm" in found.sentence
+    assert "no overfitting" not in of({**known, (CURVE, LEARNT): 0.99}, "F6").sentence
+
+
+def test_help_that_is_too_small_to_count_neither_confirms_nor_contradicts_by_itself() -> None:
+    small = of({(DSFT2, PRIMARY): 0.51}, "F4", sd=0.01)  # +1.0 [0.9, 1.1]
+    assert small.verdict == CONFIRMED and "learnt 246 of 500 preferred answers; the others did not fit" in small.sentence
+    assert of({(DSFT2, PRIMARY): 0.53}, "F4", sd=0.01).verdict == CONTRADICTED
+    wide = of({}, "F4", sd=1.0)
+    assert wide.verdict == UNDECIDED and "no help at all can hardly be told" in wide.sentence
+
+
+def test_a_margin_that_was_set_for_the_command_is_not_called_the_default() -> None:
+    known = {(CURVE, LEARNT): 0.99}
+    default = {f.name: f.sentence for f in findings.all_of(Made(known), Margins())}
+    given = {f.name: f.sentence for f in findings.all_of(Made(known), Margins(template=0.2, help=0.5, learnt=0.9))}
+    for name, value, usual in (("F3", "20.0", "10.0"), ("F4", "50.0", "2.0"), ("F5", "90.0", "95.0"), ("F6", "90.0", "95.0")):
+        assert re.search(rf" {usual} .*: the default, set before any run of `small`\.", default[name])
+        assert re.search(rf" {value} .*: set for this command; the default is {usual}\.", given[name]) and "before" not in given[name]
+    assert "from the margin of 10.0" in default["F3"] and "from the margin of 20.0" in given["F3"]
+    assert "One epoch was 62 updates here; the paper's are about 1,900." in default["F5"]
 
 
 def test_what_is_not_there_yet_is_not_examined_and_says_which_command_measures_it() -> None:

@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def config(**changes: Any) -> DataConfig:
-    values = {"source": "folder", "test_dialogues": 6, "train_pairs": 15, "test_pairs": 10, "other_pairs": 5, "prompt_characters": 100}
+    values = {"source": "folder", "test_dialogues": 6, "train_pairs": 15, "test_pairs": 10, "other_pairs": 5, "characters": 100}
     return DataConfig(**{**values, **changes})
 
 
@@ -79,7 +79,11 @@ def test_no_prompt_is_learnt_and_measured_on_and_what_is_left_out_is_counted(fol
     assert rows.left_out["pair: the scores tie"] == rows.left_out["pair: the rejected answer has the higher score"] == 1
     assert rows.left_out["pair: both answers are the same"] == rows.left_out["pair: a text is empty"] == 1
     assert rows.left_out["pair: its prompt was there before"] == 1
-    assert rows.left_out["pair: the prompt has more than 100 characters"] == 1
+    assert rows.left_out["pair: prompt and answer have more than 100 characters"] == 1
+    longest = [max(len(p.prompt) + len(a[-1]["content"]) for a in (p.chosen, p.rejected)) for split in rows.pairs.values() for p in split]
+    assert min(longest) < 20 and gathered(folder, characters=max(longest)).pairs == rows.pairs
+    with pytest.raises(DataError, match="0 pairs to learn"):  # each has a longer answer or prompt
+        gathered(folder, characters=min(longest) - 1)
     assert rows.left_out["dialogue: a text is empty"] == 1
     spoken = len(rows.dialogues["train"]) + len(rows.dialogues["test"])
     assert rows.left_out["dialogue: its prompt is in a test set"] == 46 - spoken > 4
@@ -175,6 +179,7 @@ def test_real_rows_make_an_experiment(shared: Path) -> None:
     assert [len(rows.pairs[s]) for s in ("train", "test")] == [settings.train_pairs, settings.test_pairs]
     assert len(rows.other) == settings.other_pairs and len(rows.dialogues["train"]) > 1500
     assert rows.left_out["pair: the scores tie"] > 0
+    assert rows.left_out["pair: prompt and answer have more than 3,000 characters"] > 0
     assert not prompts([*rows.dialogues["train"], *rows.pairs["train"]]) & prompts(
         [*rows.dialogues["test"], *rows.pairs["test"], *rows.other]
     )

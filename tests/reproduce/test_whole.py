@@ -18,8 +18,8 @@ import toy
 from conftest import ROOT
 from zephyr import api
 from zephyr.artifacts import Manifest
-from zephyr.errors import UsageError
-from zephyr.reproduce import graph, preset
+from zephyr.errors import DataError, UsageError
+from zephyr.reproduce import graph, preset, results, run
 from zephyr.reproduce.evidence import Evidence
 from zephyr.reproduce.experiment import Experiment
 from zephyr.reproduce.graph import Model, Step
@@ -141,9 +141,11 @@ def test_the_page_shows_everything_and_loads_nothing(whole: Whole) -> None:
     assert {"findings", "table3", "figure3", "tables", "samples", "limits", "how"} <= set(ids)
     for finding in whole.result["findings"]:
         assert finding["claim"] in text
-        assert re.search(rf"{finding['finding']}: [^<]*<span class=\"word\">{finding['verdict']}</span>", text)
+        assert re.search(rf"{finding['finding']}: [^<]*<span class=\"word\">{finding['verdict']}( at this scale)?</span>", text)
     assert [f["finding"] for f in whole.result["findings"]] == [f"F{n}" for n in range(1, 9)]
     assert "86.07 (1.22)" in text
+    assert re.search(r"sft1-dpo1: learnt \d of 8 rows, in 2 updates; \d+ of their \d+ answers lost their end", text)
+    assert "held-out pairs: measured on" in text and "test dialogues: measured on" in text
     assert "Sampled answers: how they end" in text and "cut off at the limit of 4 tokens" in text
     assert not re.search(r"\binf\b|∞|None|nan", re.sub(r"<[^>]*>", "", text))
     assert "No judge was asked" in text
@@ -193,6 +195,34 @@ def test_models_made_with_other_settings_are_named_and_not_compared(whole: Whole
     assert "rows/pairs (data.test_pairs 20 -> 10)" in map(str, rows) and all(lack.other for lack in rows)
     # a seed that was not made is not there, which is another matter
     assert {str(lack) for lack in Evidence(Experiment(preset.load("demo", toy.SMALL), out), [1, 2]).lacks(Model(sft=1))} == {"seed-2/sft1"}
+
+
+def test_results_of_another_version_are_left_off_by_name_and_damaged_ones_are_told_before_anything_is_made(
+    whole: Whole, tmp_path: Path
+) -> None:
+    (tmp_path / "samples.json").write_text(json.dumps({"experiment": "samples", "answers": []}), encoding="utf-8")
+    table = json.loads((whole.out / "table3.json").read_text(encoding="utf-8"))
+    del table["own_answers_would_end"], table["format"]
+    (tmp_path / "table3.json").write_text(json.dumps(table), encoding="utf-8")
+    left_out = api.reproduce("tables", out=tmp_path)["not_compared"]
+    assert [line.split(" is left out")[0] for line in left_out] == ["Table 3 (table3.json)", "The samples (samples.json)"]
+    (tmp_path / "figure3.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"figure3\.json: not a readable JSON file"):
+        api.reproduce("table3", out=tmp_path, **ARGUMENTS)
+    assert not (tmp_path / "rows").exists()
+
+
+def test_samples_train_the_one_seed_they_show(tmp_path: Path) -> None:
+    given = Experiment(preset.load("demo", toy.SMALL), tmp_path)
+    assert {seed for _, seed in run.todo(given, ["samples"], 3)} == {0, 1}
+    both = run.todo(given, ["table3", "samples"], 3)
+    assert set(both) == set(run.todo(given, ["table3"], 3))
+
+
+def test_validation_is_said_first() -> None:
+    result = {"findings": [], "results": {"samples": {"validation": True}}, "not_compared": [], "page": "p"}
+    assert results.described(result).startswith("Validation rows")
+    assert not results.described({**result, "results": {}}).startswith("Validation")
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ do together is in both parts, so V is rather too large. The degrees of freedom a
 where they spread, the interval is wide. With one seed the second part is not known and left out, which `seeds` says.
 
 Where all prompts are alike, V is 0 and tells nothing of what other prompts would be: there is no interval (`ci95` is None, its ends are at
-infinity, so that nothing can be decided by it), but for a share, which has Wilson's, and for a difference of two shares, which has a wider one.
+infinity, so that nothing can be decided by it), but for a share, which has Wilson's, and for a difference of two shares, which has that of
+the widest spread that there can be.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def share_of(seeds: Sequence[Cells]) -> Found:
 def of_shares(found: Found, independent: int | None = None) -> Found:
     """A difference of two shares, with an interval that ends at -1 and 1 and is there even where all prompts are alike.
 
-    Where they are, nothing tells how far others spread, but that no values from -1 to 1 with this mean spread more than those that lie at both
-    ends. So it is what Wilson's of the share (d + 1) / 2 is on that scale: [0.906, 1] of 1 at 80 prompts, 0.217 to either side of 0.
+    Where they are, nothing tells how far others spread, but that no values from -1 to 1 with this mean spread more than those that lie at
+    both ends. So it is what Wilson's of the share (d + 1) / 2 is on that scale: [0.906, 1] of 1 at 80 prompts, 0.217 to either side of 0.
 
     Args:
         found: the difference.

@@ -105,19 +105,19 @@ class Read:
     Args:
         of: rows that there were.
         rows: those that fit, and were read.
-        cut: answers of these that lost their end, and the token that says so.
+        cut: answers of these that lost their end, and the token that says so; None where none ever does.
         updates: of a training.
     """
 
     of: int
     rows: int
-    cut: int = 0
+    cut: int | None = None
     updates: int = 0
 
     @property
     def cut_share(self) -> float:
         """Of the answers of pairs: each has two."""
-        return self.cut / (2 * self.rows) if self.rows else 0.0
+        return self.cut / (2 * self.rows) if self.cut and self.rows else 0.0
 
 
 class Evidence:
@@ -181,14 +181,14 @@ class Evidence:
         return self.base.own_would_end(self.experiment.preset.sampling.max_new_tokens)
 
     def read(self, model: Model) -> Read | None:
-        """What the last training of a model had to learn and what it did learn, by that of the first seed: each seed reads the same rows."""
+        """What the last training of a model had to learn and what it did, of the first seed: each seed reads the same rows."""
         manifest = work.manifest_of(self.experiment.place(Step("dpo" if model.dpo else "sft", model), self.seeds[0]))
         rows = work.manifest_of(self.out / "rows" / ("pairs" if model.dpo or model.best else "dialogues"))
         if manifest is None or rows is None:
             return None
         # of dSFT `rows_out` counts packed sequences
         learnt = manifest.rows_out if model.dpo else manifest.results.get("dialogues", {})
-        cut = manifest.results.get("cut", {}).get("train", {}).get("answers", 0)
+        cut = manifest.results.get("cut", {}).get("train", {}).get("answers", 0) if model.dpo else None
         return Read(rows.rows_out.get("train", 0), learnt.get("train", 0), cut, manifest.results.get("steps", 0))
 
     def measured(self) -> dict[str, Read]:

@@ -1,8 +1,9 @@
 """The paper's findings F1 to F8, each beside what was measured: confirmed, contradicted, undecided, or not examined.
 
-A verdict rests on one comparison, which was chosen before anything was measured, and on its 95% interval; what other measures say of the
-same stands beside it and changes nothing. A verdict may have a condition, chosen beforehand too, which can only hold it back. Nothing here
-is about MT-Bench, for there is no judge; the sentence says what it is about.
+A verdict rests on one comparison and on its 95% interval; what other measures say of the same stands beside it and changes nothing. A
+verdict may have a condition, which can only hold it back. The comparisons of F1, F4, F6 and F7 were chosen before anything was measured;
+the rules of F3 and F5, the condition of F6 and the margin of F4 after the first demo; all of them before any run of `small`.
+Nothing here is about MT-Bench, for there is no judge; the sentence says what it is about.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from zephyr.reproduce import compare
+from zephyr.reproduce import compare, paper
 from zephyr.reproduce.compare import Found
 from zephyr.reproduce.data import MAIN
 from zephyr.reproduce.evidence import ANSWERS, MEASURES, PRIMARY, Evidence, scaled
 from zephyr.reproduce.graph import ARMS, BASE, CURVE, Model
 from zephyr.reproduce.preset import Margins
 from zephyr.reproduce.scores import LEARNT
+from zephyr.reproduce.words import level, limit, points, said, trainings
 
-NO_INTERVAL = "no interval: all {} prompts alike"
 NOT_COMPARED = "Not compared, for it was made with other settings or from other rows"
 CONFIRMED, CONTRADICTED, UNDECIDED, NOT_EXAMINED = "confirmed", "contradicted", "undecided", "not examined"
 
@@ -77,54 +78,21 @@ class Finding:
 def all_of(evidence: Evidence, margins: Margins) -> list[Finding]:
     """Every finding, in order."""
     return [
-        _f1(evidence), _needs_tasks("F2"), _f3(evidence, margins), _f4(evidence, margins), _f5(evidence, margins), _f6(evidence),
-        _f7(evidence), _needs_tasks("F8"),
+        _f1(evidence), _needs_tasks("F2"), _f3(evidence, margins), _f4(evidence, margins), _f5(evidence, margins),
+        _f6(evidence, margins), _f7(evidence), _needs_tasks("F8"),
     ]  # fmt: skip
 
 
 def decide(found: Found, *, wanted: int, margin: float = 0.0) -> str:
     """Confirmed where the whole interval is beyond the margin on the wanted side (1 above, -1 below), contradicted where it is short of it.
 
-    Else undecided; so where all prompts are alike, for there is no interval then and its ends are at infinity.
+    Else undecided; so where there is no interval, for its ends are at infinity then.
     """
     low, high = (found.low, found.high) if wanted > 0 else (-found.high, -found.low)
     return CONFIRMED if low > margin else CONTRADICTED if high < margin else UNDECIDED
 
 
-# --- words -----------------------------------------------------------------------------------------------------
-
-
-def points(value: float) -> str:
-    """A share or a difference of shares in points."""
-    return f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def said(found: Found, measure: str) -> str:
-    """A difference with its interval, and what could have been shown."""
-    if MEASURES[measure].share:
-        value, low, high, least = (points(x) for x in (found.value, found.low, found.high, found.smallest))
-        unit = " points"
-    else:
-        value, low, high, least = (f"{x:.3f}".replace("-", "\N{MINUS SIGN}") for x in (found.value, found.low, found.high, found.smallest))
-        unit = ""
-    sign = "+" if found.value > 0 else ""
-    if not found.ci95:  # where no row differs, their spread says nothing of what could have been shown
-        return f"{sign}{value}{unit} ({NO_INTERVAL.format(found.prompts)}; {_trainings(found)})"
-    of = f"{found.prompts} prompts, {_trainings(found)}"
-    shown = f"{least}{unit} or more could have been shown"
-    if MEASURES[measure].share and found.smallest > 1:
-        shown = "no difference that there can be is sure to be shown by so few"
-    return f"{sign}{value}{unit} [{low}, {high}] ({of}; {shown})"
-
-
-def _trainings(found: Found) -> str:
-    return f"{found.seeds} trainings each" if found.seeds > 1 else "one training each"
-
-
-def _level(found: Found) -> str:
-    """A share with its interval."""
-    assert found.ci95, "a share has one"
-    return f"{points(found.value)}% [{points(found.low)}, {points(found.high)}]"
+# --- comparisons -----------------------------------------------------------------------------------------------
 
 
 def _beside(evidence: Evidence, first: Model, second: Model, but: str) -> tuple[str, ...]:
@@ -147,10 +115,13 @@ def _lacking(name: str, evidence: Evidence, what: str, *models: Model) -> Findin
     return Finding(name, NOT_EXAMINED, f"Not in this folder yet ({named}): {command} measures it.")
 
 
-def _compared(name: str, evidence: Evidence, first: Model, second: Model, measure: str, wanted: int, words: str) -> Finding:
+def _compared(
+    name: str, evidence: Evidence, first: Model, second: Model, measure: str, wanted: int, words: str, margin: float = 0.0
+) -> Finding:
+    """Decided by a difference, as `decide` says."""
     found = evidence.difference(first, second, measure)
-    sentence = f"{words}: {said(found, measure)}, in {MEASURES[measure].on}."
-    return Finding(name, decide(found, wanted=wanted), sentence, measure, found, _beside(evidence, first, second, measure))
+    sentence = f"{words}: {said(found, measure, abs(margin))}, in {MEASURES[measure].on}."
+    return Finding(name, decide(found, wanted=wanted, margin=margin), sentence, measure, found, _beside(evidence, first, second, measure))
 
 
 # --- each ------------------------------------------------------------------------------------------------------
@@ -159,42 +130,63 @@ def _compared(name: str, evidence: Evidence, first: Model, second: Model, measur
 def _f1(evidence: Evidence) -> Finding:
     if lacking := _lacking("F1", evidence, "table3", BOTH, DSFT1):
         return lacking
-    return _compared("F1", evidence, BOTH, DSFT1, PRIMARY, 1, "dDPO + dSFT against dSFT-1")
+    made = _compared("F1", evidence, BOTH, DSFT1, PRIMARY, 1, "dDPO + dSFT against dSFT-1")
+    return replace(made, sentence=made.sentence + " That is what dDPO itself is trained on, not what a judge of its answers would say.")
 
 
 def _f3(evidence: Evidence, margins: Margins) -> Finding:
     if lacking := _lacking("F3", evidence, "table3", BOTH, NO_DPO):
         return lacking
     words = "With dSFT first against without it, one epoch of dDPO each"
-    made = _compared("F3", evidence, BOTH, NO_DPO, "kept", 1, words)
-    assert made.found is not None
+    made = _compared("F3", evidence, BOTH, NO_DPO, "kept", 1, words, margins.template)
     # a base that ends its texts as readily as an answer ends, or a limit that cuts all of them, shows nothing of what was learnt
     taught = evidence.difference(BOTH, BASE, "kept")
-    verdict = decide(made.found, wanted=1, margin=margins.template) if taught.low > 0 else UNDECIDED
-    models = {**{arm: model for arm, model in ARMS.items() if model != DSFT2}, "the base": BASE}
-    parts = {label: {part: evidence.level(model, part) for part in ANSWERS} for label, model in models.items() if not evidence.lacks(model)}
-    also = f" {points(margins.template)} points were taken for the least that counts, before measuring."
-    also += f" dDPO + dSFT against the base: {said(taught, 'kept')}."
+    verdict = made.verdict if taught.low > 0 else UNDECIDED
+    parts = {
+        label: {part: evidence.level(model, part) for part in ANSWERS}
+        for label, model in {**ARMS, "the base": BASE}.items()
+        if not evidence.lacks(model)
+    }
+    sentence = made.sentence + limit(margins, "template", "points were taken for the least that counts")
+    sentence += f" dDPO + dSFT against the base: {said(taught, 'kept')}."
     if taught.low <= 0:
-        also += " That dSFT taught the template is not shown, so that nothing is decided: the difference may be the base's own habit."
-    beside = [f"{label}: " + ", ".join(f"{MEASURES[part].label} {_level(of[part])}" for part in ANSWERS) for label, of in parts.items()]
+        sentence += " That dSFT taught the template is not shown, so that nothing is decided"
+        sentence += ": the difference may be the base's own habit." if evidence.level(BASE, "kept").value else "."
+    sentence += _how_it_fails(evidence, verdict)
+    beside = [f"{label}: " + ", ".join(f"{MEASURES[part].label} {level(of[part])}" for part in ANSWERS) for label, of in parts.items()]
     own = evidence.own_would_end()
-    limit = evidence.experiment.preset.sampling.max_new_tokens
+    most = evidence.experiment.preset.sampling.max_new_tokens
     if own is not None:
-        beside.append(f"the dialogues' own answers to the same prompts: {points(own)}% would have ended within the limit of {limit} tokens")
-    sentence = made.sentence + also
+        beside.append(f"the dialogues' own answers to the same prompts: {points(own)}% would have ended within the limit of {most} tokens")
     return replace(made, verdict=verdict, sentence=sentence, beside=(*beside, *made.beside), parts=parts)
+
+
+def _how_it_fails(evidence: Evidence, verdict: str) -> str:
+    """The two signs that the paper names, of the arm without dSFT; and whether what it learnt had ends."""
+    cut, ran_on = (evidence.level(NO_DPO, part) for part in ("cut", "ran_on"))
+    found = f" Without dSFT {points(cut.value)}% of the answers were cut off, and {level(ran_on)} wrote a role token."
+    if verdict == CONFIRMED and ran_on.low <= 0:
+        found += " Only the first half of the claim was seen."
+    read = evidence.read(NO_DPO)
+    if read and read.cut:
+        found += f" Of the answers that dDPO learnt {points(read.cut_share)}% had lost their end: part of this may be learnt from the cut."
+    return found
 
 
 def _f4(evidence: Evidence, margins: Margins) -> Finding:
     if lacking := _lacking("F4", evidence, "table3", DSFT2, DSFT1):
         return lacking
-    made = _compared("F4", evidence, DSFT2, DSFT1, PRIMARY, -1, "dSFT-2 against dSFT-1")
+    made = _compared("F4", evidence, DSFT2, DSFT1, PRIMARY, -1, "dSFT-2 against dSFT-1", -margins.help)
     assert made.found is not None
-    # that something does not help cannot be shown but by help that is too small to count
-    verdict = CONTRADICTED if made.found.low > 0 else CONFIRMED if made.found.high < margins.help else UNDECIDED
-    limit = f" Help of less than {points(margins.help)} points was taken for none, before measuring."
-    return replace(made, verdict=verdict, sentence=made.sentence + limit)
+    # that something does not help cannot be shown but by help that is too small to count, nor the contrary by less than what counts
+    sentence = made.sentence + limit(margins, "help", "points of help or less were taken for none")
+    half = (made.found.high - made.found.low) / 2
+    if made.verdict == UNDECIDED and half > margins.help:
+        sentence += f" With an interval of {points(half)} points to either side, no help at all can hardly be told from help that counts."
+    if read := evidence.read(DSFT2):
+        rest = "" if read.rows == read.of else "; the others did not fit"
+        sentence += f" dSFT-2 learnt {read.rows:,} of {read.of:,} preferred answers{rest}."
+    return replace(made, sentence=sentence)
 
 
 def _f5(evidence: Evidence, margins: Margins) -> Finding:
@@ -208,17 +200,19 @@ def _f5(evidence: Evidence, margins: Margins) -> Finding:
     elif train.low >= margins.learnt and gap.low > 0:  # pairs that are ranked rightly though they were not learnt are no sign of it
         verdict = CONFIRMED
     sentence = (
-        f"After one epoch of dDPO the reward against the dSFT model ranks {_level(train)} of the pairs it learnt rightly "
-        f"({train.prompts} prompts, {_trainings(train)}) and {_level(held)} of held-out ones, a gap of {said(gap, PRIMARY)}. "
-        f"{margins.learnt:.0%} were taken for learnt by heart, before measuring."
+        f"After one epoch of dDPO the reward against the dSFT model ranks {level(train)} of the pairs it learnt rightly "
+        f"({train.prompts} prompts, {trainings(train)}) and {level(held)} of held-out ones, a gap of {said(gap, PRIMARY)}."
     )
+    sentence += limit(margins, "learnt", "percent were taken for learnt by heart")
+    if read := evidence.read(once):
+        sentence += f" One epoch was {read.updates:,} updates here; the paper's are about {paper.DPO_UPDATES:,}."
     parts = {"one epoch": {"learnt": train, "held out": held}}
     if later := _lacking("F5", evidence, "figure3", start, CURVE):
         beside = f"after three epochs: {later.sentence[0].lower()}{later.sentence[1:]}"
     else:
         longer, longer_held, longer_gap = _by_heart(evidence, CURVE, start)
         beside = (
-            f"after three epochs, by a run of its own: {_level(longer)} of the pairs it learnt, {_level(longer_held)} of held-out ones, "
+            f"after three epochs, by a run of its own: {level(longer)} of the pairs it learnt, {level(longer_held)} of held-out ones, "
             f"a gap of {said(longer_gap, PRIMARY)}"
         )
         parts["three epochs"] = {"learnt": longer, "held out": longer_held}
@@ -229,14 +223,22 @@ def _f5(evidence: Evidence, margins: Margins) -> Finding:
 def _by_heart(evidence: Evidence, model: Model, start: Model) -> tuple[Found, Found, Found]:
     """Accuracy against the model that dDPO started from, on the pairs it learnt and on held-out ones, and the gap."""
     learnt, held = evidence.learnt(model, start, LEARNT), evidence.learnt(model, start, MAIN)
-    return compare.share_of(learnt), compare.share_of(held), scaled(compare.apart(learnt, held), PRIMARY)
+    shares = compare.share_of(learnt), compare.share_of(held)
+    return *shares, compare.of_shares(compare.apart(learnt, held), min(of.prompts for of in shares))
 
 
-def _f6(evidence: Evidence) -> Finding:
-    once = replace(CURVE, dpo=1)
-    if lacking := _lacking("F6", evidence, "figure3", CURVE, once):
+def _f6(evidence: Evidence, margins: Margins) -> Finding:
+    start, once = CURVE.parent, replace(CURVE, dpo=1)
+    if lacking := _lacking("F6", evidence, "figure3", CURVE, once, start):
         return lacking
-    return _compared("F6", evidence, CURVE, once, PRIMARY, 1, "Three epochs of dDPO against one, both from one epoch of dSFT")
+    made = _compared("F6", evidence, CURVE, once, PRIMARY, 1, "Three epochs of dDPO against one, both from one epoch of dSFT")
+    train, _, _ = _by_heart(evidence, CURVE, start)
+    verdict, sentence = made.verdict, f"{made.sentence} After three {level(train)} of the pairs it learnt are ranked rightly."
+    sentence += limit(margins, "learnt", "percent were taken for overfitted")
+    if train.low < margins.learnt:
+        verdict = UNDECIDED
+        sentence += " That they were is not shown: there was no overfitting to do harm, so that nothing is decided."
+    return replace(made, verdict=verdict, sentence=sentence, parts={"three epochs": {"learnt": train}})
 
 
 def _f7(evidence: Evidence) -> Finding:

@@ -21,7 +21,8 @@ from zephyr.reproduce.graph import EXPERIMENTS
 from zephyr.reproduce.results import Result
 
 PAGE = "reproduction.html"
-TITLES = {"table3": "Table 3", "figure3": "Figure 3", "samples": "The samples"}
+TITLES = {"table3": "Table 3", "figure3": "Figure 3", "samples": "The samples", "tables": "Tables 1 and 2, Figure 1"}
+FORMAT = 2  # of the JSON files; raised when what reads them needs more than was written before
 SUPERSEDED = "made_with_other_settings"  # the mark of a result, with what is different
 
 
@@ -50,8 +51,19 @@ def finish(folder: Path, made: Mapping[str, Result], experiment: Experiment | No
     }  # fmt: skip
 
 
+def refuse_unreadable(folder: Path) -> None:
+    """Read what earlier commands left, before hours are spent on what will stand beside it.
+
+    Raises:
+        DataError: a file of results cannot be read.
+    """
+    for name in (*EXPERIMENTS, "tables"):
+        if (path := folder / f"{name}.json").exists():
+            _read(path)
+
+
 def _write(folder: Path, name: str, result: Result) -> None:
-    write_text(folder / f"{name}.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / f"{name}.json", json.dumps({**result, "format": FORMAT}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(folder / f"{name}.csv", _csv(_lines(name, result)))
 
 
@@ -67,7 +79,14 @@ def _earlier(folder: Path, made: Mapping[str, Result], experiment: Experiment | 
         if name in made or not path.exists():
             continue
         stored = _read(path)
-        if name != "tables" and experiment is not None:
+        trained = stored.get("seeds")
+        again = name != "tables" and experiment is not None and _are_seeds(trained)
+        if stored.get("format") != FORMAT and not again:  # its values are not those that are read here
+            left_out.append(
+                f"{TITLES[name]} ({name}.json) is left out, for another version wrote it; `zephyr reproduce {name}` writes it again."
+            )
+            continue
+        if again and experiment is not None:
             stored = _again(name, stored, experiment)
             _write(folder, name, stored)
         if other := stored.get(SUPERSEDED):
@@ -87,6 +106,10 @@ def _again(name: str, stored: Result, experiment: Experiment) -> Result:
     if name == "samples" and not other and (why := experiment.why_not_own(samples.step(experiment, evidence.seeds[0])[0])):
         other = [f"samples ({why})"]
     return {**stored, SUPERSEDED: other} if other else results.of(name, experiment, evidence.seeds)
+
+
+def _are_seeds(found: object) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(seed, int) and seed > 0 for seed in found)
 
 
 def _read(path: Path) -> Result:

@@ -57,8 +57,10 @@ GRID = tuple(Model(sft=sft, dpo=dpo) for sft in (1, 2, 3) for dpo in (0, 1, 2, 3
 SHOWN = (Model(sft=1), Model(sft=1, dpo=1), Model(dpo=1))
 
 EXPERIMENTS: dict[str, tuple[Model, ...]] = {"table3": tuple(ARMS.values()), "figure3": GRID, "samples": SHOWN}
-# of these what they say of the pairs they were trained on is measured too: how far they learnt them by heart
-BY_HEART = (Model(sft=1), *(Model(sft=1, dpo=dpo) for dpo in (1, 2, 3)))
+# of these what they say of the pairs they were trained on is measured too: how far they learnt them by heart in one epoch, and in three
+BY_HEART = (Model(sft=1), Model(sft=1, dpo=1), CURVE)
+# experiments that show the first seed alone
+OF_ONE_SEED = ("samples",)
 
 
 @dataclass(frozen=True)

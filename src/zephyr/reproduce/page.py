@@ -16,8 +16,9 @@ from zephyr.report.table import Column, Table
 from zephyr.reproduce import paper, results
 from zephyr.reproduce.data import MAIN, OTHER
 from zephyr.reproduce.evidence import ANSWERS, MEASURES, PRIMARY
-from zephyr.reproduce.findings import NO_INTERVAL
 from zephyr.reproduce.pictures import Dots, Line, Picture, dots, lines, radar
+from zephyr.reproduce.scores import DIALOGUES
+from zephyr.reproduce.words import ALIKE, NO_INTERVAL
 
 Result = Mapping[str, Any]
 MOST_POINTS = 24  # of a train curve: each point is the mean of several batches
@@ -28,6 +29,8 @@ LIMITS = (
     "Preference accuracy says which of two given answers a model finds likelier than the base does, not what the model would write.",
     "Summed log-probabilities favour longer answers where training makes every token likelier, and those per token favour neither: "
     "both are shown, and what the longer answer alone would get stands beside them.",
+    "The intervals hold what other prompts and other trainings on the same rows would change, not what another base would, or other rows "
+    "to learn.",
     "The paper's measures favour verbose answers, too, and models distilled from the judge, as it says. Safety was not assessed.",
 )
 
@@ -170,9 +173,10 @@ def _table3_tables(table: Result | None) -> list[Table]:
     of_base = table["base_measures"]
     rows.append(("the base", NOT_PUBLIC, NOT_PUBLIC, *(_shown(of_base[n], n) if n in of_base else NOT_PUBLIC for n in names)))
     longer = "; ".join(f"{'held-out' if n == MAIN else 'AlpacaEval'} pairs {_shown(f, PRIMARY)}" for n, f in table["longer_answer"].items())
+    so_far = ", as far as both were read" if any(table["read"]["measured"].get(n, {}).get("cut") for n in table["longer_answer"]) else ""
     note = (
         "In brackets 95% intervals over prompts and trainings. Accuracy: the share of pairs in which log π − log π_base is higher for "
-        f"the better answer; 50% is a coin. A judge that takes the longer answer gets: {longer}."
+        f"the better answer; 50% is a coin. A judge that takes the longer answer{so_far} gets: {longer}."
     )
     return [Table("Table 3: the paper's four arms, and ours", columns, tuple(rows), note), _answers(table, answers), _comparisons(table)]
 
@@ -204,12 +208,15 @@ def _comparisons(table: Result) -> Table:
         if c["ci95"] is None:  # the same on every prompt: their spread says nothing
             value, ends, least, apart = _number(c["value"], share), NO_INTERVAL.format(c["prompts"]), NOT_PUBLIC, "no"
         else:
-            value, low, high, least = (_number(v, share) for v in (c["value"], *c["ci95"], c["smallest_that_could_be_shown"]))
-            ends, apart = f"[{low}, {high}]", "yes" if c["ci95"][0] > 0 or c["ci95"][1] < 0 else "no"
+            value, low, high = (_number(v, share) for v in (c["value"], *c["ci95"]))
+            least = c["smallest_that_could_be_shown"]
+            least = NOT_PUBLIC if least is None else _number(least, share)
+            ends = f"[{low}, {high}]" + (f" ({ALIKE.format(c['prompts'])})" if c["se"] is None else "")
+            apart = "yes" if c["ci95"][0] > 0 or c["ci95"][1] < 0 else "no"
         rows.append((f"{c['first']} less {c['second']}", what, value, ends, least, count(c["prompts"]), apart))
     note = (
         "The smallest true difference that so many prompts and trainings show four times in five (two-sided 5% level); "
-        "where a few trainings spread widely, less often."
+        f"where a few trainings spread widely, less often. Of {len(rows)} such intervals one in twenty misses: look for what several say."
     )
     return Table("Differences from dSFT-1, on the same rows", columns, tuple(rows), note)
 
@@ -298,10 +305,25 @@ def _done(known: Mapping[str, Result]) -> list[str]:
     if about:
         for part, splits in about["rows"].items():
             lines.append(f"{part}: " + ", ".join(f"{count(n)} {split}" for split, n in splits.items()))
+        lines += _read_lines(next((found["read"] for found in known.values() if "read" in found), None))
         if about["parameters"]:
             lines.append(f"the model: {count(about['parameters'])} weights")
         if about["validation"]:
             lines.append("measured on validation rows, taken from the train rows: for trying settings, not for a result")
+    return lines
+
+
+def _read_lines(read: Result | None) -> list[str]:
+    """How many of the rows were learnt and measured on, and of how many answers the end was not."""
+    if read is None:
+        return []
+    lines = []
+    named = {MAIN: "held-out pairs", OTHER: "AlpacaEval pairs", DIALOGUES: "test dialogues"}
+    for verb, whole in (("learnt", read["learnt"]), ("measured on", read["measured"])):
+        for name, of in whole.items():
+            cut = "" if of["cut"] is None else f"; {count(of['cut'])} of their {count(2 * of['rows'])} answers lost their end"
+            updates = f", in {count(of['updates'])} updates" if of["updates"] else ""
+            lines.append(f"{named.get(name, name)}: {verb} {count(of['rows'])} of {count(of['of'])} rows{updates}{cut}")
     return lines
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# an epoch of dDPO: 61,000 pairs in batches of 32
+DPO_UPDATES = 1_900
 ACADEMIC = ("arc", "hellaswag", "mmlu", "truthfulqa")
 
 

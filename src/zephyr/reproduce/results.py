@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from zephyr.artifacts import Artifact
@@ -75,6 +76,7 @@ def _table3(experiment: Experiment, evidence: Evidence) -> Result:
         "longer_answer": _longer(evidence),
         "own_answers_would_end": evidence.own_would_end(),
         "updates": _updates(experiment, evidence, ARMS.values()),
+        "read": _read(evidence, ARMS.values()),
         "findings": [f.json() for f in findings.all_of(evidence, experiment.preset.margins)],
     }
 
@@ -84,6 +86,12 @@ def _longer(evidence: Evidence) -> Result:
     there = [name for name in evidence.base.sets() if name != LEARNT]
     cells = {name: [evidence.base.longer(name)] for name in there}
     return {name: compare.share_of(found).json() for name, found in cells.items()}
+
+
+def _read(evidence: Evidence, models: Iterable[Model]) -> Result:
+    """How much of the rows was learnt, by model, and how much of those that are measured on was, by set."""
+    learnt = {model.name: asdict(read) for model in models if (read := evidence.read(model))}
+    return {"learnt": learnt, "measured": {name: asdict(read) for name, read in evidence.measured().items()}}
 
 
 def _updates(experiment: Experiment, evidence: Evidence, models: Iterable[Model]) -> Result:
@@ -115,6 +123,7 @@ def _figure3(experiment: Experiment, evidence: Evidence) -> Result:
         "grid": grid,
         "primary": PRIMARY,
         "updates": _updates(experiment, evidence, GRID),
+        "read": _read(evidence, (CURVE.parent, replace(CURVE, dpo=1), CURVE)),
         "findings": [f.json() for f in findings.all_of(evidence, experiment.preset.margins)],
     }
 
@@ -144,10 +153,12 @@ def described(result: Result) -> str:
         lines = [f"{line['step']:{width}}  {line['status']:28} {line['what']} (for {', '.join(line['for'])})" for line in result["steps"]]
         return "\n".join([*lines, *result.get("notes", ())])
     lines = []
+    validation = any(found.get("validation") for found in result["results"].values())
+    first = ["Validation rows, taken from the train rows: for trying settings, not for a result."] if validation else []
     for finding in result["findings"]:
         lines.append(f"{finding['finding']} {finding['verdict']}: {finding['claim']}")
         lines.append(f"   {finding['sentence']}")
-    return "\n".join([*_table(result["results"].get("table3")), *lines, *result["not_compared"], f"page: {result['page']}"])
+    return "\n".join([*first, *_table(result["results"].get("table3")), *lines, *result["not_compared"], f"page: {result['page']}"])
 
 
 def _table(table: Result | None) -> list[str]:

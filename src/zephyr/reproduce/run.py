@@ -53,6 +53,7 @@ def reproduce(
         experiment = Experiment(preset.load(preset_name, overrides), folder, data, model)
         if dry_run:
             return planned(experiment, wanted, seeds)
+        folders.refuse_unreadable(folder)
         made = carried_out(experiment, wanted, seeds)
     if tables and not dry_run:
         from zephyr.reproduce import tables as tables_module
@@ -91,9 +92,17 @@ def _refuse_unused(
 
 
 def todo(experiment: Experiment, wanted: Sequence[str], seeds: int) -> list[tuple[Step, int]]:
-    """Every step for each seed; those of the base once."""
-    steps = graph.steps(graph.models_of(wanted))
-    return list(dict.fromkeys((step, 0 if step.model.is_base else seed) for seed in range(1, seeds + 1) for step in steps))
+    """Every step for each seed that its experiments need; those of the base once."""
+    found: dict[tuple[Step, int], None] = {}
+    for seed in range(1, seeds + 1):
+        needed = [name for name in wanted if seed in seeds_of(name, seeds)]
+        found |= dict.fromkeys((step, 0 if step.model.is_base else seed) for step in graph.steps(graph.models_of(needed)))
+    return list(found)
+
+
+def seeds_of(name: str, seeds: int) -> range:
+    """Those that an experiment trains: one that shows the answers of one seed needs no other."""
+    return range(1, 2 if name in graph.OF_ONE_SEED else seeds + 1)
 
 
 def carried_out(experiment: Experiment, wanted: Sequence[str], seeds: int) -> dict[str, Any]:
@@ -111,7 +120,8 @@ def carried_out(experiment: Experiment, wanted: Sequence[str], seeds: int) -> di
     outstanding = experiment.outstanding(every)
     missing = [(step, seed) for step, seed in every if experiment.place(step, seed) in outstanding]
     if missing:
-        times = "one seed" if seeds == 1 else f"{seeds} seeds"
+        trained = max(len(seeds_of(name, seeds)) for name in wanted)
+        times = "one seed" if trained == 1 else f"{trained} seeds"
         shared = len(graph.steps(graph.models_of(graph.EXPERIMENTS)))
         say(f"{len(every)} steps for {times} ({shared} a seed for all experiments together), {len(missing)} of them to be made")
         if again := sum(work.is_there(experiment.place(step, seed)) for step, seed in missing):
@@ -126,7 +136,7 @@ def carried_out(experiment: Experiment, wanted: Sequence[str], seeds: int) -> di
     for number, (step, seed) in enumerate(every, 1):
         if experiment.why_not(step, seed) is not None:
             experiment.make(step, seed, f"[{number}/{len(every)}] ")
-    return {name: results.of(name, experiment, range(1, seeds + 1)) for name in wanted}
+    return {name: results.of(name, experiment, seeds_of(name, seeds)) for name in wanted}
 
 
 def planned(experiment: Experiment, wanted: Sequence[str], seeds: int) -> dict[str, Any]:
@@ -141,7 +151,7 @@ def planned(experiment: Experiment, wanted: Sequence[str], seeds: int) -> dict[s
         place = experiment.place(step, seed)
         lines.append({
             "step": str(place.relative_to(experiment.out)),
-            "for": [name for name in wanted if step in graph.steps(graph.EXPERIMENTS[name])],
+            "for": [name for name in wanted if seed in {0, *seeds_of(name, seeds)} and step in graph.steps(graph.EXPERIMENTS[name])],
             "status": outstanding.get(place, pipeline.DONE),
             "what": step.described,
         })  # fmt: skip
