@@ -28,6 +28,7 @@ MAIN, OTHER = "ultrafeedback", "alpaca_eval"
 DEMO = "builtin:demo"
 DOCUMENT = 10_000  # characters of a document that short texts are joined to
 Asked = TypeVar("Asked", Dialogue, Preference, RatedPrompt)
+Answered = TypeVar("Answered", Dialogue, Preference)
 Split = dict[str, list[Asked]]
 
 
@@ -235,7 +236,7 @@ def _books(path: str) -> list[str]:
 # --- both ------------------------------------------------------------------------------------------------------
 
 
-def _fitting(records: Sequence[Asked], config: DataConfig, left_out: Counter[str], what: str) -> list[Asked]:
+def _fitting(records: Sequence[Answered], config: DataConfig, left_out: Counter[str], what: str) -> list[Answered]:
     """Those that are not too long to be read whole."""
     fits = [record for record in records if _characters(record) <= config.characters]
     if len(fits) < len(records):
@@ -243,10 +244,8 @@ def _fitting(records: Sequence[Asked], config: DataConfig, left_out: Counter[str
     return fits
 
 
-def _characters(record: Dialogue | Preference | RatedPrompt) -> int:
+def _characters(record: Dialogue | Preference) -> int:
     """Of what is said in a dialogue, or of a prompt with the longer of its answers."""
-    if isinstance(record, RatedPrompt):
-        return len(record.prompt) + max((len(c.response) for c in record.completions), default=0)
     talks = [record.messages] if isinstance(record, Dialogue) else [record.chosen, record.rejected]
     return max(sum(len(m["content"]) for m in messages) for messages in talks)
 

@@ -237,7 +237,9 @@ def _f6(evidence: Evidence, margins: Margins) -> Finding:
     sentence += limit(margins, "learnt", "percent were taken for overfitted")
     if train.low < margins.learnt:
         verdict = UNDECIDED
-        sentence += " That they were is not shown: there was no overfitting to do harm, so that nothing is decided."
+        none = train.high < margins.learnt
+        sentence += " There was no overfitting to do harm" if none else " That there was an overfitting to do harm is not shown"
+        sentence += ", so that nothing is decided."
     return replace(made, verdict=verdict, sentence=sentence, parts={"three epochs": {"learnt": train}})
 
 

@@ -63,8 +63,12 @@ def refuse_unreadable(folder: Path) -> None:
 
 
 def _write(folder: Path, name: str, result: Result) -> None:
-    write_text(folder / f"{name}.json", json.dumps({**result, "format": FORMAT}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    _write_json(folder, name, {**result, "format": FORMAT})
     write_text(folder / f"{name}.csv", _csv(_lines(name, result)))
+
+
+def _write_json(folder: Path, name: str, result: Result) -> None:
+    write_text(folder / f"{name}.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 # --- what was there --------------------------------------------------------------------------------------------
@@ -81,14 +85,17 @@ def _earlier(folder: Path, made: Mapping[str, Result], experiment: Experiment | 
         stored = _read(path)
         trained = stored.get("seeds")
         again = name != "tables" and experiment is not None and _are_seeds(trained)
-        if stored.get("format") != FORMAT and not again:  # its values are not those that are read here
+        if stored.get("format") != FORMAT and SUPERSEDED not in stored and not again:  # its values are not those that are read here
             left_out.append(
                 f"{TITLES[name]} ({name}.json) is left out, for another version wrote it; `zephyr reproduce {name}` writes it again."
             )
             continue
         if again and experiment is not None:
             stored = _again(name, stored, experiment)
-            _write(folder, name, stored)
+            if SUPERSEDED in stored:  # as it was, whatever version wrote it
+                _write_json(folder, name, stored)
+            else:
+                _write(folder, name, stored)
         if other := stored.get(SUPERSEDED):
             left_out.append(
                 f"{TITLES[name]} ({name}.json) is left out, for it was made with other settings or from other rows: {'; '.join(other)}. "
