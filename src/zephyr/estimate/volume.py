@@ -125,65 +125,80 @@ def pairs(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> 
 
     Nothing where the recipe has neither pairs nor answers.
     """
-    dpo = recipe.dpo or DPOConfig()
-    most = 2
-
-    def fitted(prompt: int, answers: Sequence[int]) -> Length | None:
-        """As `dpo.truncation` says: what is too long is cut, or the pair is dropped."""
-        if dpo.truncation == "drop" and prompt > dpo.max_prompt_length:
-            return None
-        prompt = min(prompt, dpo.max_prompt_length)
-        room = dpo.max_length - prompt
-        if dpo.truncation == "answer_right":
-            return Length(prompt, tuple(min(n, room) for n in answers))
-        return Length(prompt, tuple(answers)) if max(answers) <= room else None
-
-    def of(context: Sequence[Mapping[str, str]], answers: Sequence[str]) -> Length | None:
-        assert chat is not None
-        parts = [chat.encode_pair([*context, {"role": "assistant", "content": text}]) for text in answers]  # type: ignore[list-item]
-        return fitted(len(parts[0][0]), [len(answer) for _, answer in parts])
-
-    def length(row: Mapping[str, Any]) -> Length | None:
-        if "chosen" in row:
-            texts = [x if isinstance(x, str) else x[-1]["content"] for x in (row["chosen"], row["rejected"])]
-            context = [{"role": "user", "content": row["prompt"]}] if isinstance(row["chosen"], str) else row["chosen"][:-1]
-            return of(context, texts)
-        nonlocal most
-        most = max(most, len(row["completions"]))
-        return of([{"role": "user", "content": row["prompt"]}], [c["response"] for c in row["completions"]][:2])
-
-    def stated(tokens: float) -> Length:
-        prompt, answer = round(STATED_PROMPT * tokens), round((1 - STATED_PROMPT) / 2 * tokens)
-        return fitted(prompt, [answer, answer]) or Length(min(prompt, dpo.max_prompt_length), (dpo.max_length // 2,) * 2)
-
+    of = _Pairs(chat, recipe.dpo or DPOConfig())
+    length = of.length if chat else None
     rated = _sources(made, "rate") or (recipe.rate.data if recipe.rate else [])
     data = _sources(made, "binarize") or (recipe.binarize.data if recipe.binarize else []) or rated
     if data:
-        fraction = recipe.binarize.test_fraction if recipe.binarize else 0.0
-        found = _volume(data, fraction, length if chat else None, stated)
-        if recipe.complete:
-            return replace(found, answers=recipe.complete.models_per_prompt)
+        found = _volume(data, recipe.binarize.test_fraction if recipe.binarize else 0.0, length, of.stated)
         # of pairs the answers that were rated are not seen any more
-        seen_first = (row for source in rated for _, _, row in sources.located(source) if isinstance(row, dict))
-        given = next(seen_first, {}).get("completions")
-        return replace(found, answers=len(given) if isinstance(given, list) else most)
+        return replace(found, answers=recipe.complete.models_per_prompt if recipe.complete else _answers(rated or data))
     if recipe.complete is None:
         return Volume(0, 0, ())
     answers = recipe.complete.models_per_prompt
     asked = _volume(recipe.complete.prompts, recipe.complete.test_fraction, None, lambda _: Length(0))
     if recorded := next((t.recordings() for t in recipe.complete.pool.values() if t.kind == "replay"), []):
-        seen = _volume(recorded, 0.0, length if chat else None, stated)
+        seen = _volume(recorded, 0.0, length, of.stated)
         return replace(seen, train=round(asked.train * seen.fits), test=round(asked.test * seen.fits), answers=answers)
     longest = max((t.max_new_tokens for t in recipe.complete.pool.values() if t.kind != "replay"), default=1024)
-    answer = min(longest // 2, dpo.max_length // 2)
+    answer = min(longest // 2, of.config.max_length // 2)
     return Volume(
         asked.train,
         asked.test,
-        (Length(min(answer // 2, dpo.max_prompt_length), (answer, answer)),),
+        (Length(min(answer // 2, of.config.max_prompt_length), (answer, answer)),),
         f"the answers are not written yet: each is taken to have {answer} tokens, and each prompt as many as half of it",
         answers=answers,
         written=False,
     )
+
+
+class _Pairs:
+    """Lengths of pairs and of rated answers, as the settings of dDPO cut them."""
+
+    def __init__(self, chat: ChatFormat | None, config: DPOConfig) -> None:
+        self._chat, self.config = chat, config
+
+    def length(self, row: Mapping[str, Any]) -> Length | None:
+        """Of a pair, or of the first two answers of a rated row; None of what does not fit."""
+        if "chosen" not in row:
+            return self._of([{"role": "user", "content": row["prompt"]}], [c["response"] for c in row["completions"]][:2])
+        texts = [x if isinstance(x, str) else x[-1]["content"] for x in (row["chosen"], row["rejected"])]
+        return self._of([{"role": "user", "content": row["prompt"]}] if isinstance(row["chosen"], str) else row["chosen"][:-1], texts)
+
+    def stated(self, tokens: float) -> Length:
+        """Of so many tokens in all."""
+        prompt, answer = round(STATED_PROMPT * tokens), round((1 - STATED_PROMPT) / 2 * tokens)
+        config = self.config
+        return self._fitted(prompt, [answer, answer]) or Length(min(prompt, config.max_prompt_length), (config.max_length // 2,) * 2)
+
+    def _of(self, context: Sequence[Mapping[str, str]], answers: Sequence[str]) -> Length | None:
+        assert self._chat is not None
+        parts = [self._chat.encode_pair([*context, {"role": "assistant", "content": text}]) for text in answers]  # type: ignore[list-item]
+        return self._fitted(len(parts[0][0]), [len(answer) for _, answer in parts])
+
+    def _fitted(self, prompt: int, answers: Sequence[int]) -> Length | None:
+        """As `dpo.truncation` says: what is too long is cut, or the pair is dropped."""
+        config = self.config
+        if config.truncation == "drop" and prompt > config.max_prompt_length:
+            return None
+        prompt = min(prompt, config.max_prompt_length)
+        room = config.max_length - prompt
+        if config.truncation == "answer_right":
+            return Length(prompt, tuple(min(n, room) for n in answers))
+        return Length(prompt, tuple(answers)) if max(answers) <= room else None
+
+
+def _answers(data: Sequence[DataSource]) -> int:
+    """How many answers a prompt has, by the first row that can be read; two where rows are pairs, or not at hand."""
+    here = (source for source in data if not _away(source))
+    readable = (row for source in here for _, _, row in sources.located(source) if isinstance(row, dict))
+    given = next(readable, {}).get("completions")
+    return len(given) if isinstance(given, list) else 2
+
+
+def _away(source: DataSource) -> bool:
+    """Whether it is not at hand, but the recipe says how much it is."""
+    return source.rows is not None and source.tokens is not None and sources.resolve(source.path) is None
 
 
 def _sources(made: Mapping[str, Path], stage: str) -> list[DataSource]:
@@ -202,7 +217,8 @@ def _volume(
     assumed = []
     whole = 0.0
     for source in data:
-        if source.rows is not None and source.tokens is not None and sources.resolve(source.path) is None:
+        if _away(source):
+            assert source.rows is not None and source.tokens is not None
             tested = float(source.split == "test") if source.split else test_fraction
             whole += source.rows * ((1 - tested) * source.weight + tested)
             rows["test"] += tested * source.rows
