@@ -14,7 +14,7 @@ import pytest
 
 import small
 import zephyr
-from zephyr import artifacts, forecast, pipeline
+from zephyr import api, artifacts, forecast, pipeline
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.guards import locked
@@ -227,6 +227,8 @@ def test_a_recipe_object_and_a_file_are_the_same(small_run: SmallRun) -> None:
     assert set(statuses(result).values()) == {"done"}
     with pytest.raises(UsageError, match="overrides go with a recipe file"):
         zephyr.run(load(small_run.file), ["seed=1"], out=small_run.out)
+    with pytest.raises(UsageError, match="overrides go with a recipe file"):
+        api.plan(load(small_run.file), ["seed=1"], out=small_run.out)
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

@@ -50,11 +50,7 @@ def run(
     Raises:
         ZephyrError: what, where, and what to do. What was finished before is kept.
     """
-    if isinstance(recipe, Recipe):
-        if overrides:
-            raise UsageError("overrides go with a recipe file; build the Recipe with the values you want")
-    else:
-        recipe = load(recipe, overrides)
+    recipe = _resolved(recipe, overrides)
     run_dir = pipeline.out_of(recipe, out)
     if dry_run:
         outcomes = pipeline.plan(recipe, run_dir, only=only, until=until, verify=verify)
@@ -91,7 +87,7 @@ def plan(
     from zephyr import spending
     from zephyr.estimate import machines, training
 
-    recipe = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
+    recipe = _resolved(recipe, overrides)
     run_dir = pipeline.out_of(recipe, out)
     found = spending.plan(recipe, run_dir)
     trains = training.plan(
@@ -103,3 +99,11 @@ def plan(
         calibrate=calibrate,
     )
     return {**found, "training": trains}
+
+
+def _resolved(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return load(recipe, overrides)
+    if overrides:
+        raise UsageError("overrides go with a recipe file; build the Recipe with the values you want")
+    return recipe
