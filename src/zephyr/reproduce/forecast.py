@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zephyr.estimate.volume import Length
 
 SAMPLE = 100  # rows whose lengths are taken
+ANSWERS = 16  # that are generated at once
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _of(step: Step, experiment: Experiment, rates: Rates) -> float:
         return rates.train * m.dpo * pairs["train"] + rates.look * looks * pairs["test"]
     measured = tokens["dialogue"] * rows["dialogues test"] + tokens["pair"] * (rows["pairs test"] + rows["other test"])
     measured += pairs["train"] if m == BASE or m in BY_HEART else 0.0
-    batches = -(-min(p.sampling.prompts, rows["dialogues test"]) // p.sampling.batch_size)
+    batches = -(-min(p.sampling.prompts, rows["dialogues test"]) // ANSWERS)
     return rates.look * measured + rates.answer * batches * p.sampling.max_new_tokens
 
 
@@ -110,7 +111,7 @@ def _measured(experiment: Experiment, ref: ModelRef) -> Rates:
     tokens, lengths, rows = _lengths(experiment, chat)
     config: OptimizerConfig = p.dpo
     found = speed.measure(ref, config, p.train, lengths)
-    return Rates(found.token, found.look, _answering(ref, chat, experiment.preset.sampling.batch_size), tokens, rows)
+    return Rates(found.token, found.look, _answering(ref, chat), tokens, rows)
 
 
 def _lengths(experiment: Experiment, chat: Any) -> tuple[dict[str, float], list[Length], dict[str, int]]:
@@ -141,19 +142,18 @@ def _chosen(pair: Any) -> Any:
     return parse_dialogue({"prompt": pair.prompt, "prompt_id": pair.prompt_id, "messages": pair.chosen})
 
 
-def _answering(ref: ModelRef, chat: Any, at_once: int) -> float:
-    """Seconds for one token more of each of `at_once` answers."""
+def _answering(ref: ModelRef, chat: Any) -> float:
+    """Seconds for one token more of each of some answers."""
     from zephyr.models.generate import generate
 
     model = load.load_model(ref, chat)
     load.ready_to_generate(model)
-    names = [str(i) for i in range(at_once)]
+    names = [str(i) for i in range(ANSWERS)]
     times = []
     for tokens in (2, 12):
         began = time.perf_counter()
         turns: list[Any] = [[{"role": "user", "content": "One, two, three?"}] for _ in names]
-        sampled = {"temperature": 1.0, "top_p": 1.0, "seed": 0, "batch_size": at_once}
-        list(generate(model, chat, turns, names=names, max_new_tokens=tokens, **sampled))
+        list(generate(model, chat, turns, names=names, max_new_tokens=tokens, temperature=1.0, top_p=1.0, seed=0))
         times.append(time.perf_counter() - began)
     return max(0.0, times[1] - times[0]) / 10
 

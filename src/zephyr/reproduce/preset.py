@@ -67,8 +67,6 @@ class SamplingConfig(Section):
     temperature: Annotated[float, Field(ge=0)] = 0.7
     # nucleus
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    # answers at once: what a small model takes in a step hardly grows with them, its memory does
-    batch_size: Count = 16
 
 
 class Margins(Section):

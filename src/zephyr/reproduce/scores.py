@@ -135,7 +135,6 @@ def _samples(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config
         answers = generate(
             model, chat, [turns[name] for name in asked], names=asked,
             max_new_tokens=s.max_new_tokens, temperature=s.temperature, top_p=s.top_p, seed=config.seed,
-            batch_size=s.batch_size,
         )  # fmt: skip
         for index, answer in answers:
             out.manifest.tokens += answer.tokens
