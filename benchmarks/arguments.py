@@ -15,6 +15,7 @@ def parser(doc: str | None, what: list[str], dtypes: list[str]) -> argparse.Argu
     made.add_argument("--dialogues", help="JSONL of dialogues")
     made.add_argument("--dtype", default="float32", choices=dtypes)
     made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    made.add_argument("--checkpointing", action="store_true", help="compute activations again on the way back, where memory is short")
     made.add_argument("--batch", type=int, default=4, help="pairs a step")
     made.add_argument("--steps", type=int, default=3, help="of supervised training, a packed sequence each")
     made.add_argument("--max-length", type=int, default=2048)

@@ -94,6 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     device = parser.parse_args().device
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"torch {torch.__version__} sees no GPU here; --device cpu says whether the script runs")
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     result: dict[str, Any] = {"device": name, "torch": torch.__version__, "attention": kernels(device)}
     result["liger"] = importlib.util.find_spec("liger_kernel") is not None

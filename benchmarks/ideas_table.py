@@ -20,7 +20,7 @@ PAIRS = 4  # one step
 
 def table(args: argparse.Namespace) -> dict[str, Any]:
     """For each model and idea the time and memory without it over those with it."""
-    return {f"ideas-{model}": _of(model, args) for model in (("tiny",) if args.quick else MODELS)}
+    return {f"ideas-{model}": _of(model, args) for model in (("tiny",) if args.quick else args.ideas_model or MODELS)}
 
 
 def _of(name: str, args: argparse.Namespace) -> dict[str, Any]:

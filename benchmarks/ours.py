@@ -94,8 +94,11 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
     """Seconds, loss and gradient norm of each optimizer step: what the loop does, with a clock around it; and the memory of it all."""
     import torch
 
+    from zephyr.train import parallel
     from zephyr.train.optim import adamw
 
+    if args.checkpointing:
+        parallel.recompute_activations(trainer.model)
     matmul_peak = measure.matmul_peak(args.dtype, args.device)
     optimizer = adamw(trainer.model, trainer.config)
     trainer.model.train(trainer.task.by_token)

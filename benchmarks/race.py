@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -28,13 +29,14 @@ import processes
 
 @dataclass(frozen=True)
 class Race:
-    """What is run on both sides: TRL in one or more ways, each of which makes a race of its own name."""
+    """What is run on both sides: TRL in one or more ways, each of which makes a race of its own name; ours in one."""
 
     what: str
     model: str
     rows: str
     count: int
     trl: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"": ()})
+    ours: tuple[str, ...] = ()
 
 
 TWO_WAYS = {"": (), "-grouped": ("--group",)}
@@ -67,21 +69,24 @@ def main() -> None:
     print(json.dumps(run({name: every[name] for name in wanted}, args)))
 
 
-def parsed(doc: str | None, names: list[str]) -> argparse.Namespace:
-    """The arguments, checked, with the number format settled."""
+def parsed(doc: str | None, names: list[str], device: str = "cpu") -> argparse.Namespace:
+    """The arguments, checked, with the number format settled; `device` is what is taken if none is named."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the tiny model, one round: does it run?")
     parser.add_argument("--only", choices=names, action="append")
     parser.add_argument("--list", action="store_true", help="name the races")
     parser.add_argument("--rounds", type=int, help="3, with --quick 1")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--device", default=device, choices=["cpu", "cuda"])
     parser.add_argument("--pure-bf16", action="store_true", help="TRL in bfloat16 without master weights, too (with bfloat16 alone)")
     parser.add_argument("--job-pairs", type=int, default=8, help="of the whole job")
+    parser.add_argument("--ideas-model", choices=["body", "small"], action="append", help="what ideas are taken out of; body by default")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="where models, rows and outputs are made")
     args = parser.parse_args()
     if args.list:
-        sys.exit("\n".join(names))
+        print("\n".join(names))
+        sys.exit()
+    _settle_device(args.device)
     if not assets.available():
         sys.exit(f"{assets.SHARED}: the generator of rows and models is not there; set ZEPHYR_SHARED to its folder")
     args.dtype = _dtype(args.dtype, args.device)
@@ -133,7 +138,7 @@ def steps(name: str, one: Race, args: argparse.Namespace) -> dict[str, Any]:
     ours: list[dict[str, Any]] = []
     trl: dict[str, list[dict[str, Any]]] = {peer: [] for peer in peers}
     for number in range(args.rounds):
-        ours.append(processes.result("ours.py", *common, "--dtype", args.dtype))
+        ours.append(processes.result("ours.py", *common, *one.ours, "--dtype", args.dtype))
         for peer, more in peers.items():
             trl[peer].append(processes.result("trl_side.py", *common, *more))
         times = ", ".join(f"TRL{peer} {runs[-1]['train_seconds']:.1f}" for peer, runs in trl.items())
@@ -173,6 +178,17 @@ def compared(ours: list[dict[str, Any]], trl: list[dict[str, Any]]) -> dict[str,
         "matmul_peak_gflops": peak / 1e9,
         "mfu": {side: 6 * ours[0]["matmul_weights"] * tokens[side] / seconds[side] / peak for side in sides},
     }
+
+
+def _settle_device(device: str) -> None:
+    """On a machine that has both, a race on the CPU is not to find the GPU; without a GPU none can be raced on."""
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also of what is started
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit(f"--device cuda: torch {torch.__version__} sees no GPU here; --quick --device cpu says whether the script runs")
 
 
 def _dtype(wanted: str, device: str) -> str:

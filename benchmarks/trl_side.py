@@ -34,7 +34,6 @@ def main() -> None:
     """Parse and run."""
     parser = arguments.parser(__doc__, ["dpo", "dpo-job", "sft"], ["float32", "autocast", "bfloat16"])
     parser.add_argument("--group", action="store_true")
-    parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     measure.emit({"dpo": dpo, "dpo-job": dpo_job, "sft": sft}[args.what](args))

@@ -3,7 +3,7 @@
     python tests/faults/crash.py --points 1000 --results crash.jsonl
 
 Every point is a process of its own, every twentieth two processes that train together, forked from this one with the imports done, and ended by SIGKILL: at a random time after its
-start, or at a random time inside the n-th write of a checkpoint. The run is then started again (a third of them killed once
+start, or at a random time inside the n-th write of a checkpoint, which goes on in the background in half of the points. The run is then started again (a third of them killed once
 more) until it ends by itself. Results are appended, a line a point; the points that a results file holds are not done again.
 The exit code is 1 if any point ended in other bytes.
 """
@@ -65,7 +65,19 @@ def child(arguments: list[str], pipe: int, log: Path) -> None:
         write(*args)
         os.write(pipe, LEFT)
 
+    class Announced(checkpoint.Writing):
+        """The same in the background: until it has its name."""
+
+        def __init__(self, *args: Any) -> None:
+            os.write(pipe, ENTERED)
+            super().__init__(*args)
+
+        def publish(self) -> None:
+            super().publish()
+            os.write(pipe, LEFT)
+
     checkpoint.publish = announced  # type: ignore[assignment]
+    checkpoint.Writing = Announced  # type: ignore[misc]
     end_with(arguments, log)
 
 
@@ -185,9 +197,10 @@ class Crash:
         rng = random.Random(f"{seed} {number}")
         stage, processes = STAGES[number % 2], 2 if number % 20 in (6, 13) and number % 40 < 20 else 1
         want, seconds = self.left_alone(stage, processes)
+        writing = "background" if number % 4 >= 2 else "paused"  # both stages and one of the two kinds of two processes
         in_write = rng.random() < 0.4
         out = self.prepared(stage, f"point-{number}")
-        arguments = command(self.recipe, out, "--only", stage)
+        arguments = command(self.recipe, out, "--only", stage, f"train.checkpoint_writing={writing}")
         kills: list[dict[str, Any]] = []
         for _ in range(1 + (rng.random() < 0.3)):
             run = Run(arguments, self.log, processes)
@@ -200,7 +213,8 @@ class Crash:
         same = fingerprint(out / stage) == want
         clean = not (out / f".{stage}.checkpoints").exists() and not (out / f".{stage}.partial").exists()
         shutil.rmtree(out)
-        return {"point": number, "seed": seed, "stage": stage, "processes": processes, "kills": kills, "same": same, "clean": clean}
+        what = {"point": number, "seed": seed, "stage": stage, "processes": processes, "writing": writing}
+        return {**what, "kills": kills, "same": same, "clean": clean}
 
 
 def run(points: int, seed: int, results: Path | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -232,6 +246,7 @@ def summary(done: list[dict[str, Any]]) -> dict[str, Any]:
         "inside_a_write": sum(k["in_write"] for k in kills),
         "by_stage": dict(Counter(r["stage"] for r in done)),
         "by_processes": dict(Counter(r["processes"] for r in done)),
+        "by_writing": dict(Counter(r.get("writing", "paused") for r in done)),  # points of before they were written in both ways
         "other_bytes": [r["point"] for r in done if not r["same"]],
         "left_over": [r["point"] for r in done if not r["clean"]],
     }

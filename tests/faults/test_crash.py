@@ -26,3 +26,4 @@ def test_killed_runs_end_in_the_bytes_of_one_that_was_left_alone(tmp_path: Path)
     assert found["kills"] >= 20, "most kills must strike before the run ends by itself"
     assert found["inside_a_write"] >= 5
     assert found["by_processes"] == {"1": 23, "2": 2}
+    assert found["by_writing"] == {"paused": 13, "background": 12}

@@ -73,14 +73,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Ten
 
 
 def stopped(folder: Path, at: int, **settings: Any) -> Trainer[Any]:
-    """A run that Ctrl-C ends while it computes the gradients of the step after `at`."""
+    """A run that Ctrl-C ends while it computes the gradients of the step after `at`, whose dropout has been drawn."""
     training = trainer(folder, **settings)
     accumulate = training.accumulate
 
     def interrupted(batch: Any) -> Any:
+        found = accumulate(batch)
         if training.at.step == at:
             raise KeyboardInterrupt
-        return accumulate(batch)
+        return found
 
     training.accumulate = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):

@@ -54,6 +54,20 @@ def test_the_weights_are_the_same_to_the_bit_also_going_on(offload: str, tmp_pat
     assert not dist.is_initialized(), "the group of one is gone"
 
 
+def test_gradients_are_exchanged_once_a_batch_however_many_passes_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one makes the calls that one of several makes."""
+    from torch.distributed.fsdp._fully_shard import _fsdp_param_group as groups
+
+    exchange, exchanged = groups.foreach_reduce, []
+    monkeypatch.setattr(groups, "foreach_reduce", lambda *args, **more: (exchanged.append(1), exchange(*args, **more))[1])
+    with parallel.group_of_one(True):
+        training = Trainer(tiny.tiny_model(), SFT(), CONFIG, torch.float32, 9, 0, lambda _: None, offload="all")
+        parts = len(parallel.decoder_layers(training.model)) + 1  # what is gathered and exchanged at a time
+        for batches in (1, 2):
+            training.accumulate(rows(4))  # a pass each
+            assert len(exchanged) == batches * parts
+
+
 def test_moments_go_home_and_an_update_is_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that only remembers where things are said to go stands for the GPU."""
     monkeypatch.setattr(optim, "AT_ONCE_BYTES", 1)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from zephyr.recipe import DataSource, SFTConfig
 from zephyr.records import parse_dialogue
 from zephyr.sources import Located
 from zephyr.text.chat import ChatFormat
+from zephyr.text.tokens import Encoder
 from zephyr.train import encode, prepare, prepared, rows
 from zephyr.train.batches import Example, pack
 from zephyr.train.loop import Trainer
@@ -45,10 +46,16 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
-class PlainChat(ChatFormat):
+class PlainEncoder(Encoder):
     """Tokenizes by a plain call, as anybody would."""
 
     _is_plain = False
+
+
+class PlainChat(ChatFormat):
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return PlainEncoder(self.tokenizer, self._control)
 
 
 @cache

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import zephyr
+from conftest import SmallRun
 from zephyr.artifacts import draft
-from zephyr.errors import DataError
+from zephyr.errors import DataError, NonFiniteError
 from zephyr.recipe import SFTConfig, TrainConfig
 from zephyr.train import session
 
@@ -34,3 +37,14 @@ def test_nothing_to_train_on_is_said_with_what_was_dropped(tmp_path: Path, dropp
         session.fit(nothing, nothing, nothing, SFTConfig(), TrainConfig(), [], [], seed=0, out=out, label="dSFT")
     assert str(caught.value) == f"dSFT: no rows to train on are left{why}"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("dtype", "or_else"), [("float32", "$"), ("bfloat16", r" or `train\.dtype=float32`$")])
+def test_what_is_not_a_number_is_said_with_what_can_be_done(dtype: str, or_else: str, small_run: SmallRun, tmp_path: Path) -> None:
+    """The same command would end there again; nothing of the stage is left that another could take for done."""
+    out = small_run.copy(tmp_path / "run")
+    shutil.rmtree(out / "sft")
+    said = r"step 2: the gradient is (nan|inf); .* Rows of the batch: .*\. Look at these rows; if they are sound, try a lower learning_rate"
+    with pytest.raises(NonFiniteError, match=said + or_else):
+        zephyr.run(small_run.file, out=out, only="sft", overrides=["sft.learning_rate=1e30", f"train.dtype={dtype}"])
+    assert not (out / "sft").exists()

@@ -19,7 +19,7 @@ class TrainConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     # how many tokens go through the model at once; more is faster and takes more memory
     micro_batch_tokens: Count = Field(default=2048, exclude=True)
-    # a checkpoint at least this often, from which the same command goes on; and how many of the last are kept
+    # a checkpoint at least this often, from which the same command goes on
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
     # how many of the last checkpoints are kept
     keep_checkpoints: Count = Field(default=2, exclude=True)

@@ -73,6 +73,7 @@ class Checkpoints:
         self.resumed = Position()
         self._writing: Writing | None = None
         self._copies: dict[str, Tensor] = {}
+        self._generators: dict[str, Tensor] | None = None  # as they were after the last whole update
         self._step = 0  # the newest there is
         self._since = time.monotonic()
         self._found: tuple[Path, dict[str, Any]] | None = None
@@ -81,6 +82,10 @@ class Checkpoints:
     def due(self) -> bool:
         """Is it time for one?"""
         return time.monotonic() - self._since >= 60 * self.minutes
+
+    def mark(self) -> None:
+        """An update is whole: what the next one draws (dropout) before it is cut, whoever goes on from here has to draw again."""
+        self._generators = _generators()
 
     def save(self, position: Position, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Publish a checkpoint, if there is something new to save, then remove the ones that are not kept; in the background, begin to.
@@ -91,7 +96,7 @@ class Checkpoints:
         self.settle()
         if position.step == self._step:
             return
-        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: _generators()}
+        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: self._generators or _generators()}
         parts = {kind: pieces.of_this_process(values, own=kind == OWN) for kind, values in tensors.items()}
         log = self.log.read_bytes() if world.current().leads and self.log.exists() else None
         what = (self.folder / f"step-{position.step:08d}", log, {"position": asdict(position), "made_with": self.made_with})

@@ -100,6 +100,8 @@ class Trainer(Generic[ItemT]):
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     self.at.step += 1
+                    if self.checkpoints:
+                        self.checkpoints.mark()
                     self.at.tokens += sum(map(tokens_of, batch))
                     self.at.seconds = time.perf_counter() - started
                     line = {"kind": "train", "step": self.at.step, "epoch": self.at.step / per_epoch, **stats, "learning_rate": rate}

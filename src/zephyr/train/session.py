@@ -9,7 +9,7 @@ import torch
 
 from zephyr import world
 from zephyr.artifacts import Draft
-from zephyr.errors import DataError
+from zephyr.errors import DataError, NonFiniteError
 from zephyr.models import load
 from zephyr.models.load import save_model
 from zephyr.progress import say
@@ -22,7 +22,7 @@ from zephyr.train.meter import Meter, peak_memory_bytes, reset_peak_memory
 from zephyr.train.precision import resolve_dtype
 from zephyr.train.quantized import numbers
 from zephyr.train.student import refuse_apart
-from zephyr.train.tasks import ItemT, Task
+from zephyr.train.tasks import ItemT, Stats, Task
 
 
 def fit(
@@ -62,7 +62,7 @@ def fit(
     with parallel.group_of_one(offload == "all"):
         with trackers.tee(out.log, train_config.log_to, out.final, out.manifest.config) as log:
             trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, log, checkpoints, meter, offload)
-            final = trainer.train(train, test, label)
+            final = _trained(trainer, train, test, label)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         weights = parallel.whole_weights(model)
     out.earlier_seconds = checkpoints.resumed.seconds
@@ -88,6 +88,19 @@ def fit(
         "threads": str(torch.get_num_threads()),
         "processes": str(world.current().size),
     }
+
+
+def _trained(trainer: Trainer[ItemT], train: Sequence[ItemT], test: Sequence[ItemT], label: str) -> Stats:
+    """The last look at the test items.
+
+    Raises:
+        NonFiniteError: as the trainer says it, and what can be done: the same command would come to the same end.
+    """
+    try:
+        return trainer.train(train, test, label)
+    except NonFiniteError as error:
+        half = " or `train.dtype=float32`" if trainer.dtype == torch.bfloat16 else ""
+        raise NonFiniteError(f"{error}. Look at these rows; if they are sound, try a lower learning_rate{half}") from None
 
 
 def _dtype(wanted: str, device: str, checkpoints: Checkpoints) -> torch.dtype:

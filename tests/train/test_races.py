@@ -1,0 +1,61 @@
+"""What the races say follows from what was measured as it is said, and they end with a word where they cannot run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def race(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module; its neighbours have names that others might have, so they are forgotten again."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield importlib.import_module("race")
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(BENCHMARKS)):
+            del sys.modules[name]
+
+
+def side(seconds: list[float], tokens: int, memory: float, peak: float) -> list[dict[str, Any]]:
+    what = {"tokens": tokens, "peak_over_start_mb": memory, "matmul_peak": peak, "matmul_weights": 1e6}
+    return [{**what, "train_seconds": s} for s in seconds]
+
+
+def test_a_ratio_is_of_medians_and_by_the_token(race: Any) -> None:
+    found = race.compared(side([2.0, 9.0, 2.5], 1000, 100.0, 1e10), side([5.0, 6.0, 60.0], 1200, 400.0, 2e10))
+    assert found["ratio"] == pytest.approx((6.0 / 1200) / (2.5 / 1000))
+    assert (found["memory_ratio"], found["zephyr_seconds"], found["trl_seconds"]) == (0.25, 2.5, 6.0)
+    # of the best product that was seen on either side, 6 N T
+    assert found["mfu"] == pytest.approx({"zephyr": 6 * 1e6 * 1000 / 2.5 / 2e10, "trl": 6 * 1e6 * 1200 / 6.0 / 2e10})
+    with pytest.raises(AssertionError, match="not the same work"):
+        race.compared(side([2.0], 1000, 1.0, 1e10), side([2.0], 2000, 1.0, 1e10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [(["--list"], None, "dpo-body\n"), (["--device", "cuda"], "--device cuda: torch .* sees no GPU here", "")],
+)
+def test_what_is_no_race(
+    arguments: list[str], code: str | None, said: str, race: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["race.py", *arguments])
+    with pytest.raises(SystemExit, match=code) as ended:
+        race.parsed("", ["dpo-body"])
+    assert code or ended.value.code is None
+    assert capsys.readouterr().out == said
+
+
+def test_where_memory_is_short_both_sides_compute_activations_again(race: Any) -> None:
+    gpu = importlib.import_module("gpu")
+    for name, one in gpu.STEPS.items():
+        ways = [one.ours, *one.trl.values()]
+        assert {"--checkpointing" in way for way in ways} == {"7b" in name}, name
