@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 import small
 from zephyr import api
 from zephyr.errors import UsageError
-from zephyr.estimate import machines, memory, shape, show, training, volume
-from zephyr.recipe import load
+from zephyr.estimate import machines, memory, shape, show, speed, training, volume, ways
+from zephyr.recipe import DPOConfig, SFTConfig, load
 from zephyr.train.attention import NAME
 from zephyr.train.batches import Example, flatten
 from zephyr.train.fused import fuse
@@ -97,6 +97,11 @@ def test_volumes_are_those_of_the_rows(tmp_path: Path) -> None:
     exact = [len(chat.encode(row["messages"]).ids) for row in small.dialogues()]
     assert (found.train, found.test) == (8, 4)
     assert [x.tokens for x in found.lengths] == [min(128, n) for n in exact]
+    assert 0 < found.predicted < 0.9
+    every = volume.dialogues(load(tmp_path / "r.yaml", ["sft.loss_on=all"]), {}, chat)
+    assert all(x.learnt == n - 1 for x, n in zip(every.lengths, exact, strict=True) if n < 128), "every token but the first is learnt"
+    fit = volume.dialogues(load(tmp_path / "r.yaml", ["sft.truncation=drop", f"sft.max_length={max(exact) - 1}"]), {}, chat)
+    assert len(fit.lengths) == sum(n < max(exact) for n in exact) < len(exact)
     pairs = volume.pairs(recipe, {}, chat)
     assert (pairs.train, pairs.test) == (6, 4) and pairs.lengths, "recorded answers are written already"
     assert all(len(x.branches) == 2 and x.predicted == sum(x.branches) for x in pairs.lengths)
@@ -129,6 +134,55 @@ def test_four_bits_are_counted() -> None:
     work = training.works(recipe, Path("nowhere"), None)[0]
     found = planner.bytes(work, "bfloat16", 1, recompute=True, budget=2048)
     assert found.weights < 0.25 * 4 * planner.shape.parameters and found.peak < 24e9
+    one, eight = (way for _, way in ways.of(planner, work, [machines.KNOWN["rtx-4090"]], [1, 8], "bfloat16"))
+    assert one["fits"] and one["refused"] is None and one["loaded_bytes"] == 0
+    assert not eight["fits"] and "one device alone" in eight["refused"]
+    assert any("one device alone" in line for line in training._assumptions(planner, [work], 0.35, "bfloat16", {}))
+
+
+def test_what_is_elsewhere_is_not_on_the_device() -> None:
+    found = shape.shape_of(KINDS["llama"])
+    kept = memory.Kept(0.0, 0.0, 0.0)
+    n = found.parameters
+    for offload, passes, expected in (
+        ("none", 1, (4 * n, 4 * n, 8 * n)),
+        ("all", 2, (0, 4 * n, 0)),  # gradients wait for the last pass
+        ("all", 1, (0, 4 * (n - 3 * found.layer), 0)),
+    ):
+        got = memory.step_bytes(found, kept, trained=n, tokens=64, learnt=32, dtype="float32", passes=passes, offload=offload)
+        assert (got.weights, got.gradients, got.optimizer) == expected, offload
+    large = shape.Shape(10**10, 10**10, 10**8, 10**8, 90, 4096, 4096, 32000)
+    got = memory.step_bytes(large, kept, trained=10**10, tokens=64, learnt=32, dtype="bfloat16", offload="optimizer")
+    assert got.optimizer == 2 * 2**30, "both moments of a gigabyte of weights"
+
+
+def test_the_test_rows_are_looked_at_as_often_as_the_trainer_does() -> None:
+    """Before the first step, at every so many, and after the last, once where these coincide; so often that it costs more, it is said."""
+    data = volume.Volume(100, 10, (volume.Length(7, learnt=5),))
+    for every, looks in ((5, 3), (4, 4), (10, 2), (100, 2)):
+        work = training.sft(SFTConfig(batch_size=10, packing=False, evaluate_every=every), data)
+        assert (work.steps, work.looks, work.looked) == (10, looks, 10 * 7 * looks), every
+
+
+def test_looks_that_cost_more_than_the_training_are_named() -> None:
+    def said(path: Path, *changed: str) -> list[list[str]]:
+        recipe = load(path, changed)
+        planner = training.Planner(recipe)
+        works = training.works(recipe, Path("nowhere"), None)
+        return [ways.too_many_looks(planner, work, training.flops(work, planner.shape, recompute=True)) for work in works]
+
+    shipped = sorted((ROOT / "recipes").glob("zephyr-7b-*.yaml"))
+    assert len(shipped) == 4 and [said(path) for path in shipped] == [[[], []]] * 4
+    found, _ = said(ROOT / "recipes" / "zephyr-7b-handbook-f0ffa0d-qlora.yaml", "sft.evaluate_every=10")
+    assert found == ["1,741 looks at the test rows take 98% of all operations: sft.evaluate_every=2000 looks ten times"]
+
+
+def test_rows_that_are_not_at_hand_may_be_as_long_as_they_are_let() -> None:
+    """What fits is asked of the longest pair, not of the mean one that the recipe states."""
+    recipe = load(ROOT / "recipes" / "zephyr-7b-beta.yaml")
+    assert [work.longest for work in training.works(recipe, Path("nowhere"), None)] == [2048, 2 * 1024]
+    seen = volume.Volume(10, 0, (volume.Length(7, (5, 6)),))
+    assert training.dpo(DPOConfig(), seen).longest == 18
 
 
 def test_the_papers_recipe_is_planned_without_a_network() -> None:
@@ -143,6 +197,10 @@ def test_the_papers_recipe_is_planned_without_a_network() -> None:
     assert many["weights"] * 16 == pytest.approx(one["weights"], abs=16)
     assert one["logits_of_all_tokens"] == 0 and one["peak"] == pytest.approx(sum(v for k, v in one.items() if k != "peak"), abs=8)
     assert ways["h200", 16]["hours"] * 3600 == pytest.approx(sft["flops"] / (989e12 * 0.5 * 16))
+    dpo = next(way for s in found["stages"] if s["stage"] == "dpo" for way in s["ways"] if way["devices"] == 16)
+    # the frozen model is whole on each of them
+    assert dpo["peak_bytes"] == dpo["loaded_bytes"] == 4 * 7_241_732_096 > dpo["bytes"]["peak"]
+    assert sft["advice"] == ["1 x a100-80gb: fits with train.offload=all", "1 x h200: fits with train.offload=optimizer"]
     assert any("recipe says" in line for line in found["assumptions"])
     assert "training of mistralai/Mistral-7B-v0.1" in show.describe(found)
 
@@ -150,13 +208,20 @@ def test_the_papers_recipe_is_planned_without_a_network() -> None:
 def test_it_says_what_would_make_it_fit() -> None:
     recipe = load(ROOT / "recipes" / "zephyr-7b-beta.yaml")
     planner = training.Planner(recipe)
-    work = training.works(recipe, Path("nowhere"), None)[0]
-    assert training._advice(planner, work, machines.KNOWN["h200"], 16, "bfloat16") == ""
-    advice = training._advice(planner, work, machines.KNOWN["a100-80gb"], 1, "bfloat16")
+    work, pairs = training.works(recipe, Path("nowhere"), None)
+    assert ways.change(planner, work, machines.KNOWN["h200"], 16, "bfloat16") == ""
+    # not on 32 either: the frozen model is whole on each of them
+    small = machines.KNOWN["rtx-4090"]
+    assert ways.change(planner, pairs, small, 16, "bfloat16") == "does not fit; take GPUs with more memory"
+    larger = machines.Machine("larger", 40e9, 1e14)
+    advice = ways.change(planner, pairs, larger, 1, "bfloat16")
     count = int(advice.split("fits on ")[1].split()[0])
-    smaller = {"recompute": True, "budget": work.longest}
-    limit = machines.USABLE * 80e9
-    assert planner.bytes(work, "bfloat16", count, **smaller).peak <= limit < planner.bytes(work, "bfloat16", count // 2, **smaller).peak
+    assert f"fits on {count} of them with train.micro_batch_tokens=2048" in advice
+    smaller = {"recompute": True, "budget": pairs.longest}
+    limit = machines.USABLE * 40e9
+    assert planner.bytes(pairs, "bfloat16", count, **smaller).peak <= limit < planner.bytes(pairs, "bfloat16", count // 2, **smaller).peak
+    pytest.importorskip("peft", reason="adapters need peft, which is not installed")
+    assert "or with an adapter: dpo.lora.quantize=nf4" in advice
 
 
 def test_a_name_that_is_not_known() -> None:
@@ -165,7 +230,7 @@ def test_a_name_that_is_not_known() -> None:
     assert all(m.bytes > 1e9 and m.flops > 1e12 for m in machines.KNOWN.values())
 
 
-def test_this_machine_is_measured(tmp_path: Path, own_cache: Path) -> None:
+def test_this_machine_is_measured(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small.model_folder(tmp_path / "model")
     path = small.write_recipe(tmp_path / "r.yaml", small.recipe(tmp_path / "data", model))
     found = api.plan(path, out=tmp_path / "run", gpus=["h200"], devices=[1], calibrate=True)["training"]
@@ -174,3 +239,19 @@ def test_this_machine_is_measured(tmp_path: Path, own_cache: Path) -> None:
         assert here["seconds"] > 0 and here["tokens_per_second"] > 0
         assert 0.2 < here["counted_bytes"] / here["peak_bytes"] < 2, "a process of a few hundred megabytes, whatever the tiny model"
     assert not (tmp_path / "run").exists(), "a plan writes nothing"
+    assert found["here"][0]["device"] == "cpu" and found["here"][0]["gpu"] is None
+    # on a GPU that is known, its hours are those that were measured; another's are not
+    monkeypatch.setattr(speed, "measure", lambda *_: speed.Speed(1e-4, 5e-5, 0.1, 2.0, 10**9, 2 * 10**9, "bfloat16", "NVIDIA H200"))
+    found = api.plan(path, out=tmp_path / "run", gpus=["h200", "l40s"], devices=[1], calibrate=True)["training"]
+    for stage, here in zip(found["stages"], found["here"], strict=True):
+        hours = {way["gpu"]: way["hours"] for way in stage["ways"]}
+        assert hours["h200"] == pytest.approx(here["hours"]) and hours["l40s"] == pytest.approx(stage["flops"] / 362e12 / 0.35 / 3600)
+    assert "sft on h200 goes by what was measured here" in show.describe(found)
+
+
+def test_a_gpu_is_known_by_what_it_calls_itself() -> None:
+    names = {
+        "NVIDIA GeForce RTX 4090": "rtx-4090", "NVIDIA L40S": "l40s", "NVIDIA A100-SXM4-80GB": "a100-80gb", "NVIDIA A100 80GB PCIe": "a100-80gb",
+        "NVIDIA H100 80GB HBM3": "h100-80gb", "NVIDIA H200": "h200", "NVIDIA A100-SXM4-40GB": None, "NVIDIA H100 PCIe": None, "cpu": None,
+    }  # fmt: skip
+    assert {name: found.name if (found := machines.named(name)) else None for name in names} == names

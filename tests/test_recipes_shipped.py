@@ -155,6 +155,18 @@ def test_what_the_handbook_changed() -> None:
     assert found["dpo.epochs"]["cost"] == "146M → 48.6M tokens (×0.333), 2,868 → 956 steps (×0.333)"
 
 
+def test_what_costs_something_and_what_does_not() -> None:
+    found = differences(PAPER, BEFORE)
+    # of 272 steps neither looks in between, however the two numbers stand to each other
+    assert (found["sft.evaluate_every"]["before"], found["sft.evaluate_every"]["after"]) == (1000, 20000)
+    assert found["sft.evaluate_every"]["cost"] == "nothing"
+    assert found["dpo.evaluate_every"]["cost"] == "13 → 60 looks at the test split"  # of 5,811 steps
+    assert found["sft.loss_on"]["cost"] == "more tokens meet the output matrix: those that are learnt"
+    assert found["binarize.test_fraction"]["cost"] == "nothing: every source of zephyr-7b-handbook-e316174 names its split"
+    back = differences(BEFORE, PAPER)
+    assert back["binarize.test_fraction"]["cost"] == "nothing" and back["sft.loss_on"]["cost"].startswith("fewer tokens")
+
+
 def test_what_adapters_do_to_memory() -> None:
     found = differences(SINCE, QLORA)
     assert found["sft.lora"]["before"] is None and not any(name.startswith("sft.lora.") for name in found)

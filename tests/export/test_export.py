@@ -110,6 +110,22 @@ def test_the_model_of_a_run(small_run: Any, tmp_path: Path) -> None:
     assert "dpo-BF16.gguf" in made["files"] and "README.md" in made["files"]
     template = header.read(tmp_path / "out/dpo-BF16.gguf").fields["tokenizer.chat_template"]
     assert "'<|system|>\\n'" in template
+    # the run's card shows how transformers reads a folder; this one has a file for llama.cpp
+    said = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "llama-cli -m dpo-BF16.gguf\n" in said and "from_pretrained" not in said and "library_name" not in said
+
+
+def test_a_card_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
+    from zephyr.report.card import USE
+
+    ours, theirs = (
+        f"---\nlibrary_name: transformers\nlicense: mit\n---\n\n## Use\n\n{USE}\n",
+        "---\nlibrary_name: transformers\n---\nMine.\n",
+    )
+    for text, wanted in ((ours, "---\nlicense: mit\n---\n\n## Use\n\n```sh\nllama-cli -m m.gguf\n```\n"), (theirs, theirs)):
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+        write._say_how_it_is_used(tmp_path / "README.md", "m.gguf")
+        assert (tmp_path / "README.md").read_text(encoding="utf-8") == wanted
 
 
 def test_written_aside_and_only_over_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

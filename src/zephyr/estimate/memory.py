@@ -163,6 +163,7 @@ def step_bytes(
     passes: int = 1,
     full: Kept | None = None,
     four_bits: bool = False,
+    offload: str = "none",
 ) -> Bytes:
     """The peak of a training step.
 
@@ -177,8 +178,10 @@ def step_bytes(
         passes: of a device, in a batch: with several, gradients of all weights wait on it.
         full: with activation checkpointing, what a layer keeps without: one is computed again at a time.
         four_bits: the frozen matrices of the layers are in NF4, with a scale for each 64 weights.
+        offload: what is in the host's memory instead: `none`, `optimizer`, `all` (weights, gradients and optimizer).
     """
     from zephyr.train.head import TILE_BYTES
+    from zephyr.train.optim import AT_ONCE_BYTES
 
     size = 2 if dtype == "bfloat16" else 4
     shared = 4.0 / devices
@@ -187,8 +190,9 @@ def step_bytes(
         activations += tokens * full.layer_token
     # with checkpointing no copy is kept for the way back, but autocast keeps all of them until the end of the forward
     copies = max(float(shape.layers * kept.layer), 2.0 * (shape.products - shape.head) if size == 2 else 0.0)
-    if devices > 1:  # the layer at work and the next one, and what is outside the layers
-        copies += 4.0 * (2 * shape.layer + shape.parameters - shape.layers * shape.layer)
+    gathered = 4.0 * (2 * shape.layer + shape.parameters - shape.layers * shape.layer)
+    if devices > 1 or offload == "all":  # the layer at work and the next one, and what is outside the layers
+        copies += gathered
     tile = min(TILE_BYTES, 4.0 * learnt * shape.vocabulary)
     whole = trained > 0.5 * shape.parameters  # the output matrix learns
     head = 2 * tile + 2 * learnt * shape.hidden * size + (4.0 * shape.head if whole else 0.0) + (2.0 * shape.head if size == 2 else 0.0)
@@ -198,7 +202,13 @@ def step_bytes(
         inside = shape.layers * shape.layer
         weights = 4.0 * (shape.parameters - inside) + (0.5 + 4 / 64) * inside
         copies = 2.0 * shape.layer  # one is taken out of its four bits at a time
-    return Bytes(weights, gradients, 2 * shared * trained, activations, copies, head)
+    optimizer = 2 * shared * trained
+    if offload == "optimizer":  # moments come for some weights after the others, the largest whole
+        optimizer = min(optimizer, 2 * max(AT_ONCE_BYTES, 4.0 * shape.head))
+    elif offload == "all":  # gradients wait on the GPU until the last pass of a batch
+        weights, optimizer = 0.0, 0.0
+        gradients = 4.0 * trained if passes > 1 else min(4.0 * trained, gathered)
+    return Bytes(weights, gradients, optimizer, activations, copies, head)
 
 
 def trained_weights(config: Any, lora: LoRAConfig | None) -> int:

@@ -28,8 +28,8 @@ def describe(found: Mapping[str, Any]) -> str:
         lines.append(f"  {stage['stage']} on {first['devices']}, GiB a device: {kinds}")
     for here in found["here"] or ():
         lines.append(
-            f"  {here['stage']} on this machine, measured: {here['tokens_per_second']:,.0f} tokens/s, "
-            f"{_time(here['seconds'])}, at most {here['peak_bytes'] / GIB:.2f} GiB"
+            f"  {here['stage']} on this machine ({here['device']}), measured: {here['tokens_per_second']:,.0f} tokens/s, "
+            f"{here['flops_per_second'] / 1e12:.3g} TFLOP/s, {_time(here['seconds'])}, at most {here['peak_bytes'] / GIB:.2f} GiB"
         )
     for stage in found["stages"]:
         lines += [f"  {stage['stage']}, {line}" for line in stage["advice"]]
@@ -44,7 +44,10 @@ def _table(found: Mapping[str, Any]) -> list[str]:
         row = [f"{way['devices']} x {way['gpu']}"]
         ways = [s["ways"][i] for s in stages]
         for w in ways:
-            row += [f"{w['bytes']['peak'] / GIB:.1f}", "yes" if w["fits"] else "no", _time(3600 * w["hours"])]
+            if w["refused"]:
+                row += ["-", "-", "-"]
+            else:
+                row += [f"{w['peak_bytes'] / GIB:.1f}", "yes" if w["fits"] else "no", _time(3600 * w["hours"])]
         rows.append([*row, _time(3600 * sum(w["hours"] for w in ways)) if all(w["fits"] for w in ways) else "-"])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [

@@ -32,6 +32,7 @@ class Speed:
         start_bytes: what was held before the first step: the process and the model.
         peak_bytes: the most that was held.
         dtype: of the products.
+        device: what it calls itself; `cpu` for a processor.
     """
 
     token: float
@@ -41,6 +42,7 @@ class Speed:
     start_bytes: int
     peak_bytes: int
     dtype: str
+    device: str = "cpu"
 
 
 def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths: Sequence[Length]) -> Speed:
@@ -84,7 +86,14 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     peak = peak_memory_bytes()
     looked = _timed(model, partial(trainer.means, batches[0]))
     return Speed(
-        sum(learnt[1:]) / sum(tokens[1:]), looked / tokens[0], min(updated[1:]), loaded, start, peak, str(dtype).removeprefix("torch.")
+        token=sum(learnt[1:]) / sum(tokens[1:]),
+        look=looked / tokens[0],
+        update=min(updated[1:]),
+        load=loaded,
+        start_bytes=start,
+        peak_bytes=peak,
+        dtype=str(dtype).removeprefix("torch."),
+        device=_called(model.device),
     )
 
 
@@ -119,6 +128,12 @@ def probe(ref: ModelRef, train: TrainConfig) -> tuple[float, float, float]:
         for work in (learn, partial(trainer.means, pair(PROBE_TOKENS)), partial(trainer.means, pair(16)))
     )
     return learnt / PROBE_TOKENS, looked / PROBE_TOKENS, added
+
+
+def _called(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
 
 
 def _timed(model: Any, work: Callable[[], Any]) -> float:

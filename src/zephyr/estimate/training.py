@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zephyr.errors import ModelError, UsageError, ZephyrError
-from zephyr.estimate import machines, memory, speed, volume
+from zephyr.estimate import machines, memory, speed, volume, ways
 from zephyr.estimate.machines import Machine
 from zephyr.estimate.shape import Shape, shape_of
 from zephyr.estimate.volume import Volume
 from zephyr.models import load, registry
-from zephyr.recipe import DPOConfig, OptimizerConfig, Recipe, SFTConfig
+from zephyr.recipe import DPOConfig, LoRAConfig, OptimizerConfig, Recipe, SFTConfig
 
 DEVICES = (1, 8, 16)
-MORE = (1, 2, 4, 8, 16, 32, 64)  # devices that are tried where it does not fit
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,12 @@ class Work:
         steps: updates.
         tokens: through the model forward and back, over all epochs.
         looked: tokens through it forward alone: the test rows, and for dDPO the reference's pass.
-        reference: of them the reference's.
+        looks: how often the test rows are looked at.
+        reference: of the tokens looked at, the reference's.
         predicted: the share of the tokens that is predicted.
         seen: how many tokens one sees on average.
         batch: tokens of a batch.
-        longest: tokens of the longest row.
+        longest: tokens of the longest row; where the rows could not be read, of the longest that there may be.
         assumed: what was taken for granted.
     """
 
@@ -47,6 +47,7 @@ class Work:
     steps: int
     tokens: float
     looked: float
+    looks: int
     reference: float
     predicted: float
     seen: float
@@ -80,8 +81,8 @@ def dpo(config: DPOConfig, data: Volume) -> Work:
 
 def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, size: float, reference: float) -> Work:
     steps = math.ceil(sequences / config.batch_size) * config.epochs
-    looks = 2 + steps // config.evaluate_every
-    longest = max((x.tokens for x in data.lengths), default=0)
+    looks = 1 + math.ceil(steps / config.evaluate_every)  # before the first step, and after the last in any case
+    longest = _longest(config) if data.assumed else max((x.tokens for x in data.lengths), default=0)
     return Work(
         stage=stage,
         config=config,
@@ -90,6 +91,7 @@ def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, siz
         steps=steps,
         tokens=data.train * data.mean * config.epochs,
         looked=data.test * data.mean * looks + reference,
+        looks=looks,
         reference=reference,
         predicted=data.predicted,
         seen=data.seen,
@@ -97,6 +99,14 @@ def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, siz
         longest=round(max(longest, size if stage == "sft" else 0)),
         assumed=data.assumed,
     )
+
+
+def _longest(config: OptimizerConfig) -> int:
+    """Tokens of the longest row that the settings let through: of a pair, two answers after a prompt of next to nothing."""
+    if isinstance(config, DPOConfig):
+        return 2 * config.max_length
+    assert isinstance(config, SFTConfig)
+    return config.max_length
 
 
 def flops(work: Work, shape: Shape, *, recompute: bool) -> float:
@@ -120,11 +130,11 @@ class Planner:
         self.config, self.stated = configuration(recipe)
         self.shape = shape_of(self.config)
         self._kept: dict[tuple[Any, ...], memory.Kept] = {}
-        self._trained: dict[str, int] = {}
+        self._trained: dict[str, int] = {}  # by the adapter
 
     def kept(self, work: Work, dtype: str, *, recompute: bool, fused: bool) -> memory.Kept:
         """What its layers keep for the way back, measured once for each way of training."""
-        lora = work.config.lora
+        lora = _beside_numbers(work.config.lora)
         dropout = work.stage == "sft"
         key = (dtype, lora.model_dump_json() if lora else None, recompute, dropout, fused)
         if key not in self._kept:
@@ -133,11 +143,15 @@ class Planner:
 
     def trained(self, work: Work) -> int:
         """Weights that learn."""
-        if work.stage not in self._trained:
-            self._trained[work.stage] = memory.trained_weights(self.config, work.config.lora)
-        return self._trained[work.stage]
+        lora = _beside_numbers(work.config.lora)
+        key = lora.model_dump_json() if lora else ""
+        if key not in self._trained:
+            self._trained[key] = memory.trained_weights(self.config, lora)
+        return self._trained[key]
 
-    def bytes(self, work: Work, dtype: str, devices: int, *, recompute: bool, budget: int, fused: bool = False) -> memory.Bytes:
+    def bytes(
+        self, work: Work, dtype: str, devices: int, *, recompute: bool, budget: int, offload: str = "none", fused: bool = False
+    ) -> memory.Bytes:
         """What a device holds at the peak of a step."""
         share = work.batch / devices
         tokens = max(min(budget, share), work.longest)
@@ -151,9 +165,15 @@ class Planner:
             dtype=dtype,
             devices=devices,
             passes=math.ceil(share / tokens),
-            four_bits=bool(work.config.lora and work.config.lora.quantize),
+            four_bits=work.config.quantize is not None,
             full=plain if recompute else None,
+            offload=offload,
         )
+
+
+def _beside_numbers(lora: LoRAConfig | None) -> LoRAConfig | None:
+    """An adapter learns and keeps the same beside weights of 4 bits."""
+    return lora.model_copy(update={"quantize": None}) if lora else None
 
 
 def configuration(recipe: Recipe) -> tuple[Any, bool]:
@@ -213,15 +233,16 @@ def plan(
     unknown_yet = [name for name in ("sft", "dpo") if getattr(recipe, name) and name not in {work.stage for work in todo}]
     kinds = [machines.KNOWN[name] for name in (gpus or machines.KNOWN)]
     dtype = "bfloat16"
+    here = {work.stage: _here(planner, work) for work in todo} if calibrate else {}
     return {
         "model": recipe.model.path,
         "parameters": planner.shape.parameters,
         "dtype": dtype,
         "utilization": utilization,
-        "stages": [_stage(planner, work, kinds, devices, utilization, dtype) for work in todo],
-        "here": [_here(planner, work) for work in todo] if calibrate else None,
+        "stages": [_stage(planner, work, kinds, devices, utilization, dtype, here.get(work.stage)) for work in todo],
+        "here": list(here.values()) if calibrate else None,
         "unknown": unknown_yet,
-        "assumptions": _assumptions(planner, todo, utilization, dtype),
+        "assumptions": _assumptions(planner, todo, utilization, dtype, here),
     }
 
 
@@ -233,25 +254,16 @@ def _chat(recipe: Recipe) -> Any:
 
 
 def _stage(
-    planner: Planner, work: Work, kinds: Sequence[Machine], devices: Sequence[int], utilization: float, dtype: str
+    planner: Planner,
+    work: Work,
+    kinds: Sequence[Machine],
+    devices: Sequence[int],
+    utilization: float,
+    dtype: str,
+    here: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    train, shape = planner.recipe.train, planner.shape
-    recompute, budget = train.activation_checkpointing, train.micro_batch_tokens
-    operations = flops(work, shape, recompute=recompute)
-    quantized = work.config.lora is not None and work.config.lora.quantize is not None  # on one device alone
-    ways = []
-    for count in devices:
-        found = planner.bytes(work, dtype, count, recompute=recompute, budget=budget)
-        for kind in kinds:
-            ways.append(
-                {
-                    "gpu": kind.name,
-                    "devices": count,
-                    "bytes": found.json(),
-                    "fits": found.peak <= machines.USABLE * kind.bytes and not (quantized and count > 1),
-                    "hours": operations / (kind.flops * utilization * count) / 3600,
-                }
-            )
+    operations = flops(work, planner.shape, recompute=planner.recipe.train.activation_checkpointing)
+    reached = {here["gpu"]: here["utilization"]} if here and here["gpu"] else {}  # on a GPU that is known, what was measured on it
     return {
         "stage": work.stage,
         "rows": work.rows,
@@ -260,32 +272,12 @@ def _stage(
         "steps": work.steps,
         "flops": operations,
         "trained_parameters": planner.trained(work),
-        "ways": ways,
-        "advice": [line for kind in kinds if (line := _advice(planner, work, kind, max(devices), dtype))],
+        "ways": [
+            {**way, "hours": operations / (kind.flops * reached.get(kind.name, utilization) * way["devices"]) / 3600}
+            for kind, way in ways.of(planner, work, kinds, devices, dtype)
+        ],
+        "advice": [*ways.advice(planner, work, kinds, devices, dtype), *ways.too_many_looks(planner, work, operations)],
     }
-
-
-def _advice(planner: Planner, work: Work, kind: Machine, most: int, dtype: str) -> str:
-    """The smallest change that makes a stage fit, where it does not with as many devices as were asked about."""
-    train = planner.recipe.train
-    limit = machines.USABLE * kind.bytes
-    if work.config.lora and work.config.lora.quantize:
-        most = 1
-    now = planner.bytes(work, dtype, most, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens)
-    if now.peak <= limit:
-        return ""
-    smaller = max(work.longest, 1)
-    ways = [("train.activation_checkpointing=true", True, train.micro_batch_tokens)]
-    ways.append((f"train.micro_batch_tokens={smaller}", train.activation_checkpointing, smaller))
-    ways.append((f"train.activation_checkpointing=true train.micro_batch_tokens={smaller}", True, smaller))
-    for text, recompute, budget in ways:
-        if planner.bytes(work, dtype, most, recompute=recompute, budget=budget).peak <= limit:
-            return f"{most} x {kind.name}: fits with {text}"
-    for count in () if work.config.lora and work.config.lora.quantize else MORE:
-        if count > most and planner.bytes(work, dtype, count, recompute=True, budget=smaller).peak <= limit:
-            return f"{kind.name}: fits on {count} of them with train.activation_checkpointing=true train.micro_batch_tokens={smaller}"
-    other = "" if work.config.lora else f"train an adapter ({work.stage}.lora), or "
-    return f"{kind.name}: does not fit; {other}take GPUs with more memory"
 
 
 def _here(planner: Planner, work: Work) -> dict[str, Any]:
@@ -297,8 +289,14 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
     counted = planner.bytes(work, found.dtype, 1, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens, fused=True)
     loads = 2 if work.stage == "dpo" else 1  # once for the reference, too
     seconds = loads * found.load + work.tokens * found.token + work.looked * found.look + work.steps * found.update
+    done = flops(work, planner.shape, recompute=train.activation_checkpointing) / seconds
+    known = machines.named(found.device)
     return {
         "stage": work.stage,
+        "device": found.device,
+        "gpu": known.name if known else None,
+        "utilization": done / known.flops if known else None,
+        "flops_per_second": done,
         "tokens_per_second": 1 / found.token,
         "seconds": seconds,
         "hours": seconds / 3600,
@@ -307,14 +305,18 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
     }
 
 
-def _assumptions(planner: Planner, todo: Sequence[Work], utilization: float, dtype: str) -> list[str]:
+def _assumptions(planner: Planner, todo: Sequence[Work], utilization: float, dtype: str, here: Mapping[str, Any]) -> list[str]:
     lines = [
         f"weights, gradients and Adam in float32, products in {dtype}; shared by all devices (FSDP2)",
         f"{utilization:.0%} of a GPU's peak, which was not measured here: --calibrate measures this machine, --utilization sets another",
         f"a GPU's memory is full at {machines.USABLE:.0%}",
+        "each GPU holds the whole model in float32 once, when it is loaded and as the reference",
+        "time is that of training, its looks at test rows and its reference: answers and verdicts are not in it",
     ]
+    for stage, found in here.items():
+        if found["gpu"]:
+            lines.append(f"but {stage} on {found['gpu']} goes by what was measured here: {found['utilization']:.0%} of its peak")
     if planner.stated:
         lines.append("the model's shape is as the recipe says")
-    if planner.recipe.train.offload != "none":
-        lines.append("train.offload is not counted: everything is taken to be on the GPU")
+    lines += dict.fromkeys(f"{work.stage}: {why}" for work in todo if (why := ways.refused(planner, work, 2)))
     return lines + [f"{work.stage}: {work.assumed}" for work in todo if work.assumed]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 500  # rows of a source whose lengths are taken; enough for a mean, the rest is counted
 MIXED = 2000  # lengths of all sources together, of each in proportion to its rows
+STATED_ANSWERS = 0.75  # of the tokens of a dialogue whose texts are not at hand, what the assistant says
 STATED_PROMPT = 0.2  # of the tokens of a pair whose texts are not at hand; about so in UltraFeedback
 
 
@@ -99,15 +100,19 @@ def dialogues(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None)
     """What dSFT will learn from; nothing where the recipe has no dialogues."""
     if recipe.curate is None:
         return Volume(0, 0, ())
-    limit = recipe.sft.max_length if recipe.sft else SFTConfig().max_length
+    config = recipe.sft or SFTConfig()
+    limit = config.max_length
 
-    def length(row: Mapping[str, Any]) -> Length:
+    def length(row: Mapping[str, Any]) -> Length | None:
         assert chat is not None
-        encoded = chat.encode(row["messages"])
+        encoded = chat.encode(row["messages"], loss_on=config.loss_on)
+        if config.truncation == "drop" and len(encoded.ids) > limit:
+            return None
         return Length(min(limit, len(encoded.ids)), learnt=min(limit, sum(encoded.learnt)))
 
     def stated(tokens: float) -> Length:
-        return Length(min(limit, round(tokens)), learnt=round(0.75 * min(limit, tokens)))
+        whole = min(limit, round(tokens))
+        return Length(whole, learnt=whole - 1 if config.loss_on == "all" else round(STATED_ANSWERS * whole))
 
     if curated := _sources(made, "curate"):
         return _volume(curated, 0.0, length if chat else None, stated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import ModelError
+from zephyr.files import read_object
 from zephyr.models import load
 from zephyr.models.reading import first_line, from_pretrained
 from zephyr.recipe import ModelConfig
@@ -113,9 +113,13 @@ class Source:
             yield name, weight
 
     def said(self, file: str) -> dict[str, Any]:
-        """What a JSON file of the folder says, {} where it is not there."""
+        """What a JSON file of the folder says, {} where it is not there.
+
+        Raises:
+            DataError: it is damaged.
+        """
         path = self.folder / file
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return read_object(path, other="one JSON object was expected, as in any model's folder") if path.exists() else {}
 
 
 def open_model(name: str, revision: str | None = None) -> Source:

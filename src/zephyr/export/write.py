@@ -81,8 +81,18 @@ def _gguf(source: Source, draft: Draft, dtype: str) -> None:
         draft.note(note)
         say(f"  {note}")
     folder.copy_beside(source, draft.path, only="README")
+    _say_how_it_is_used(draft.path / "README.md", made.path.name)
     folder.copy_beside(source, draft.path, only="LICENSE")
     _say_checked(draft, template, texts)
+
+
+def _say_how_it_is_used(card: Path, file: str) -> None:
+    """A card of ours tells of a folder for transformers; of one with a GGUF file it is to tell of that."""
+    from zephyr.report.card import USE
+
+    if card.exists() and USE in (text := card.read_text(encoding="utf-8")):
+        text = text.replace(USE, f"```sh\nllama-cli -m {file}\n```").replace("library_name: transformers\n", "", 1)
+        card.write_text(text, encoding="utf-8")
 
 
 def _refuse_other_ids(source: Source, texts: list[str], encode: check.Encode) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from zephyr.recipes.volume import TRAINED_BYTES, adapter_weights, volumes
 # what changes the result and not the work
 FREE = {
     "seed", "learning_rate", "schedule", "warmup_ratio", "max_grad_norm", "weight_decay", "adam_betas", "adam_epsilon", "beta",
-    "label_smoothing", "gamma", "loss_on", "alpha", "dropout", "rejected", "score", "temperature", "top_p", "title", "chat_template",
+    "label_smoothing", "gamma", "alpha", "dropout", "rejected", "score", "temperature", "top_p", "title", "chat_template",
     "revision", "trust_remote_code",
 }  # fmt: skip
 
@@ -35,6 +36,10 @@ def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
         return _adapters(stage, a, b) if name in ("rank", "target_modules") else _QUANTIZED if name == "quantize" else "nothing"
     if name in FREE:
         return "nothing"
+    if name == "evaluate_every":
+        return _looks(stage, before, after, a)
+    if name == "test_fraction" and (data := getattr(getattr(b, stage), "data", [])) and all(source.split for source in data):
+        return f"nothing: every source of {b.name} names its split"
     if say := _SAID.get(name):
         return say(before, after)
     if stage in ("sft", "dpo") and name in ("epochs", "batch_size", "max_length", "packing"):
@@ -76,6 +81,15 @@ def _more_or_less(stage: str, a: Recipe, changed: Recipe, name: str) -> str:
     return ", ".join(said) or ("nothing" if known else "")
 
 
+def _looks(stage: str, before: int, after: int, a: Recipe) -> str:
+    """Before the first step, at every so many, and after the last."""
+    volume = volumes(a).get(stage)
+    if volume is None or volume.steps is None:
+        return f"looks at the test split {_ratio(after, before)}"
+    was, now = (1 + math.ceil(volume.steps / every) for every in (before, after))
+    return "nothing" if was == now else f"{was:,} → {now:,} looks at the test split"
+
+
 def _adapters(stage: str, a: Recipe, b: Recipe) -> str:
     """Weights that learn, and what they take."""
     shape = b.model.shape or a.model.shape
@@ -115,7 +129,7 @@ _SAID: dict[str, Callable[[Any, Any], str]] = {
     "max_new_tokens": _grows("at most so many tokens an answer:"),
     "samples": _grows("answers written in the evaluation"),
     "micro_batch_tokens": _grows("memory of activations"),
-    "evaluate_every": lambda before, after: f"looks at the test split {_ratio(after, before)}",
+    "loss_on": lambda before, after: f"{'more' if after == 'all' else 'fewer'} tokens meet the output matrix: those that are learnt",
     "activation_checkpointing": lambda before, after: (
         "a third more computing, less memory" if after else "a quarter less computing, more memory"
     ),

@@ -18,7 +18,7 @@ from zephyr.report.table import Table
 # what the hub calls the models that come with a name of ours
 HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
-_USE = """\
+USE = """\
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -44,7 +44,7 @@ def render(recipe_name: str, artifacts: Mapping[str, Artifact]) -> str:
         f"---\n{_front_matter(run)}---",
         f"# {_inline(recipe_name)}",
         _introduction(run),
-        *_section("Use", _USE if _trained(run) else ""),
+        *_section("Use", USE if _trained(run) else ""),
         *_section("Results", _results(run)),
         *_section("Training", _training(run)),
         *_section("Limits", "\n".join(f"- {_inline(sentence)}" for sentence in run.limits())),
