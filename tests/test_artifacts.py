@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from zephyr import artifacts
+from zephyr import artifacts, durable, hashes
 from zephyr.artifacts import MANIFEST, Artifact, Manifest, TornManifestError, draft, recover
 from zephyr.errors import ArtifactError
 
@@ -90,14 +90,14 @@ def test_a_replaced_artifact_is_gone(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from zephyr import artifacts
+from zephyr import artifacts, hashes
 
 path, at = Path(sys.argv[1]), sys.argv[2]
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-replace, write_text, rmtree = Path.replace, artifacts.write_text, artifacts.shutil.rmtree
+replace = Path.replace
 
 def replacing(self, to):
     if at == "before " + Path(to).name:
@@ -109,7 +109,7 @@ def replacing(self, to):
 
 Path.replace = replacing
 if at == "hashing":
-    artifacts.sha256_file = die
+    hashes.sha256_file = die
 with artifacts.draft(path, stage="s", key="new", config={}, parents={}) as out:
     out.write_rows("train", [{"text": "new"}])
     if at == "body":
@@ -209,10 +209,10 @@ def test_a_full_disk_leaves_no_partial_folder(tmp_path: Path, monkeypatch: pytes
 
 def test_a_text_that_could_not_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "t"
-    artifacts.write_text(file, "old")
+    durable.write_text(file, "old")
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="No space left"):
-        artifacts.write_text(file, "new")
+        durable.write_text(file, "new")
     assert left(tmp_path) == ["t"]
     assert file.read_text() == "old"
 
@@ -348,10 +348,10 @@ def test_a_fingerprint_sees_every_file_also_those_of_one_name(tmp_path: Path) ->
     for file in files:
         file.parent.mkdir(exist_ok=True)
         file.write_text("1")
-    seen = {artifacts.fingerprint(files)}
+    seen = {hashes.fingerprint(files)}
     for i, file in enumerate(files):
         file.write_text("2" * (i + 1))
-        seen.add(artifacts.fingerprint(files))
+        seen.add(hashes.fingerprint(files))
     assert len(seen) == 4
 
 
@@ -359,27 +359,27 @@ def test_a_fingerprint_sees_every_file_also_those_of_one_name(tmp_path: Path) ->
 def test_a_damaged_cache_of_hashes_is_made_again(tmp_path: Path, damage: str | bytes) -> None:
     file, cache = tmp_path / "x", tmp_path / "cache/hashes.json"
     file.write_text("1")
-    right = artifacts.fingerprint([file], cache)
+    right = hashes.fingerprint([file], cache)
     cache.write_bytes(damage.replace("FILE", str(file.resolve())).encode() if isinstance(damage, str) else damage)
-    assert artifacts.fingerprint([file], cache) == right
-    assert json.loads(cache.read_text())[str(file.resolve())][2] == artifacts.sha256_file(file)
+    assert hashes.fingerprint([file], cache) == right
+    assert json.loads(cache.read_text())[str(file.resolve())][2] == hashes.sha256_file(file)
 
 
 def test_a_cached_hash_is_used_until_size_or_time_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, cache = tmp_path / "x", tmp_path / "hashes.json"
     file.write_text("1")
-    first = artifacts.fingerprint([file], cache)
+    first = hashes.fingerprint([file], cache)
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts, "sha256_file", lambda _: pytest.fail("hashed again"))
-        assert artifacts.fingerprint([file], cache) == first
+        patch.setattr(hashes, "sha256_file", lambda _: pytest.fail("hashed again"))
+        assert hashes.fingerprint([file], cache) == first
     flip_a_bit(file, keep_time=False)
-    assert artifacts.fingerprint([file], cache) != first
+    assert hashes.fingerprint([file], cache) != first
 
 
 def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
     """A cache that several runs share: each write is whole, and none fails over the other's."""
     code = (
-        "import sys; from pathlib import Path; from zephyr.artifacts import write_text\n"
+        "import sys; from pathlib import Path; from zephyr.durable import write_text\n"
         "for i in range(300): write_text(Path(sys.argv[1]), sys.argv[2] * 1000)"
     )
     file = tmp_path / "cache.json"
@@ -394,10 +394,10 @@ def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_or_read_fails_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     (tmp_path / "file").write_text("")
-    want = artifacts.fingerprint([tmp_path / "x"])
-    assert artifacts.fingerprint([tmp_path / "x"], tmp_path / "file" / "cache.json") == want
+    want = hashes.fingerprint([tmp_path / "x"])
+    assert hashes.fingerprint([tmp_path / "x"], tmp_path / "file" / "cache.json") == want
     (tmp_path / "folder").mkdir()
-    assert artifacts.fingerprint([tmp_path / "x"], tmp_path / "folder") == want
+    assert hashes.fingerprint([tmp_path / "x"], tmp_path / "folder") == want
 
 
 @pytest.mark.parametrize("others", [False, True])

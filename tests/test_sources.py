@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zephyr import artifacts, sources
+from zephyr import hashes, sources
 from zephyr.artifacts import Artifact, draft
 from zephyr.errors import ArtifactError, DataError, UsageError
 from zephyr.recipe import DataSource
@@ -518,7 +518,7 @@ def test_the_digest_of_a_source_is_its_content(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{name} changed")
         seen.append(sources.digest(source))
     assert len(set(seen)) == 3
-    assert sources.digest(DataSource(path="owner/data")) == artifacts.sha256_text("hub:owner/data")
+    assert sources.digest(DataSource(path="owner/data")) == hashes.sha256_text("hub:owner/data")
 
 
 def talk(*turns: str, **columns: Any) -> dict[str, Any]:
@@ -570,7 +570,7 @@ def test_a_file_that_moves_to_the_test_folder_makes_it_another_source(tmp_path: 
     (tmp_path / "test").rename(tmp_path / "rows")
     seen.append(sources.digest(source))
     assert len(set(seen)) == 3
-    assert seen[2] == artifacts.fingerprint([tmp_path / "rows" / "0.jsonl"]), "where no folder names a split, it is what it was"
+    assert seen[2] == hashes.fingerprint([tmp_path / "rows" / "0.jsonl"]), "where no folder names a split, it is what it was"
 
 
 def test_an_artifact_of_nothing_but_train_stays_train(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.artifacts import READ_BYTES, READ_ROWS
 from zephyr.errors import DataError, UsageError
 from zephyr.records import Row
 
 JSONL, JSON_LIST = (".jsonl", ".jsonl.gz", ".jsonl.zst"), (".json", ".json.gz", ".json.zst")
 SUFFIXES = (*JSONL, *JSON_LIST, ".parquet")
 DAMAGED_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
+READ_ROWS, READ_BYTES = 256, 1 << 20  # of Parquet at a time
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,26 @@ def read(path: Path) -> Read:
         yield from _read_parquet(path)
     else:
         raise UsageError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
+
+
+def read_object(path: Path, *, other: str, unreadable: str = "") -> dict[str, Any]:
+    """The one object that a JSON file is.
+
+    Args:
+        path: of the file.
+        other: what to say where it holds something else.
+        unreadable: what to do where it is not there, or is no JSON.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise DataError(f"{path}: not a readable JSON file ({error}){f'; {unreadable}' if unreadable else ''}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: {other}")
+    return value
 
 
 def count(path: Path) -> int:

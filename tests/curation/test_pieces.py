@@ -12,7 +12,7 @@ import pytest
 
 import zephyr.curation.workers as workers
 from curating import contents, dialogues, dropped, lines, prompts, run, text, turned
-from zephyr import artifacts
+from zephyr import durable
 from zephyr.curation import inputs
 from zephyr.errors import ZephyrError
 from zephyr.recipe import DataSource
@@ -95,7 +95,7 @@ def test_killed_and_run_again(
 ) -> None:
     """Killed at the moment when a file of work in progress would get its name; what has its name by then is not made again."""
     calls = 0
-    sync = artifacts.sync
+    sync = durable.sync
 
     def deadly(path: Path) -> None:
         nonlocal calls
@@ -105,7 +105,7 @@ def test_killed_and_run_again(
         sync(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts, "sync", deadly)
+        patch.setattr(durable, "sync", deadly)
         with pytest.raises(Killed):
             run(tmp_path / "out", data, EVERYTHING, against=benchmark_file, piece_bytes=9_000)
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / ".out.checkpoints").rglob("step-index/*.json")}
@@ -116,7 +116,7 @@ def test_killed_and_run_again(
             assert path not in made, "made again"
             sync(path)
 
-        patch.setattr(artifacts, "sync", watching)
+        patch.setattr(durable, "sync", watching)
         assert contents(run(tmp_path / "out", data, EVERYTHING, against=benchmark_file, piece_bytes=9_000)) == whole
     assert not (tmp_path / ".out.checkpoints").exists()
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zephyr.artifacts import sha256_file
+from zephyr.hashes import sha256_file
 from zephyr.models import registry
 from zephyr.recipe import ModelConfig
 from zephyr.sources import resolve

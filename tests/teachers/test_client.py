@@ -22,7 +22,7 @@ import misbehaving
 from misbehaving import FAULTS, answer_to, serving
 from zephyr.errors import BudgetError, TeacherError, UsageError, ZephyrError
 from zephyr.recipe import APIConfig, BudgetConfig, LimitsConfig
-from zephyr.teachers import Reply, Request, ask, client, pacing, server, wire
+from zephyr.teachers import Reply, Request, ask, client, loop, pacing, server, wire, writer
 from zephyr.teachers.journal import NANO
 
 CANARY = "sk-canary-7f3a/not+a=real&key"
@@ -35,7 +35,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "LONGEST_BACKOFF_S", 0.03)
     monkeypatch.setattr(pacing, "FIRST_REST_S", 0.02)
     monkeypatch.setattr(pacing, "LONGEST_REST_S", 0.1)
-    monkeypatch.setattr(client, "TAKEN_POLL_S", 0.05)
+    monkeypatch.setattr(loop, "TAKEN_POLL_S", 0.05)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -379,7 +379,7 @@ def test_a_journal_that_cannot_be_written_loses_no_answer(tmp_path: Path, monkey
         return write(self, *arguments)
 
     monkeypatch.setattr(Journal, "write", failing)
-    monkeypatch.setattr(client, "WRITE_AGAIN_S", 0.02)
+    monkeypatch.setattr(writer, "WRITE_AGAIN_S", 0.02)
     with serving(delay_s=0.02) as running:
         with pytest.raises(ZephyrError, match="no space left, for a moment"):
             collect(tmp_path, questions(200), a=config(running.url))

@@ -12,8 +12,7 @@ import pytest
 
 from zephyr.errors import BudgetError, ZephyrError
 from zephyr.recipe import BudgetConfig
-from zephyr.teachers import journal as module
-from zephyr.teachers.journal import NANO, OVER_BUDGET, SENT, TAKEN, Journal, Sending, Settled, over_budget
+from zephyr.teachers.journal import NANO, OVER_BUDGET, SENT, TAKEN, Journal, Sending, Settled, over_budget, tables
 
 
 def sending(n: int, reserve: int = 5) -> Sending:
@@ -152,7 +151,7 @@ def test_many_processes_begin_and_share_one_journal(tmp_path: Path) -> None:
 def open_often(path: Path, count: int) -> None:
     for _ in range(count):
         with Journal(path) as journal:
-            assert journal._owner_file(journal.owner).exists(), "another process took this one's lock for that of a dead one"
+            assert journal._owners.file_of(journal.owner).exists(), "another process took this one's lock for that of a dead one"
 
 
 def test_nobody_is_taken_for_dead_while_beginning(tmp_path: Path) -> None:
@@ -175,11 +174,11 @@ def test_an_older_journal_is_brought_up_and_a_newer_one_refused(tmp_path: Path, 
     with Journal(tmp_path / "j") as journal:
         journal.write([sending(1)], [])
         journal.write([], [answered(1)])
-    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, "ALTER TABLE requests ADD COLUMN note TEXT"))
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, "ALTER TABLE requests ADD COLUMN note TEXT"))
     with Journal(tmp_path / "j") as journal:
         assert journal.kept([sending(1).key])[sending(1).key].text == "text 1"
         assert journal._db.execute("SELECT note FROM requests").fetchone() == (None,)
-    monkeypatch.setattr(module, "MIGRATIONS", module.MIGRATIONS[:1])
+    monkeypatch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
     with pytest.raises(ZephyrError, match="newer version of zephyr"):
         Journal(tmp_path / "j")
 

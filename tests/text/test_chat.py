@@ -17,7 +17,9 @@ from tokenizers import AddedToken, Tokenizer
 import tiny
 from zephyr.errors import DataError, ModelError
 from zephyr.records import Message, Role, parse_dialogue
-from zephyr.text.chat import ROLE_MARKERS, ChatFormat, adds_bos, describe, zephyr_template
+from zephyr.text.chat import ROLE_MARKERS, ChatFormat, describe
+from zephyr.text.template import zephyr_template
+from zephyr.text.tokens import adds_bos
 
 # an instruction format in plain text: nothing special stands before the first answer
 ALPACA = (

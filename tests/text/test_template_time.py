@@ -15,7 +15,8 @@ from zephyr.errors import ModelError
 from zephyr.models import load
 from zephyr.recipe import ModelConfig
 from zephyr.records import Message
-from zephyr.text.chat import TODAY, ChatFormat
+from zephyr.text.chat import ChatFormat
+from zephyr.text.template import TODAY
 
 # as Llama 3.2 has it
 ASKS = (

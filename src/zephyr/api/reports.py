@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts, pipeline
+from zephyr import artifacts, hashes, pipeline
 from zephyr.api.base import Result, led, result_of
 from zephyr.artifacts import Manifest
 from zephyr.errors import ArtifactError, UsageError
@@ -63,7 +63,7 @@ def _side_by_side(folders: Sequence[Path], out: Path, title: str | None) -> pipe
     runs = {label: {name.removeprefix(f"{label}/"): a for name, a in opened.items() if name.startswith(f"{label}/")} for label in labels}
     about = {f"{stage}.{path}": _meaning(stage, path) for stage, path in beside.differing(runs, module.ORDER)}
     config = module.Config(name=" and ".join(labels), title=title or " beside ".join(labels), runs=labels, about=about)
-    parents = {name: {"path": str(path), "digest": artifacts.sha256_file(path / artifacts.MANIFEST)} for name, path in paths.items()}
+    parents = {name: {"path": str(path), "digest": hashes.sha256_file(path / artifacts.MANIFEST)} for name, path in paths.items()}
     key = artifacts.key_of("report", module.VERSION, config.model_dump(), {name: parent["digest"] for name, parent in parents.items()})
     inputs = Inputs({name: [DataSource(path=str(path))] for name, path in paths.items()}, {})
     return pipeline.Work("report", config, inputs, parents, out, key)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from zephyr import artifacts, pipeline
+from zephyr import durable, pipeline
 from zephyr.api.base import Result, led
 from zephyr.errors import UsageError
 from zephyr.recipe import Recipe, load
@@ -18,7 +18,7 @@ def init(path: Path) -> Path:
         raise UsageError(f"{path}: is there already; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = (resources.files("zephyr") / "demo" / "recipe.yaml").read_text(encoding="utf-8")
-    artifacts.write_text(path, text)
+    durable.write_text(path, text)
     return path
 
 

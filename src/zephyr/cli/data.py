@@ -38,15 +38,15 @@ def audit(
     json: Json = False,
 ) -> None:
     """Look for what is wrong with preference data, anyone's: ties, copies, contradictions, draws that are none, benchmarks."""
-    from zephyr import artifacts
     from zephyr import audit as auditing
+    from zephyr import durable
 
     found = auditing.audit(
         preferences, test=test or [], ratings=ratings or [], against=against or [], splits=split or [], ignore=ignore or []
     )
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
-        artifacts.write_text(page, auditing.page(found))
+        durable.write_text(page, auditing.page(found))
     show(found.json(), as_json=json, text=auditing.describe(found))
     if not found.clean:
         raise typer.Exit(1)
@@ -67,12 +67,12 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Make a page to look at data: samples, what was left out and why, case before and after, distributions."""
-    from zephyr import artifacts, inspection
+    from zephyr import durable, inspection
     from zephyr.errors import UsageError
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out}: the page is HTML; give it a name that ends in .html")
     seen = inspection.inspect(data, splits=split or [], samples=samples, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    artifacts.write_text(out, inspection.page(seen))
+    durable.write_text(out, inspection.page(seen))
     show({**seen.json(), "page": str(out)}, as_json=json, text=f"{inspection.describe(seen)}\nwrote {out}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zephyr import artifacts
+from zephyr import durable
 from zephyr.curation import inputs
 from zephyr.curation.gate import Gate
 from zephyr.curation.hashing import MinHash, Words, fold, key64
@@ -65,10 +65,10 @@ def index(work: Work, number: int) -> dict[str, Any]:
         for kind, keys in found.keys.items():
             keep_array(work.path("index", number, f".{kind}.npy"), np.concatenate(keys, axis=1))
     if found.mended:
-        artifacts.write_text(work.path("index", number, ".mended.json"), json.dumps(found.mended))
+        durable.write_text(work.path("index", number, ".mended.json"), json.dumps(found.mended))
     lines = inputs.count_lines(piece)
     about = {"rows": len(rows), "lines": lines, "bytes": piece.size, "aside": found.aside, "topics": found.topics, "seconds": clock.seconds}
-    artifacts.write_text(marker, json.dumps(about))  # last: what has it is whole
+    durable.write_text(marker, json.dumps(about))  # last: what has it is whole
     return about
 
 

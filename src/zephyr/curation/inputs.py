@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import files, sources
-from zephyr.artifacts import READ_BYTES, READ_ROWS
 from zephyr.curation.keep import keep
 from zephyr.errors import DataError
-from zephyr.files import DAMAGED_GZIP, Unread, first_line
+from zephyr.files import DAMAGED_GZIP, READ_BYTES, READ_ROWS, Unread, first_line
 from zephyr.recipe import DataSource
 from zephyr.records import Row
 from zephyr.sources import Part

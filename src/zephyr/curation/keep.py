@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr import artifacts
+from zephyr import durable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ def keep(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield aside
-        artifacts.sync(aside)
+        durable.sync(aside)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zephyr import artifacts
+from zephyr import durable
 from zephyr.curation.gate import Gate
 from zephyr.curation.inputs import Piece
 from zephyr.curation.keep import load_array
@@ -79,7 +79,7 @@ class Work:
             "pieces": [piece.json() for piece in self.pieces],
             "cases": self.cases,
         }
-        artifacts.write_text(self.folder / "work.json", json.dumps(value))
+        durable.write_text(self.folder / "work.json", json.dumps(value))
 
     @staticmethod
     @functools.lru_cache(maxsize=1)

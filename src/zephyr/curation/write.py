@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zephyr import artifacts, schemas
+from zephyr import durable, schemas
 from zephyr.curation import again
 from zephyr.curation.compare import NOT_SELECTED, REASONS, Fates
 from zephyr.curation.hashing import Ints
@@ -32,7 +32,7 @@ def save(fates: Fates) -> None:
     keep_array(fates.work.path("write", "other", ".npy"), fates.other)
     keep_array(fates.work.path("write", "similarity", ".npy"), fates.similarity)
     about = {"starts": fates.starts.tolist(), "before": fates.before}
-    artifacts.write_text(fates.work.path("write", "about", ".json"), json.dumps(about))
+    durable.write_text(fates.work.path("write", "about", ".json"), json.dumps(about))
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zephyr import artifacts, sources
+from zephyr import hashes, sources
 from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError
 from zephyr.evals.hygiene import Match, beside_the_score, contaminated
@@ -118,7 +118,7 @@ def known_training(model: str, said: Sequence[DataSource] = ()) -> Known:
         model: an artifact of sft or dpo, or the model folder in one; of anything else nothing is known.
         said: what is said to have been trained on, which is believed; it comes first.
     """
-    found = {artifacts.canonical(source.given()): source for source in said}
+    found = {hashes.canonical(source.given()): source for source in said}
     given = {Path(source.path).expanduser().resolve() for source in said}
     lost: list[str] = []
     folder = _artifact_of(Path(model).expanduser())
@@ -154,6 +154,6 @@ def _still_there(parent: Mapping[str, str], folder: Path) -> Path | None:
     """The artifact that a manifest names as a parent, if it still has what it had then."""
     for path in (Path(parent["path"]), folder.parent / Path(parent["path"]).name):
         manifest = Manifest.read(path) if path.is_dir() else None
-        if manifest and artifacts.sha256_text(artifacts.canonical([[manifest.digest, None, {}]])) == parent["digest"]:
+        if manifest and hashes.sha256_text(hashes.canonical([[manifest.digest, None, {}]])) == parent["digest"]:
             return path
     return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zephyr.artifacts import canonical, sha256_text
 from zephyr.evals.preference import Group, accuracy, margin
 from zephyr.evals.statistics import Group as Sum
+from zephyr.hashes import canonical, sha256_text
 from zephyr.records import Dialogue, Row
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts, files
+from zephyr import durable, files
 from zephyr.errors import DataError, UsageError
 from zephyr.records import Row
 
@@ -58,9 +58,9 @@ def is_number(value: object) -> bool:
 
 def write_lines(path: Path, values: Iterable[Row]) -> None:
     """Rows as JSONL, as the originals write it (`json.dumps` of each); the whole file or none of it."""
-    artifacts.write_text(path, "".join(json.dumps(value) + "\n" for value in values))
+    durable.write_text(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
 def write_list(path: Path, values: Iterable[Row]) -> None:
     """Rows as one JSON list, indented by two; the whole file or none of it."""
-    artifacts.write_text(path, json.dumps(list(values), indent=2, ensure_ascii=False) + "\n")
+    durable.write_text(path, json.dumps(list(values), indent=2, ensure_ascii=False) + "\n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr import artifacts
+from zephyr import durable, hashes
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError, UsageError
 from zephyr.evals.preference import compared
@@ -155,7 +155,7 @@ def _of_set(
 def _write(path: Path, given: PreferenceSet, values: Mapping[str, Table]) -> None:
     path.parent.mkdir(exist_ok=True)
     rows = (as_row(group, {name: table[i] for name, table in values.items()}) for i, group in enumerate(given.groups))
-    artifacts.write_text(path, "".join(artifacts.canonical(row) + "\n" for row in rows))
+    durable.write_text(path, "".join(hashes.canonical(row) + "\n" for row in rows))
 
 
 def items(sets: Mapping[str, PreferenceSet]) -> dict[str, Mapping[str, Sequence[str]]]:

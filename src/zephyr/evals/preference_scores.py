@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr import artifacts
+from zephyr import durable, hashes
 from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError, ModelError, UsageError
 from zephyr.evals.preference import Group, compared
@@ -69,7 +69,7 @@ def score(
     values = judges.values(kept.groups, beta)
     if rows is not None:
         lines = [as_row(group, {name: table[i] for name, table in values.items()}) for i, group in enumerate(kept.groups)]
-        artifacts.write_text(rows, "".join(artifacts.canonical(line) + "\n" for line in lines))
+        durable.write_text(rows, "".join(hashes.canonical(line) + "\n" for line in lines))
     return {
         "results": compared(kept.groups, values),
         "rows": kept.rows,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from zephyr import sources
-from zephyr.artifacts import Draft, Manifest, canonical
+from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError
 from zephyr.evals.preference import Group, ordered_pairs
+from zephyr.hashes import canonical
 from zephyr.pairs import score_of
 from zephyr.recipe import DataSource
 from zephyr.records import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from zephyr import artifacts
+from zephyr import artifacts, hashes
 from zephyr.artifacts import Artifact
 from zephyr.errors import ArtifactError, ModelError
 from zephyr.models import registry
@@ -19,7 +19,8 @@ from zephyr.models.reading import first_line, from_pretrained, say_once
 from zephyr.models.tokenizers import by_its_file
 from zephyr.models.weights import ADAPTER, refuse_other_weights
 from zephyr.recipe import ModelConfig
-from zephyr.text.chat import TODAY, ChatFormat
+from zephyr.text.chat import ChatFormat
+from zephyr.text.template import TODAY
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ def refer(config: ModelConfig, cache: Path | None = None, *, verify: bool = Fals
     if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
         known_names = ", ".join(registry.KNOWN)
         raise ModelError(f"{config.path}: no such folder; a model is a folder, a hub name (owner/name), or one of: {known_names}")
-    return ModelRef(config.path, artifacts.sha256_text(f"hub:{config.path}@{config.revision}"), config.revision, config.trust_remote_code)
+    return ModelRef(config.path, hashes.sha256_text(f"hub:{config.path}@{config.revision}"), config.revision, config.trust_remote_code)
 
 
 def _refer_folder(path: Path, config: ModelConfig, cache: Path | None, *, verify: bool) -> ModelRef:
@@ -84,7 +85,7 @@ def _refer_folder(path: Path, config: ModelConfig, cache: Path | None, *, verify
     if not (path / "config.json").exists():
         raise ModelError(f"{path}: not a model folder (no config.json)")
     files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix != ".md" and not p.name.startswith("."))
-    return ModelRef(str(path), artifacts.fingerprint(files, cache), trust_remote_code=config.trust_remote_code)
+    return ModelRef(str(path), hashes.fingerprint(files, cache), trust_remote_code=config.trust_remote_code)
 
 
 def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:

@@ -15,8 +15,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from zephyr.artifacts import sha256_file, sha256_text, sync, write_text
+from zephyr.durable import sync, write_text
 from zephyr.errors import ModelError
+from zephyr.hashes import sha256_file, sha256_text
 from zephyr.progress import say
 
 CONVERSION = 1  # raised when the folder that a conversion writes changes

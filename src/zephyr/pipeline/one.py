@@ -61,16 +61,16 @@ def alone_at(out: Path) -> AbstractContextManager[None]:
     return locked(out.with_name(f".{out.name}.lock"))
 
 
-def _run_one(work: Work, *, verify: bool) -> Outcome:
-    reason = why_not_done(work, verify=verify)
-    if reason is None:
-        say(f"{work.stage}: done already")
-        return Outcome(work.stage, DONE, "up to date", work.out)
-    say(f"{work.stage}: {reason}")
+@contextlib.contextmanager
+def named(work: Work) -> Iterator[None]:
+    """What ends the body early says of which stage it is.
+
+    Raises:
+        ZephyrError: its message begins with the stage's name; what the system refused is one, too.
+        KeyboardInterrupt: with the stage's name as the argument, and whether it will go on from a checkpoint.
+    """
     try:
-        if work.stage == "evaluate":
-            refuse_benchmarks(work.config.evaluate)
-        artifact = execute(work)
+        yield
     except KeyboardInterrupt as error:
         raise type(error)(work.stage, artifacts.has_checkpoints(work.out, work.key)) from error
     except ZephyrError as error:
@@ -78,6 +78,18 @@ def _run_one(work: Work, *, verify: bool) -> Outcome:
         raise
     except OSError as error:
         raise ZephyrError(f"{work.stage}: {os_error(error, work.out.parent)}") from error
+
+
+def _run_one(work: Work, *, verify: bool) -> Outcome:
+    reason = why_not_done(work, verify=verify)
+    if reason is None:
+        say(f"{work.stage}: done already")
+        return Outcome(work.stage, DONE, "up to date", work.out)
+    say(f"{work.stage}: {reason}")
+    with named(work):
+        if work.stage == "evaluate":
+            refuse_benchmarks(work.config.evaluate)
+        artifact = execute(work)
     m = artifact.manifest
     rows = ", ".join(f"{n} {split}" for split, n in m.rows_out.items())
     dropped = f", {sum(m.dropped.values())} dropped" if m.dropped else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts, sources
+from zephyr import artifacts, hashes, sources
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import ArtifactError, UsageError
 from zephyr.models import load
@@ -65,7 +65,7 @@ def bind(
             data[name], digests = [DataSource(path=str(made.path))], [[_digest(made, whole=wanted.whole), None, {}]]
         else:
             data[name], digests = wanted, [[sources.digest(s, cache, verify=verify), *s.chosen()] for s in wanted]
-        parents[name] = {"path": ", ".join(s.path for s in data[name]), "digest": artifacts.sha256_text(artifacts.canonical(digests))}
+        parents[name] = {"path": ", ".join(s.path for s in data[name]), "digest": hashes.sha256_text(hashes.canonical(digests))}
     for name, model in needs.models.items():
         if isinstance(model, From):
             made = _upstream(run_dir, model.stage, stage, verify=verify)
@@ -95,4 +95,4 @@ def _digest(artifact: Artifact, *, whole: bool) -> str:
     """What came out; with `whole`, its counts and logs too, which the digest of an artifact leaves out."""
     if not whole:
         return artifact.manifest.digest
-    return artifacts.sha256_file(artifact.path / artifacts.MANIFEST)
+    return hashes.sha256_file(artifact.path / artifacts.MANIFEST)

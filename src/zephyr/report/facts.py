@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.artifacts import Artifact, Manifest, sha256_text
+from zephyr.artifacts import Artifact, Manifest
+from zephyr.hashes import sha256_text
 from zephyr.models import registry
 from zephyr.report.numbers import bounds, count, finite, fixed, interval, percent
 

@@ -1,19 +1,14 @@
-"""Curves of the two training stages, as SVG to be set into a page.
-
-Nothing in a picture depends on when or where it was drawn. Colours are the page's CSS variables, so that one
-picture is legible in light and dark; text is text, in the page's own font.
-"""
+"""Curves of the two training stages, as SVG to be set into a page."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zephyr.records import Row
+from zephyr.report.drawing import drawing, element
 from zephyr.report.numbers import count, finite, fixed
 
 if TYPE_CHECKING:
@@ -182,17 +177,13 @@ def _epoch_ends(log: Sequence[Row]) -> tuple[float, ...]:
 
 # --- drawing ---------------------------------------------------------------------------------------------------
 
-_STYLE: Any = {
-    "svg.fonttype": "none",
+_STYLE: dict[str, Any] = {
     "font.size": 12,
-    "font.family": "DejaVu Sans",
-    "figure.facecolor": "none",  # the page shows through, light or dark
+    "figure.facecolor": "none",
     "savefig.facecolor": "none",
-    "axes.facecolor": "none",
     "axes.linewidth": 0.8,
     "axes.edgecolor": COLOURS["grid"],
     "axes.labelcolor": COLOURS["muted"],
-    "axes.unicode_minus": True,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-4, 6),
     "xtick.color": COLOURS["grid"],
@@ -202,33 +193,23 @@ _STYLE: Any = {
     "text.color": COLOURS["muted"],
     "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.7,
-    "figure.constrained_layout.use": True,
 }
 
 
 def draw(chart: Chart) -> str:
     """A chart as an `<svg>` element: deterministic, without metadata, with ids that no other chart has."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    # a Figure of its own, not pyplot: no global state, no window system
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own matplotlibrc changes nothing
-        matplotlib.rcParams.update(_STYLE)
-        matplotlib.rcParams["svg.hashsalt"] = chart.name
+    with drawing(chart.name, _STYLE):
         figure = Figure(figsize=(5.0, 3.2))  # 360 by 230 points: the width of a phone, and of a third of a wide page
-        canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _decorate(axes, chart)
         for curve in chart.curves:
             _line(axes, curve)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        out = io.StringIO()
-        canvas.print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]  # matplotlib gives it no types
-    return _as_element(out.getvalue(), chart)
+        return element(figure, chart.name, chart.described, COLOURS)
 
 
 def _decorate(axes: Axes, chart: Chart) -> None:
@@ -255,27 +236,6 @@ def _line(axes: Axes, curve: Curve) -> None:
         axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=2, marker="o", markersize=4 if len(xs) <= 40 else 2, zorder=3)
     else:
         axes.plot(xs, ys, color=COLOURS[curve.colour], linewidth=1.2, alpha=0.6, marker="." if few else None, zorder=2)
-
-
-def _as_element(text: str, chart: Chart) -> str:
-    """The `<svg>` alone: no prologue, no metadata, own ids, the page's colours and font."""
-    text = text[text.index("<svg") :].strip()
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{chart.name}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{chart.name}-", text)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    for name, stand_in in COLOURS.items():
-        text = text.replace(stand_in, f"var(--{name})")
-    head, _, body = text.partition(">")
-    box = re.search(r'viewBox="[^"]*"', head)
-    assert box is not None  # matplotlib always writes one
-    return f'<svg {box[0]} xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{_attribute(chart.described)}">{body}'
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
 # --- intervals -------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from zephyr.artifacts import write_text
-from zephyr.errors import DataError
+from zephyr.durable import write_text
+from zephyr.files import read_object
 from zephyr.reproduce import page, results, samples
 from zephyr.reproduce.evidence import Evidence
 from zephyr.reproduce.experiment import Experiment
@@ -120,13 +120,8 @@ def _are_seeds(found: object) -> bool:
 
 
 def _read(path: Path) -> Result:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{path}: not a readable JSON file ({error}); remove it, its experiment writes it again") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: not a result of `zephyr reproduce`; remove it, or give another --out")
-    return found
+    other = "not a result of `zephyr reproduce`; remove it, or give another --out"
+    return read_object(path, other=other, unreadable="remove it, its experiment writes it again")
 
 
 # --- tables of numbers -----------------------------------------------------------------------------------------

@@ -1,16 +1,14 @@
-"""The pictures: an `<svg>` for the page, in the page's colours and font, and the same as a PNG file.
-
-Nothing in a picture depends on when or where it was drawn.
-"""
+"""The pictures: an `<svg>` for the page, in the page's colours and font, and the same as a PNG file."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from zephyr.report.drawing import drawing, element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,40 +156,13 @@ def _frame(axes: Axes, title: str, palette: Palette, *, grid: str) -> None:
 
 
 def _picture(name: str, title: str, words: str, size: tuple[float, float], draw: Callable[[Figure, Palette], None]) -> Picture:
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "font.family": "DejaVu Sans", "figure.constrained_layout.use": True,
-        "axes.facecolor": "none", "axes.unicode_minus": True,
-    }  # fmt: skip
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own matplotlibrc changes nothing
-        matplotlib.rcParams.update(style)
+    with drawing(name, {"font.size": 11}):
         page, file = Figure(figsize=size, facecolor="none"), Figure(figsize=size, facecolor="white", dpi=144)
         draw(page, STAND_INS)
         draw(file, ON_WHITE)
-        text, image = io.StringIO(), io.BytesIO()
-        FigureCanvasSVG(page).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]  # matplotlib gives it no types
-        FigureCanvasAgg(file).print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return Picture(name, title, words, _element(text.getvalue(), name, f"{title}. {words}"), image.getvalue())
-
-
-def _element(text: str, name: str, label: str) -> str:
-    """The `<svg>` alone: no prologue, no metadata, own ids, the page's colours and font."""
-    text = text[text.index("<svg") :].strip()
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    for colour, stand_in in STAND_INS.items():
-        text = text.replace(stand_in, f"var(--{colour})")
-    head, _, body = text.partition(">")
-    box = re.search(r'viewBox="[^"]*"', head)
-    assert box is not None  # matplotlib always writes one
-    said = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return f'<svg {box[0]} xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{said}">{body}'
+        svg, image = element(page, name, f"{title}. {words}", STAND_INS), io.BytesIO()
+        FigureCanvasAgg(file).print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]  # matplotlib gives it no types
+    return Picture(name, title, words, svg, image.getvalue())

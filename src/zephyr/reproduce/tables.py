@@ -6,13 +6,13 @@ read here. Where nothing was measured the row stays empty and says which command
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zephyr.artifacts import Manifest
 from zephyr.errors import DataError, UsageError
+from zephyr.files import read_object
 
 TASKS = {"arc_challenge": "arc", "hellaswag": "hellaswag", "mmlu": "mmlu", "truthfulqa": "truthfulqa"}
 MARKS = {"mt_bench": "by_category", "alpaca_eval": "baseline"}  # what only a result of that benchmark has
@@ -61,7 +61,7 @@ def read(path: Path, name: str) -> dict[str, Any]:
         places = [path, path / "judge", path / "evaluate"]
         found = [manifest.results for place in places if (manifest := Manifest.read(place))]
     elif path.is_file():
-        found = [dict(_json(path))]
+        found = [read_object(path, other="one JSON object was expected, as `zephyr score --json` prints it")]
     else:
         raise UsageError(f"--scores {name}={path}: no such file or folder")
     scores: dict[str, Any] = {}
@@ -84,16 +84,6 @@ def read(path: Path, name: str) -> dict[str, Any]:
             f"--scores {name}={path}: no scores of MT-Bench, AlpacaEval or an academic task are there; {HOW['mt_bench']} writes them"
         )
     return {"scores": scores, "by_category": by_category, "judge": judge}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{path}: not a readable JSON file ({error})") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: one JSON object was expected, as `zephyr score --json` prints it")
-    return value
 
 
 def _of(results: Mapping[str, Any], key: str, field: str, name: str, path: Path) -> Mapping[str, Any] | None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zephyr import artifacts, pipeline, sources
+from zephyr import artifacts, hashes, pipeline, sources
 from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import ZephyrError
-from zephyr.guards import locked, os_error, sigterm_interrupts
+from zephyr.guards import sigterm_interrupts
 from zephyr.models import load
 from zephyr.models.load import ModelRef
 from zephyr.models.registry import cache_dir
@@ -54,7 +54,7 @@ class Own:
             digests = [[sources.digest(source, cache), *source.chosen()] for source in given]
             parents[name] = {
                 "path": ", ".join(source.path for source in given),
-                "digest": artifacts.sha256_text(artifacts.canonical(digests)),
+                "digest": hashes.sha256_text(hashes.canonical(digests)),
             }
         refs: dict[str, ModelRef] = {name: load.refer(model, cache) for name, model in self.models.items()}
         parents |= {name: {"path": ref.name, "digest": ref.digest} for name, ref in refs.items()}
@@ -69,23 +69,15 @@ class Own:
             KeyboardInterrupt: with its name, and whether it will go on from a checkpoint.
         """
         work = self.bound()
-        with sigterm_interrupts(), locked(self.out.with_name(f".{self.out.name}.lock")):
+        with sigterm_interrupts(), pipeline.alone_at(self.out):
             artifacts.recover(self.out)
             reason = pipeline.why_not_done(work)
             if reason is None:
                 return False
             say(f"{self.kind}: {reason}")
-            try:
-                config = self.config.model_dump()
-                with artifacts.draft(self.out, stage=self.kind, key=work.key, config=config, parents=work.parents) as out:
-                    do(work, out)
-            except KeyboardInterrupt as error:
-                raise type(error)(self.kind, artifacts.has_checkpoints(self.out, work.key)) from error
-            except ZephyrError as error:
-                error.args = (f"{self.kind}: {error}",)
-                raise
-            except OSError as error:
-                raise ZephyrError(f"{self.kind}: {os_error(error, self.out.parent)}") from error
+            made_from = {"config": work.config.model_dump(), "parents": work.parents}
+            with pipeline.named(work), artifacts.draft(self.out, stage=self.kind, key=work.key, **made_from) as out:
+                do(work, out)
         return True
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts, files
+from zephyr import artifacts, files, hashes
 from zephyr.artifacts import Artifact
 from zephyr.errors import ArtifactError, DataError, UsageError
 from zephyr.files import SUFFIXES, Read, first_line
@@ -71,17 +71,17 @@ def digest(source: DataSource, cache: Path | None = None, *, verify: bool = Fals
     """A hash of everything the source holds; for a hub name, of name and revision. With `verify`, an artifact's files are hashed again."""
     path = resolve(source.path)
     if path is None:
-        return artifacts.sha256_text(f"hub:{source.path}" + (f"@{source.revision}" if source.revision else ""))
+        return hashes.sha256_text(f"hub:{source.path}" + (f"@{source.revision}" if source.revision else ""))
     for name in ("revision", "subset"):
         if getattr(source, name):
             raise UsageError(f"{source.path}: is here, not on the hub, and has no {name}; take `{name}` out")
     if artifact := _artifact(path, verify=verify):
         return artifact.manifest.digest
-    content = artifacts.fingerprint(_files(path), cache)
+    content = hashes.fingerprint(_files(path), cache)
     # a fingerprint knows files by their own names: one that moves from train/ to test/ has to change it, too
     placed = [(file, split_in_folder(file.relative_to(path))) for file in (_data_files(path) if path.is_dir() else [])]
     folders = [[str(file.relative_to(path)), split] for file, split in placed if split]
-    return artifacts.sha256_text(artifacts.canonical([content, folders])) if folders else content
+    return hashes.sha256_text(hashes.canonical([content, folders])) if folders else content
 
 
 # --- files and artifacts ---------------------------------------------------------------------------------------

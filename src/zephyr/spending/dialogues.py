@@ -14,6 +14,7 @@ from zephyr.stages import From, synthesize
 from zephyr.synthesis.grammar import MOST_CHARACTERS, MOST_OF_A_TEXT
 from zephyr.synthesis.steps import Ask
 from zephyr.teachers import Reply, Request, journal, wire
+from zephyr.teachers.journal import peek
 
 AT_ONCE = 500  # dialogues that are gone through together: their texts are made up, and take memory
 
@@ -60,7 +61,7 @@ class _StandIn:
         self._length = {role: _reply_tokens(role, teacher, run_dir, most=most) for role, teacher in teachers.items()}
         self.asked: dict[str, dict[bytes, Size]] = {role: {} for role in teachers}
         # of a journal in which nothing was ever sent no question is known, and to hash long conversations takes minutes
-        self._anything = journal.peek_totals(self._path).calls > 0
+        self._anything = peek.totals(self._path).calls > 0
 
     def __call__(self, asks: Sequence[Ask]) -> Iterator[tuple[Ask, Reply]]:
         """A reply to each, at once."""
@@ -91,7 +92,7 @@ class _StandIn:
 def _kept_texts(path: Path, keys: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
     """(text, finish reason) of the requests that a journal has an answer to."""
     query = "SELECT coalesce(text, ''), finish_reason FROM requests WHERE key = ? AND state = 'answered'"
-    with journal._looking(path) as db:
+    with peek.looking(path) as db:
         rows = ((key, db.execute(query, (key,)).fetchone()) for key in keys) if db else ()
         return {key: row for key, row in rows if row is not None}
 
@@ -100,5 +101,5 @@ def _reply_tokens(role: str, teacher: ReplayConfig | LocalConfig | APIConfig, ru
     """Tokens of a teacher's replies: as the journal's had on average, or all that it may say; of a recording, as its answers have."""
     if isinstance(teacher, ReplayConfig):
         return tokens_of(role, teacher, run_dir, most=most)
-    seen = journal.peek_lengths(run_dir / journal.NAME, "synthesize", role)
+    seen = peek.lengths(run_dir / journal.NAME, "synthesize", role)
     return seen.mean if seen.answers >= ENOUGH and not most else float(teacher.max_new_tokens)

@@ -12,6 +12,7 @@ from zephyr.artifacts import Manifest
 from zephyr.errors import ZephyrError
 from zephyr.recipe import APIConfig, LocalConfig, Recipe, ReplayConfig
 from zephyr.teachers import Request, journal, wire
+from zephyr.teachers.journal import peek
 
 CHARACTERS_A_TOKEN = 4
 ENOUGH = 20  # answers in the journal before their mean length says something
@@ -55,9 +56,9 @@ def line_of(stage: str, name: str, config: APIConfig, asked: Iterable[Request], 
 def priced(stage: str, name: str, config: APIConfig, asked: Mapping[bytes, Size], run_dir: Path, guess: str = "") -> Line:
     """A line for requests of which the key and the size are known."""
     path = run_dir / journal.NAME
-    kept = journal.peek_answered(path, list(asked))
+    kept = peek.answered(path, list(asked))
     missing = [size for key, size in asked.items() if key not in kept]
-    seen = journal.peek_lengths(path, stage, name)
+    seen = peek.lengths(path, stage, name)
     sent = sum(characters for characters, *_ in missing) // CHARACTERS_A_TOKEN
     sent_most = sum(most for _, most, _ in missing)
     back_most = sum(own or config.max_new_tokens for *_, own in missing)
@@ -80,7 +81,7 @@ def tokens_of(name: str, teacher: ReplayConfig | LocalConfig | APIConfig, run_di
         rows = (row for source in teacher.recordings() for _, _, row in sources.rows(source, whole=True))
         found = [len(c["response"]) / CHARACTERS_A_TOKEN for row in rows for c in row.get("completions") or () if c.get("model") == name]
         return (max(found) if most else sum(found) / len(found)) if found else 0.0
-    seen = journal.peek_lengths(run_dir / journal.NAME, "complete", name)
+    seen = peek.lengths(run_dir / journal.NAME, "complete", name)
     return seen.mean if seen.answers >= ENOUGH and not most else float(teacher.max_new_tokens)
 
 

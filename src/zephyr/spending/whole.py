@@ -12,6 +12,7 @@ from zephyr.artifacts import Draft, Manifest
 from zephyr.recipe import Recipe
 from zephyr.spending import benchmarks, dialogues, feedback
 from zephyr.teachers import journal
+from zephyr.teachers.journal import peek
 
 
 def plan(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def plan(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
         lines += [*benchmarks.of_answer(recipe, run_dir), *benchmarks.of_judge(recipe, run_dir)]
     known = [line.usd for line in lines]
     most = [line.usd_most for line in lines]
-    spent = journal.peek_totals(run_dir / journal.NAME)
+    spent = peek.totals(run_dir / journal.NAME)
     return {
         "lines": [asdict(line) for line in lines],
         "calls": sum(line.calls for line in lines),

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Se
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
-from zephyr.artifacts import canonical
 from zephyr.errors import DataError
+from zephyr.hashes import canonical
 from zephyr.records import Message, prompt_id_of
 from zephyr.synthesis.turns import Role, UnfitError
 from zephyr.teachers import Reply, Request

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zephyr.artifacts import canonical
 from zephyr.errors import DataError, UsageError
+from zephyr.hashes import canonical
 from zephyr.recipe import APIConfig, LocalConfig
 from zephyr.records import Message
 from zephyr.teachers import Request

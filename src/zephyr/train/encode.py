@@ -12,7 +12,8 @@ from zephyr.errors import DataError
 from zephyr.recipe import SFTConfig, Truncation
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
-from zephyr.text.chat import ChatFormat, Tokens, adds_bos
+from zephyr.text.chat import ChatFormat
+from zephyr.text.tokens import Tokens, adds_bos
 from zephyr.train.batches import Example, branching
 
 TOO_LONG = "the first exchange is longer than sft.max_length"

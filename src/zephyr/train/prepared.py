@@ -26,7 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from zephyr.artifacts import canonical, is_alive, sha256_file, sha256_text, sync, write_text
+from zephyr.durable import is_alive, sync, write_text
+from zephyr.hashes import canonical, sha256_file, sha256_text
 from zephyr.records import Row
 from zephyr.train.batches import Example, pack
 

@@ -12,9 +12,10 @@ from hashlib import sha256
 from typing import Any
 
 from zephyr import sources
-from zephyr.artifacts import Draft, canonical
+from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.files import Unread
+from zephyr.hashes import canonical
 from zephyr.recipe import DataSource
 from zephyr.records import Dialogue, Row, content_id, parse_dialogue
 from zephyr.sources import Located

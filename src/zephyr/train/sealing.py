@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from zephyr import world
-from zephyr.artifacts import canonical, sha256_file, sha256_text, sync, write_text
+from zephyr.durable import sync, write_text
+from zephyr.hashes import canonical, sha256_file, sha256_text
 from zephyr.train import pieces
 
 FORMAT = 2

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from zephyr import artifacts
+from zephyr import durable
 from zephyr.errors import DataError
 from zephyr.evals.alpaca_eval.tables import read_csv
 from zephyr.records import Row
@@ -54,7 +54,7 @@ def write(path: Path, board: Mapping[str, Mapping[str, str]]) -> None:
     writer.writerow(["", *columns])
     for model, row in sorted(board.items(), key=lambda item: -(published(item[1], "win_rate") or 0.0)):
         writer.writerow([model, *(row.get(column, "") for column in columns)])
-    artifacts.write_text(path, text.getvalue())
+    durable.write_text(path, text.getvalue())
 
 
 def published(row: Mapping[str, str], column: str) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts
+from zephyr import durable, hashes
 from zephyr.evals.ifeval.items import Item, read_items, read_responses
 from zephyr.evals.ifeval.score import judge, summary
 from zephyr.recipe import DataSource
@@ -36,6 +36,6 @@ def score_items(responses: str, items: Sequence[Item] | None, *, partial: bool =
     answered = read_responses(DataSource(path=responses), items, partial=partial)
     verdicts = [judge(item, answered.responses[item.key]) for item in answered.items]
     if rows is not None:
-        artifacts.write_text(rows, "".join(artifacts.canonical(verdict.row()) + "\n" for verdict in verdicts))
+        durable.write_text(rows, "".join(hashes.canonical(verdict.row()) + "\n" for verdict in verdicts))
     left_out = {"prompts without a response": answered.prompts_left_out, "responses to other prompts": answered.responses_left_out}
     return {**summary(verdicts), "left_out": left_out}
