@@ -15,7 +15,7 @@ import tiny
 from zephyr import chat as terminal
 from zephyr.errors import ModelError, NonFiniteError
 from zephyr.models import load
-from zephyr.models.generate import generate
+from zephyr.models.generate import generate, nucleus
 from zephyr.recipe import ModelConfig
 
 PROMPTS = ["Hi!", "Why is the sky blue? Because air scatters short waves of light.", "One?", "Two, or three of them."]
@@ -39,6 +39,19 @@ def answers(model: Any, chat: Any, prompts: list[str], **settings: Any) -> list[
     rest = {"names": prompts, "max_new_tokens": 10, "temperature": 0.0, "top_p": 1.0, "seed": 0, **settings}
     found = dict(generate(model, chat, conversations, **rest))
     return [found[i] for i in range(len(prompts))]
+
+
+@pytest.mark.parametrize("top_p", [1e-6, 0.1, 0.5, 0.95, 0.999])
+def test_the_nucleus_is_transformers_but_for_ties(top_p: float) -> None:
+    from transformers import TopPLogitsWarper
+
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    scores = torch.randn(64, 500, generator=torch.Generator().manual_seed(0)) * 4
+    scores[0, 7:] = -torch.inf
+    assert torch.equal(nucleus(top_p)(ids, scores), TopPLogitsWarper(top_p)(ids, scores))
+    tied = torch.tensor([[3.0, 1.0, 3.0, 1.0]])
+    kept = nucleus(top_p)(ids, tied).isfinite()
+    assert torch.equal(kept, tied >= (3.0 if top_p < 0.88 else 1.0))  # the threes have 0.88 of it; no more of one than of its equal
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
