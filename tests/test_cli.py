@@ -162,6 +162,12 @@ def test_the_stages_one_by_one_give_what_the_run_gives(
             assert result["digest"] == small_run.result["artifacts"][stage]["digest"], stage
         code, out, err = zephyr_command(*whole[:-1])
         assert code == 0 and f"{stage}: done, " in out and f"{stage}: done already" in err
+        if stage == "evaluate":
+            nll, accuracy = result["results"]["nll"]["dsft"], result["results"]["reward_accuracy"]["ddpo"]
+            low, high = nll["ci95"]
+            assert f"  test NLL per token, dsft: {nll['nll_per_token']:.4f} [{low:.4f}, {high:.4f}] (zephyr template)\n" in out
+            low, high = accuracy["ci95"]
+            assert f"  test reward accuracy, ddpo: {accuracy['accuracy']:.3f} [{low:.3f}, {high:.3f}] over " in out
     assert sorted(p.name for p in made.iterdir()) == sorted(small.STAGES), "a command left something beside what it made"
     code, out, _ = zephyr_command("binarize", made / "rate", "--seed", 3, "--out", made / "binarize", "score=overall", "--json")
     assert json.loads(out)["reason"] == "score 'mean' -> 'overall'"

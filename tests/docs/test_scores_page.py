@@ -60,6 +60,11 @@ def annotations(model: str, annotator: str) -> str:
     return json.dumps(rows)
 
 
+def logged(right: tuple[int, ...]) -> list[dict[str, Any]]:
+    doc = {"question": "q", "choices": ["a", "b", "c", "d"]}
+    return [{"doc_id": i, "doc": {**doc, "question": f"q{i}"}, "target": "0", "acc": float(i in right)} for i in range(8)]
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -77,6 +82,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results" / "my-model" / "weighted_alpaca_eval_gpt4_turbo"
     folder.mkdir(parents=True)
     (folder / "annotations.json").write_text(annotations("my-model", folder.name))
+    for model, right in (("a", (0, 1, 2, 5)), ("b", (0, 5, 6))):
+        for subject in ("anatomy", "virology"):
+            small.write_lines(tmp_path / "lm_eval" / model / f"samples_mmlu_{subject}_2026-11-22T10-00-00.123456.jsonl", logged(right))
     (tmp_path / "leaderboard.csv").write_text(",win_rate,standard_error,n_total\nmy-model,61.0,5.0,12\nother,50.0,5.0,12\n")
     return tmp_path
 
@@ -91,15 +99,16 @@ def zephyr(command: str) -> None:
 
 def test_every_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     said = {}
     for command in commands:
         zephyr(command)
         said[command] = capsys.readouterr().out
-    single, paired, board, against = said.values()
+    single, paired, board, against, academic = said.values()
     assert "a is better than b" in single and "wins" in paired and "both orders agree" in paired and "longer answer wins" in paired
     assert "my-model" in board and "61.0" in board
     assert json.loads(against)["against"]["model"] == "b"
+    assert json.loads(academic)["benchmarks"]["mmlu"]["against"]["b"]["difference"] == 1 / 8
 
 
 def keys_of(heading: str) -> set[str]:
@@ -119,6 +128,12 @@ def test_the_keys_are_there(place: Path, capsys: pytest.CaptureFixture[str]) -> 
         "zephyr score alpaca-eval results/my-model/weighted_alpaca_eval_gpt4_turbo/annotations.json --leaderboard leaderboard.csv --json"
     )
     assert keys_of("AlpacaEval") <= set(json.loads(capsys.readouterr().out))
+    zephyr("zephyr score open-llm lm_eval/a --against lm_eval/b --json")
+    found = json.loads(capsys.readouterr().out)
+    mmlu = found["benchmarks"]["mmlu"]
+    named = set(re.findall(r"`(\w+)`", PAGE.split("## Academic tasks")[1].split("\n## ")[0].split("\n\n")[2]))
+    named -= {"null", "arc_challenge", "hellaswag", "mmlu", "truthfulqa"}
+    assert len(named) == 18 and named <= {*found, *mmlu, *mmlu["subjects"]["anatomy"], *mmlu["against"]["b"], *found["against"]}
     small.write_lines(
         place / "r.jsonl",
         [{"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}], "response": "No"}],

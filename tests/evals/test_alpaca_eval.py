@@ -170,6 +170,22 @@ def test_two_models_on_the_same_instructions(tmp_path: Path) -> None:
         alpaca_eval.score_file(one, against=write(tmp_path / "o.json", [row(i, annotator="other") for i in range(3)]))
 
 
+def test_rows_of_both_orders_are_read_as_such(tmp_path: Path) -> None:
+    """A judge who always takes the first: the mean of both orders hides it, the verdicts do not, and no order is drawn for such rows."""
+    both = [{"model_first": True, "reply": "[[A]]", "preference": 1.0}, {"model_first": False, "reply": "[[A]]", "preference": 1.0}]
+    rows = [row(i, 1.5, verdicts=both) for i in range(12)]
+    found = alpaca_eval.score_file(write(tmp_path / "both.json", rows))
+    order = found["order"]
+    assert (order["win_rate_shown_first"], order["win_rate_shown_second"], order["consistent"], order["n"]) == (100.0, 0.0, 0.0, 12)
+    assert "both orders agree in 0.00% [0.00, " in show.describe(found)
+    for strange in ("x", both[:1], [both[0]] * 2, [both[0], {"model_first": False, "preference": 3}]):  # another's column of that name
+        assert "consistent" not in alpaca_eval.score_file(write(tmp_path / "s.json", [*rows[1:], row(0, 2, verdicts=strange)]))["order"]
+    # a completion in which no verdict can be read, and none on record: they agree
+    top = {"logprobs": {"content": [{"top_logprobs": [{"token": "x", "logprob": -0.1}]}]}}
+    unread = alpaca_eval.score_file(write(tmp_path / "u.json", [*rows[1:], row(0, None, raw_completion=top)]))
+    assert (unread["order"]["rederived"], unread["order"]["of"]) == (1, 1) and not any("raw completions" in w for w in unread["warnings"])
+
+
 # --- length control ----------------------------------------------------------------------------------------------
 
 

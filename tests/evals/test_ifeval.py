@@ -292,3 +292,12 @@ def test_every_language_that_may_be_asked_for_is_told() -> None:
     assert {name: detect(SAID[name].upper()) for name in ("en", "de", "ru", "pl")} == {name: name for name in ("en", "de", "ru", "pl")}
     assert detect("vandaag is het mooi weer en we gaan naar buiten") == "nl"  # nobody asks for it, and it is not German
     assert detect("123 !?") is None and detect("https://example.com/the/of/and") is None and detect("hello") == "en"
+
+
+def test_two_models_on_the_same_prompts() -> None:
+    """Paired by prompt: of ten that both answered, one follows all of eight and the other of four of those."""
+    rows = {name: [{"prompt": f"p{i}", "follow_instruction_list": [True, i < n]} for i in range(10)] for name, n in (("a", 8), ("b", 4))}
+    found = ifeval.difference(("a", rows["a"]), ("b", [*rows["b"], {"prompt": "other", "follow_instruction_list": [True]}]))
+    assert found is not None and found["difference"] == pytest.approx(0.4) and found["n"] == 10
+    assert found["paired_se"] == pytest.approx((0.24 / 9) ** 0.5) and found["in_words"].startswith("a is better than b by 40.0 [3.1, 76.9]")
+    assert ifeval.difference(("a", rows["a"][:1]), ("b", rows["b"])) is None

@@ -310,7 +310,18 @@ def test_half_a_run_and_rows_that_are_there_twice(tmp_path: Path) -> None:
     m = found["m"]
     assert (m["duplicates"], m["n"], m["n_questions"]) == (20, 180, 80) and "judged again" in m["warnings"][0]
     moved = [row["score"] > 2 for row in full()[:20]]
-    assert m["repeated_judging"]["verdict_sd"] == pytest.approx((2 * sum(moved) / 20) ** 0.5)
+    judging = m["repeated_judging"]
+    assert judging["verdict_sd"] == pytest.approx((2 * sum(moved) / 20) ** 0.5)
+    # the variance is a mean over ten questions of two verdicts each, its interval Student's of nine degrees of freedom
+    squares = [2 * (one + two) for one, two in zip(moved[::2], moved[1::2], strict=True)]
+    error = (10 / 9 * sum((square - sum(squares) / 10) ** 2 for square in squares)) ** 0.5 / 20
+    ends = [max(0.0, sum(squares) / 20 + side * 2.262157163 * error) ** 0.5 for side in (-1, 1)]
+    assert judging["verdict_sd_ci95"] == pytest.approx(ends) and ends[0] < judging["verdict_sd"] < ends[1]
+    assert judging["score_sd_ci95"] == pytest.approx([end / 160**0.5 for end in ends])
+    low, high = judging["verdict_sd_ci95"]
+    assert f"judged again: a verdict moves by {judging['verdict_sd']:.2f} [{low:.2f}, {high:.2f}] (standard" in show.describe(found)
+    still = mt_bench.score_file(write(tmp_path / "s.jsonl", full() + full()[:20]))["m"]["repeated_judging"]
+    assert still["verdict_sd"] == 0.0 == still["verdict_sd_ci95"][0] and still["verdict_sd_ci95"][1] > 0.5, "not moved is no certainty"
     # every question weighs the same, however often it was judged; in the original each row does
     whole = mt_bench.score_file(write(tmp_path / "w.jsonl", full()))["m"]["score"]
     assert m["score"] == pytest.approx(whole - sum(moved) / 160)
@@ -404,6 +415,33 @@ def test_whether_the_longer_answer_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", [pair_row(81, "model_1", "model_1")])
     result = mt_bench.score_file(path, answers=[write(tmp_path / f"{row['model_id']}.jsonl", [row]) for row in answers])["m"]
     assert "m: 2 of 2 judgments are about other answers than those in the file of answers" in result["warnings"]
+
+
+def test_half_a_run_of_pairs_and_answers_of_nobody_judged(tmp_path: Path) -> None:
+    """Both turns of forty questions are half a run, too; a file of other models' answers is no check of these."""
+    path = write(tmp_path / "p.jsonl", [pair_row(81 + i, "model_1", "tie", turn=turn) for i in range(40) for turn in (1, 2)])
+    half = mt_bench.score_file(path)["m"]
+    assert half["n_missing"] == 80
+    assert any("(turn 1: 40, turn 2: 40); 80 are missing, the first is question 121 turn 1 beside o" in w for w in half["warnings"])
+    asked = write(tmp_path / "q.jsonl", [{"question_id": 81 + i, "category": "math", "turns": ["a", "b"]} for i in range(40)])
+    whole = mt_bench.score_file(path, questions=asked)["m"]
+    assert whole["n_missing"] == 0 and whole["warnings"] == []
+    with pytest.raises(DataError, match="question 120 is none of the questions"):
+        mt_bench.score_file(path, questions=write(tmp_path / "few.jsonl", lines(asked)[:39]))
+    answers = [{"question_id": 81, "model_id": "else", "turns": ["a", "b"]}]
+    with pytest.raises(UsageError, match=r"e\.jsonl: answers of else, and .*p\.jsonl judges those of m, o"):
+        mt_bench.score_file(path, questions=asked, answers=[write(tmp_path / "e.jsonl", answers)])
+    mine = [{"question_id": 81 + i, "model_id": "m", "turns": ["", str(81 + i)]} for i in range(40)]
+    said = mt_bench.score_file(path, questions=asked, answers=[write(tmp_path / "m.jsonl", mine)])["m"]["warnings"]
+    assert "m: 40 of 80 judged answers are empty, the first is that to question 81 turn 1" in said
+    assert "m: whether the longer answer wins is not known: no answers of o" in said
+    # beside the canary alone there is no result of m's, whose answers are empty
+    alone = write(tmp_path / "c.jsonl", [pair_row(81, "model_1", "tie", model_2="canary")])
+    assert list(mt_bench.score_file(alone, answers=[tmp_path / "m.jsonl"])) == ["canary"]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_pairs_that_do_not_fit(tmp_path: Path) -> None:

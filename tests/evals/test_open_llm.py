@@ -29,7 +29,7 @@ import tiny
 from zephyr import progress
 from zephyr.errors import DataError, ModelError, NonFiniteError, UsageError, ZephyrError
 from zephyr.evals import open_llm
-from zephyr.evals.open_llm import harness, outputs
+from zephyr.evals.open_llm import harness, logged, outputs
 from zephyr.evals.open_llm import items as open_llm_items
 from zephyr.evals.open_llm import scores as open_llm_scores
 from zephyr.evals.open_llm.scorer import Scorer
@@ -429,23 +429,54 @@ def test_scores_are_those_of_lm_eval(model: PreTrainedModel, tokenizer: PreTrain
         fewshot={name: _write(tmp_path / f"{name}-shots.jsonl", rows) for name, rows in shots.items()},
         limit=None,
     )
-    ours = open_llm.evaluate(model, tokenizer, planned, batch_size=3, seed=5)
+    ours = open_llm.evaluate(model, tokenizer, planned, batch_size=3, seed=5, out=tmp_path / "ours")
     assert list(ours) == list(items)
     hflm = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=1)
     for name, metric in {"arc_challenge": "acc_norm", "hellaswag": "acc_norm", "truthfulqa": "acc"}.items():
         tasks = _stock(catalog, name, items[name], shots.get(name), tmp_path, seed=5)
-        (theirs,) = lm_evaluate(hflm, {"tasks": tasks})["results"].values()
+        found = lm_evaluate(hflm, {"tasks": tasks}, log_samples=True)
+        (theirs,) = found["results"].values()
+        _as_lm_eval_saves(found, tmp_path / "theirs")
         assert ours[name]["value"] == pytest.approx(theirs[f"{metric},none"], abs=1e-6)
         assert ours[name]["stderr"] == pytest.approx(theirs[f"{metric}_stderr,none"], abs=1e-6)
         assert (ours[name]["n"], ours[name]["excluded"], ours[name]["truncated"]) == (6, 0, 0)
     assert [(r["metric"], r["num_fewshot"]) for r in ours.values()] == [("acc_norm", 25), ("acc_norm", 10), ("acc", 5), ("mc2", 0)]
 
-    theirs = lm_evaluate(hflm, {"tasks": _stock(catalog, "mmlu", items["mmlu"], shots["mmlu"], tmp_path, seed=5)})["results"]
+    found = lm_evaluate(hflm, {"tasks": _stock(catalog, "mmlu", items["mmlu"], shots["mmlu"], tmp_path, seed=5)}, log_samples=True)
+    theirs = found["results"]
+    _as_lm_eval_saves(found, tmp_path / "theirs")
     by_subject = {task.removeprefix("mmlu_"): scores["acc,none"] for task, scores in theirs.items()}
     mmlu = ours["mmlu"]
     assert {s: r["value"] for s, r in mmlu["subjects"].items()} == by_subject
     assert mmlu["value"] == pytest.approx(statistics.fmean(by_subject.values()))
     assert mmlu["stderr"] == pytest.approx(math.sqrt(sum(r["acc_stderr,none"] ** 2 for r in theirs.values())) / 3)
+
+    # the files of both come in again with the same scores, item by item
+    again = open_llm.score_files([tmp_path / "ours"], against=[tmp_path / "theirs"])
+    for name, one in again["benchmarks"].items():
+        same = {key: ours[name][key] for key in one.keys() & ours[name].keys()}
+        assert {key: one[key] for key in same} == same
+        assert same.keys() >= {"value", "stderr", "ci95", "n", "metric", "num_fewshot", "sampler"}
+        (gap,) = one["against"].values()
+        assert gap["difference"] == pytest.approx(0, abs=1e-6) and gap["n"] == one["n"] == again["against"]["benchmarks"][name]["n"]
+        assert one["read_from"] == "samples"
+    assert list(again["benchmarks"]) == list(ours) and all("of 57 subjects" in text for text in again["warnings"])
+
+
+def _as_lm_eval_saves(found: Any, folder: Path) -> None:
+    from lm_eval.loggers import EvaluationTracker
+
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.model_name_sanitized = "model"
+    samples = found.pop("samples")
+    tracker.save_results_aggregated(found, samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task, rows)
+
+
+def test_the_subjects_are_lm_evals(catalog: Any) -> None:
+    stock = {task for task in catalog.all_subtasks if task.startswith("mmlu_")}
+    assert {task for task in logged.TASKS if task.startswith("mmlu_")} == stock and len(logged.SUBJECTS) == 57
 
 
 def test_answers_that_are_kept_are_not_computed_again(
@@ -568,8 +599,26 @@ def test_mmlu_weighs_subjects_equally_and_says_both() -> None:
     assert summary["ci95"] == pytest.approx([max(0, 2 / 3 - 2.446912 * math.sqrt(1 / 36 + 1 / 4) / 2), 1.0], abs=1e-6)
     low, high = summary["ci95_by_item"]
     assert 0.3 < low < 0.75 < high < 1
-    assert summary["subjects"]["virology"] == {"value": 0.5, "n": 2}
+    virology = summary["subjects"]["virology"]
+    assert (virology["value"], virology["n"], virology["stderr"]) == (0.5, 2, 0.5)
+    assert virology["ci95"][0] < 0.1 and virology["ci95"][1] > 0.9, "each subject has an interval of its own"
     assert open_llm_scores.summary({"mmlu_anatomy": [1.0], "mmlu_virology": [0.0, 1.0]})["stderr"] is None
+
+
+def test_two_models_on_the_same_items() -> None:
+    """By hand: what both find hard cancels; subjects weigh the same; where a subject has one item nothing is said."""
+    one = {"mmlu_anatomy": [1.0, 1.0, 0.0, 1.0, 1.0, 1.0], "mmlu_virology": [0.0, 1.0]}
+    other = {"mmlu_anatomy": [1.0, 1.0, 0.0, 1.0, 1.0, 0.0], "mmlu_virology": [0.0, 1.0]}
+    found = open_llm.difference(one, other, ("a", "b"))
+    assert found is not None and found["difference"] == pytest.approx(1 / 12) and found["n"] == 8
+    assert found["paired_se"] == pytest.approx(math.sqrt(1 / 36) / 2)  # the other subject's differences are nought
+    variances = (1 / 36 + 1 / 4, 2 / 9 * 6 / 5 / 6 + 1 / 4)
+    assert found["unpaired_se"] == pytest.approx(math.sqrt(sum(variances)) / 2)
+    assert found["ci95"] == pytest.approx([1 / 12 - 2.446912 / 12, 1 / 12 + 2.446912 / 12], abs=1e-6) and not found["told_apart"]
+    assert found["in_words"].startswith("a and b cannot be told apart with 8 items: the difference is 8.3 [-12.1, 28.7]")
+    same = open_llm.difference(one, one, ("a", "b"))
+    assert same is not None and same["ci95"] is None and "the same value on each of 8 items" in same["in_words"]
+    assert open_llm.difference({"x": [1.0]}, {"x": [0.0]}, ("a", "b")) is None
 
 
 def test_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, catalog: Any, tmp_path: Path) -> None:

@@ -175,7 +175,8 @@ _SCORES: dict[str, Any] = {
     },
     "reward_margin": {"dsft": {"mean": 0.212, "ci95": [-0.034, 0.458]}, "ddpo": {"mean": 0.841, "ci95": [0.512, 1.17]}},
     "lengths": {
-        n: {"mean_tokens": t, "ended": e, "answers": 10} for n, t, e in (("base", 131.4, 0.4), ("dsft", 92.7, 0.9), ("ddpo", 97.2, 0.9))
+        n: {"mean_tokens": t, "ci95": [t - 20, t + 20], "ended": e, "ended_ci95": [e - 0.3, e + 0.08], "answers": 10}
+        for n, t, e in (("base", 131.4, 0.4), ("dsft", 92.7, 0.9), ("ddpo", 97.2, 0.9))
     },
     "benchmarks": {
         "arc_challenge": {
@@ -269,7 +270,15 @@ _JUDGED: dict[str, Any] = {
             "ci95": [28.2, 34.6],
             "n_total": 801,
             "n_null": 4,
-            "order": {"win_rate_shown_first": 37.9, "win_rate_shown_second": 24.9, "consistent": 71.2, "n": 797},
+            "order": {
+                "win_rate_shown_first": 37.9,
+                "win_rate_shown_first_ci95": [34.5, 41.3],
+                "win_rate_shown_second": 24.9,
+                "win_rate_shown_second_ci95": [21.9, 27.9],
+                "consistent": 71.2,
+                "consistent_ci95": [67.9, 74.2],
+                "n": 797,
+            },
         },
     },
     "contamination": {"mt_bench": {"items": 80, "found": 2, "exact": 1, "normalised": 0, "ngram": 1}},

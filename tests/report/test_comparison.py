@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def result(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "draw", lambda chart: f'<svg role="img" aria-label="{plots._attribute(chart.described)}"></svg>')
+        patch.setattr(plots, "draw", lambda chart: f'<svg role="img" aria-label="{html.escape(chart.described)}"></svg>')
         return api.report(runs, tmp_path_factory.mktemp("out") / "page", "Two <b>betas</b>")
 
 
@@ -180,7 +180,7 @@ def test_the_page_is_safe_and_always_the_same(runs: list[Path], result: dict[str
     page = page_of(result)
     assert "<b>betas</b>" not in page and "<i>" not in page and "&lt;i&gt;" in page
     assert "default-src 'none'" in page and not re.search(r"<(script|img|iframe|link)\b", page)
-    monkeypatch.setattr(plots, "draw", lambda chart: f'<svg role="img" aria-label="{plots._attribute(chart.described)}"></svg>')
+    monkeypatch.setattr(plots, "draw", lambda chart: f'<svg role="img" aria-label="{html.escape(chart.described)}"></svg>')
     opened = {run.name: {s: Artifact.open(run / s) for s in reversed(fake_run.WITH_JUDGE)} for run in runs}
     assert comparison.render("Two <b>betas</b>", opened, result["results"]) == page
     again = api.report(runs, Path(result["path"]), "Two <b>betas</b>")

@@ -113,9 +113,12 @@ def test_what_was_found_of_the_judges(run: dict[str, Artifact]) -> None:
     assert table is not None
     found = {row[0]: row[1] for row in table.rows}
     assert found["replies of the feedback's teacher that could not be read"] == "0, of 816 ratings that were"
-    assert found["canary, MT-Bench"] == "1.21 of 10 [1.07,\N{NO-BREAK SPACE}1.35]" and found["canary, AlpacaEval"] == "3.1% wins"
+    assert found["canary, MT-Bench"] == "1.21 of 10 [1.07,\N{NO-BREAK SPACE}1.35]"
+    assert found["canary, AlpacaEval"] == "3.1% wins (no interval)"
     assert found["unread verdicts, MT-Bench"] == "dSFT 1 of 160, dDPO 0 of 160, canary 0 of 160"
-    assert found["order, dDPO"] == "wins 37.9% shown first, 24.9% shown second; the same verdict in 71% of 797"
+    assert found["order, dDPO"].replace("\N{NO-BREAK SPACE}", " ") == (
+        "wins 37.9% [34.5, 41.3] shown first, 24.9% [21.9, 27.9] shown second; the same verdict in 71.2% [67.9, 74.2] of 797"
+    )
     assert "of one family (GPT)" in found["self-preference"]
     assert all(row[2] for row in table.rows), "each with a sentence on what it means"
     assert trust.hygiene(Run({"sft": run["sft"]})) is None
@@ -140,10 +143,32 @@ def test_pairs_are_looked_at_as_the_other_benchmarks_are(run: dict[str, Artifact
     assert found["canary, MT-Bench pairs"] == "88.0% wins [70.00,\N{NO-BREAK SPACE}96.00]"
     assert found["pairs without a verdict in one of the orders, MT-Bench pairs"].startswith("dDPO 2 of 20, gpt 2 of 20, canary 0 of 20")
     assert found["order, MT-Bench pairs, dDPO"].startswith(
-        "the same verdict in both orders in 71% of 18; of the decided verdicts 64.0% [51.0"
+        "the same verdict in both orders in 71.2% (no interval) of 18; of the decided verdicts 64.0% [51.0"
     )
     assert "order, MT-Bench pairs, gpt" not in found, "the same pairs"
     assert "both orders agree in 71.20% (no interval);" in shown.note and "a note." not in shown.note, "notes stand among the limits"
+
+
+def test_pairs_judged_in_one_order_are_not_said_to_be_in_both(run: dict[str, Artifact]) -> None:
+    """`order: seeded`: what AlpacaEval's rows say of the order, without a second verdict to agree with."""
+    order = {"n_model_shown_first": 9, "win_rate_shown_first": 40.0, "win_rate_shown_second": 25.0, "rederived": 0, "of": 0}
+    ends = {"win_rate_shown_first_ci95": [10.0, 70.0], "win_rate_shown_second_ci95": None}
+    ours = {"win_rate": 33.0, "ci95": [10.0, 56.0], "n_total": 18, "n_null": 0, "order": {**order, **ends}}
+    table = trust.hygiene(with_manifest(run, "judge", results={"judge": "j", "alpaca_eval": {"ddpo": ours}}))
+    assert table is not None
+    (row,) = (row for row in table.rows if row[0] == "order, dDPO")
+    assert row[1].replace("\N{NO-BREAK SPACE}", " ") == "wins 40.0% [10.0, 70.0] shown first, 25.0% (no interval) shown second"
+    assert "in one order" in row[2] and "both orders" not in row[2]
+
+
+def test_the_lengths_of_answers_have_intervals(run: dict[str, Artifact]) -> None:
+    table = scores.lengths(Run(run))
+    assert table is not None
+    rows = [tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row) for row in table.rows]
+    assert rows[1] == ("dSFT", "92.7 [72.7, 112.7]", "90% [60%, 98%]", "10")
+    older = with_manifest(run, "evaluate", results={"lengths": {"base": {"mean_tokens": 7.0, "ended": 0.5, "answers": 2}}})
+    table = scores.lengths(older)
+    assert table is not None and table.rows[0][1:3] == ("7.0 (no interval)", "50% (no interval)")
 
 
 def test_what_ifeval_lacks_is_not_nought(run: dict[str, Artifact]) -> None:

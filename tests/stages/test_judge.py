@@ -13,9 +13,10 @@ import small
 from zephyr import api
 from zephyr.artifacts import Manifest
 from zephyr.errors import DataError, UsageError
-from zephyr.evals import in_words, mt_bench
+from zephyr.evals import alpaca_eval, in_words, mt_bench
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.recipe import load
+from zephyr.stages import judge as stage
 from zephyr.teachers import Reply, Request, ask
 
 QUESTIONS = [
@@ -160,6 +161,8 @@ def test_a_judge_that_likes_a_place_gives_draws_and_one_that_says_nothing_gives_
     assert (found["win_rate"], found["n_draws"]) == (50.0, 3)
     order = found["order"]
     assert (order["win_rate_shown_first"], order["win_rate_shown_second"], order["consistent"]) == (100.0, 0.0, 0.0)
+    file = recipe.parent / "out" / "judge" / "data" / "alpaca_eval.base.annotations.json"
+    assert alpaca_eval.score_file(file)["order"] == order, "scoring the file by itself says the same of the place"
     assert "mt_bench" not in json.loads((recipe.parent / "out/judge/data/scores.json").read_text())
 
 
@@ -334,7 +337,18 @@ def test_what_was_trained_on_and_whose_family_it_is_stand_beside_the_score(
     assert counts == {"mt_bench": (2, 0, 0), "alpaca_eval": (3, 1, 1)}
     assert found["contamination"]["alpaca_eval"]["matches"][0]["item_id"] == "Say two."
     assert any("own), gpt-3.5, are of one family (GPT)" in text for text in found["self_preference"])
+    assert found["family_unknown"] == [
+        f"{recipe.parent / 'model'} is of no family that is known here; whether openai/gpt-4-turbo judges its own is yours to say."
+    ]
+    endpoints_alone = stage.configure(load(recipe, [judge, other, "judge.models=[]"]))
+    assert set(endpoints_alone.judged) == {"own"}, "who does not answer is not judged"
+    # two models that were judged on the same questions: whether they can be told apart, the canary left out
+    assert set(found["alpaca_eval"]["base"]["against"]) == {"own"} and "against" not in found["alpaca_eval"]["canary"]
     words = "\n".join(in_words.judged(found))
+    assert "alpaca-eval: model is better" in words or "alpaca-eval: model and own" in words
+    assert "mt-bench: model and own cannot be told apart: they have the same value on each of 2 questions" in words
+    assert "are of one family (GPT)" in words and "is yours to say" in words and "do not trust this judge" in words
+    assert "canary" not in "".join(line for line in words.splitlines() if "told apart" in line)
     assert "alpaca-eval: 1 of its 3 items are among the training prompts" in words and "mt-bench: none of its 2" in words
     page = report_of(recipe.parent / "out")
     assert "1 of 3" in page and "of one family" in page and "is no measure of what was not seen" in page

@@ -142,7 +142,9 @@ def test_preference_sets_in_a_run(small_run: SmallRun, tmp_path: Path) -> None:
     )
 
 
-def test_a_model_alone_is_said_to_be_and_the_rows_it_cannot_read_are_counted(model: Path, tmp_path: Path) -> None:
+def test_a_model_alone_is_said_to_be_and_the_rows_it_cannot_read_are_counted(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     long = {"prompt": "How long?", "chosen": "x " * 200, "rejected": "y"}
     file = small.write_lines(tmp_path / "few.jsonl", [*PAIRS[:3], long])
     settings = ["train.dtype=float32", "evaluate.preferences.max_length=90"]
@@ -152,6 +154,10 @@ def test_a_model_alone_is_said_to_be_and_the_rows_it_cannot_read_are_counted(mod
     notes = Artifact.open(tmp_path / "out" / "evaluate").manifest.notes
     assert any("β log π of one model alone" in note for note in notes)
     assert result["scores"]["contamination"] is None and in_words.NOT_LOOKED in api.describe(result)
+    # who types the command is told, too
+    assert zephyr("evaluate", model, "--on", f"preferences={file}", "--out", tmp_path / "out", *settings) == 0
+    said = capsys.readouterr()
+    assert "note: " in said.err and "β log π of one model alone" in said.err and "β log π" not in said.out
     with pytest.raises(DataError, match=r"evaluate: evaluate\.preferences\.sets\.few: no rows are left to judge"):
         api.benchmark(str(model), [f"preferences={file}"], None, tmp_path / "two", settings=["evaluate.preferences.max_length=4"])
 
@@ -199,6 +205,29 @@ def test_rows_from_the_hub(tiny_folder: Path, model: Path, tmp_path: Path, _hub:
     for stage, where in (("answer", "google/IFEval"), ("evaluate", "truthfulqa/truthful_qa")):
         notes = Artifact.open(tmp_path / "two" / stage).manifest.notes
         assert any(f"{where} was taken from the hub as it was" in note for note in notes), stage
+
+
+def test_models_are_set_against_those_before_them_on_the_same_items(tiny_folder: Path, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
+    tiny.tiny_model(attention="sdpa", seed=4).save_pretrained(model)
+    file = small.write_lines(tmp_path / "rows.jsonl", [_truth(i) for i in range(4)])
+    settings = ["train.dtype=float32", "samples=0", f"benchmarks.truthfulqa={file}", "log_samples=true"]
+    models = {"base": str(tiny_folder), "dsft": str(model)}
+    found = api.evaluate(tmp_path / "out", models, dialogues=[], ratings=[], settings=settings)["results"]
+    base, dsft = (found["benchmarks"]["truthfulqa"][name] for name in models)
+    assert "against" not in base and set(dsft["against"]) == {"base"} and dsft["against"]["base"]["n"] == 4
+    assert dsft["against"]["base"]["difference"] == pytest.approx(dsft["value"] - base["value"])
+    assert any(line.startswith("truthfulqa: ") and "4 items" in line for line in in_words.scores(found))
+    # lm-eval's own files, of each model; whether they are kept is no part of what was measured
+    kept = tmp_path / "out" / "data" / "lm_eval"
+    for name, one in (("base", base), ("dsft", dsft)):
+        samples = [json.loads(line) for line in (kept / name / "samples_truthfulqa_mc2.jsonl").read_text().splitlines()]
+        assert sum(sample["acc"] for sample in samples) / 4 == pytest.approx(one["value"]) and "arguments" in samples[0]
+        assert json.loads((kept / name / "results_truthfulqa.json").read_text())["results"]
+        scored = open_llm.score_files([kept / name])["benchmarks"]["truthfulqa"]
+        assert {key: scored[key] for key in ("value", "stderr", "ci95", "n")} == {key: one[key] for key in ("value", "stderr", "ci95", "n")}
+    again = api.evaluate(tmp_path / "out", models, dialogues=[], ratings=[], settings=settings[:-1])
+    assert again["status"] == "done"
 
 
 @pytest.mark.parametrize(

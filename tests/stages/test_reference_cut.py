@@ -17,7 +17,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYT
 
 def test_two_processes_go_on_after_kill_9_to_the_same_bytes(tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("reference_processes.py"))
-    done = subprocess.run([sys.executable, script, str(tmp_path)], capture_output=True, text=True, env=ENVIRONMENT)
+    (scratch := tmp_path / "scratch").mkdir()  # what is killed leaves its own there
+    environment = {**ENVIRONMENT, "TMPDIR": str(scratch)}
+    done = subprocess.run([sys.executable, script, str(tmp_path)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     whole, follower, leader, last = (found[name] for name in ("whole", "follower_killed", "leader_killed", "gone_on"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zephyr import pipeline
@@ -19,8 +19,10 @@ def _of_stage(result: Result) -> list[str]:
     lines += [f"  {result['reason']}, {result['rows_in']:,} rows"] if result["status"] == pipeline.WOULD_RUN else []
     lines += [f"  {split}: {n} rows" for split, n in result["rows"].items()]
     lines += [f"  dropped, {reason}: {n}" for reason, n in result["dropped"].items()]
-    lines += [f"  {note}" for note in result["notes"]]
-    return lines
+    found = _scores(result["results"]) if result["stage"] == "evaluate" else []
+    said = {line.rstrip(".") for line in found}
+    lines += [f"  {note}" for note in result["notes"] if note.rstrip(".") not in said]
+    return lines + [f"  {line}" for line in found]
 
 
 def _of_run(result: Result) -> list[str]:
@@ -38,8 +40,12 @@ def _scores(scores: Mapping[str, Any]) -> list[str]:
 
     lines = []
     for model, nll in scores.get("nll", {}).items():
-        lines.append(f"test NLL per token, {model}: {nll['nll_per_token']:.4f} ({nll['template']} template)")
+        lines.append(f"test NLL per token, {model}: {nll['nll_per_token']:.4f} {_interval(nll['ci95'], 4)} ({nll['template']} template)")
     for name, a in scores.get("reward_accuracy", {}).items():
-        interval = "[{:.3f}, {:.3f}]".format(*a["ci95"]) if a["ci95"] else "(no interval)"
+        interval = _interval(a["ci95"], 3)
         lines.append(f"test reward accuracy, {name}: {a['accuracy']:.3f} {interval} over {a['pairs']} pairs of {a['prompts']} prompts")
     return lines + in_words.scores(scores)
+
+
+def _interval(ends: Sequence[float] | None, digits: int) -> str:
+    return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "(no interval)"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zephyr.cli.base import Json, Out, Seed, Template, app, show
+from zephyr.cli.score import score_app
 from zephyr.errors import UsageError
 
 Words = Annotated[
@@ -73,6 +74,8 @@ def evaluate(
 ) -> None:
     """Measure a model on benchmarks; or a base, its dSFT and its dDPO model on test rows."""
     from zephyr import api
+    from zephyr.evals import in_words
+    from zephyr.progress import say
 
     words = overrides or []
     if on is not None:
@@ -88,6 +91,8 @@ def evaluate(
             reward_model=reward_model,
             trained_on=trained_on or [],
         )
+        for note in in_words.notes(result):
+            say(f"note: {note}")
     elif base is None:
         raise UsageError("evaluate: needs --base, the model before any training; or a model and --on with the names of benchmarks")
     else:
@@ -103,3 +108,35 @@ def _one_model(words: list[str]) -> str:
     if len(models) != 1:
         raise UsageError("evaluate --on: needs one model: zephyr evaluate MODEL --on ifeval=prompts.jsonl --out scores")
     return models[0]
+
+
+# --- of files that lm-eval has written ---------------------------------------------------------------------------
+
+
+@score_app.command(
+    "open-llm",
+    epilog="Examples: `zephyr score open-llm results/my-model --json` · `zephyr score open-llm samples_hellaswag_2026-11-22.jsonl.gz` · "
+    "`zephyr score open-llm run/evaluate/data/lm_eval/ddpo --against run/evaluate/data/lm_eval/dsft`",
+)
+def open_llm(
+    files: Annotated[
+        list[Path], typer.Argument(help="Samples (samples_TASK_DATE.jsonl, `.gz` too), results (.json), or the folder of one model's.")
+    ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", help="A second model's, for the paired differences; may be given more than once.", show_default=False),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Score the samples there are, where some are missing; they are counted.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """ARC, HellaSwag, MMLU and TruthfulQA from files of lm-eval: scores with intervals, and paired differences of two models."""
+    from zephyr.evals import open_llm as evaluation
+    from zephyr.evals.open_llm import show as words
+    from zephyr.progress import say
+
+    found = evaluation.score_files(files, against=against or [], partial=partial)
+    for warning in found["warnings"]:
+        say(f"note: {warning}")
+    show(found, as_json=json, text=words.describe(found))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from zephyr.evals.asks import CANARY
 from zephyr.records import Row
 from zephyr.text.contamination import Benchmarks, Kind
 
@@ -59,6 +61,28 @@ def canary(score: float, *, lowest: float, highest: float, high: float, what: st
     return Finding(
         "canary", f"{what}: an answer that is the same to every question {certain} {score:.2f} of {highest:g}; do not trust this judge"
     )
+
+
+# of what the stage `judge` finds: benchmark, number, and the ends of its scale
+_SCALES = (("mt_bench", "score", 1.0, 10.0), ("mt_bench_pairs", "win_rate", 0.0, 100.0), ("alpaca_eval", "win_rate", 0.0, 100.0))
+
+
+def canary_values(judged: Mapping[str, Any]) -> Row:
+    """By benchmark, what the judge gave answers that do not depend on the question; None where no verdict could be read."""
+    return {name: of[key] for name, key, _, _ in _SCALES if (of := (judged.get(name) or {}).get(CANARY)) is not None}
+
+
+def canary_warnings(judged: Mapping[str, Any]) -> list[str]:
+    """What to say of a judge who likes them, a sentence for each benchmark."""
+    said = []
+    for name, key, lowest, highest in _SCALES:
+        of = (judged.get(name) or {}).get(CANARY)
+        if of is None or of[key] is None:
+            continue
+        high = of["ci95"][1] if of["ci95"] else highest
+        if found := canary(of[key], lowest=lowest, highest=highest, high=high, what=name.replace("_", "-")):
+            said.append(f"{found.text}.")
+    return said
 
 
 # --- families --------------------------------------------------------------------------------------------------------

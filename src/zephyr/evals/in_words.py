@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from zephyr.evals import preference_scores
+from zephyr.artifacts import Manifest
+from zephyr.evals import hygiene, preference_scores
+from zephyr.evals.asks import CANARY
 from zephyr.evals.ifeval.score import INSTRUCTION_LOOSE, INSTRUCTION_STRICT, PROMPT_LOOSE, PROMPT_STRICT
+from zephyr.evals.statistics import Difference
 
 IFEVAL = {
     PROMPT_STRICT: "prompts, strict",
@@ -14,6 +18,7 @@ IFEVAL = {
     PROMPT_LOOSE: "prompts, loose",
     INSTRUCTION_LOOSE: "instructions, loose",
 }
+_COUNTED = {"mt_bench": ("questions", 1.0, 2), "alpaca_eval": ("instructions", 1.0, 1)}
 NOT_LOOKED = "whether any of this was trained on is not known: name the training data, --trained-on FILE (or trained_on in the recipe)"
 
 
@@ -25,10 +30,38 @@ def judged(found: Mapping[str, Any]) -> list[str]:
     for name, key, unit in (("mt_bench", "score", "of 10"), ("mt_bench_pairs", "win_rate", "%"), ("alpaca_eval", "win_rate", "%")):
         for model, one in (found.get(name) or {}).items():
             lines += _verdicts(name, names.get(model, model), {**one, "against": _called(one, names)}, key, unit, by)
+        lines += apart(name.replace("_", "-"), found.get(name) or {}, names, *_COUNTED[name]) if name in _COUNTED else []
     for model, one in (found.get("ifeval") or {}).items():
         lines += [f"ifeval, {names.get(model, model)}: {_share(one[key])} of {label}" for key, label in IFEVAL.items()]
         lines += [f"  {one['n_empty']} of {one['n_prompts']} responses are empty"] if one["n_empty"] else []
+    lines += apart("ifeval", found.get("ifeval") or {}, names, "prompts", 100.0, 1)
+    lines += [*hygiene.canary_warnings(found), *(found.get("self_preference") or ()), *(found.get("family_unknown") or ())]
     return lines + contamination(found)
+
+
+def apart(
+    what: str, by_model: Mapping[str, Any], names: Mapping[str, str], counted: str = "items", factor: float = 100.0, digits: int = 1
+) -> list[str]:
+    """Whether two models can be told apart, a line for each pair of them whose paired difference is known.
+
+    Args:
+        what: was measured.
+        by_model: the results; those of a pair are under `against` of the first of them that has the other there.
+        names: what models are called, where that is not what they are known under.
+        counted: what the difference is over.
+        factor: from the difference's unit to that of the sentence.
+        digits: of the sentence.
+    """
+    lines, seen = [], set()
+    for model, one in by_model.items():
+        against = one.get("against")
+        for other, gap in against.items() if isinstance(against, Mapping) else ():
+            if gap is None or CANARY in (model, other) or frozenset((model, other)) in seen:
+                continue
+            seen.add(frozenset((model, other)))
+            told = Difference.of_json(gap).times(factor)
+            lines.append(f"{what}: {told.words(names.get(model, model), names.get(other, other), what=counted, digits=digits)}")
+    return lines
 
 
 def _called(one: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
@@ -74,6 +107,7 @@ def scores(found: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"{task}, {names.get(model, model)}: {100 * one['value']:.1f}% {interval} {one['metric']} over {one['n']} items{shots}"
             )
+        lines += apart(task, by_model, names)
     for name, one in (found.get("preferences") or {}).items():
         first = next(iter(one["results"].values()))
         lines.append(
@@ -83,6 +117,19 @@ def scores(found: Mapping[str, Any]) -> list[str]:
         lines += [f"  {model} is set against {before}" for model, before in set_against]
         lines += preference_scores.measured(one, names)
     return lines + contamination(found)
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What the stages of a measurement have noted, as far as the lines of `judged` and `scores` do not say it.
+
+    Args:
+        result: of `api.benchmark`.
+    """
+    lines = [*judged(result["judged"] or {}), *scores(result["scores"] or {})]
+    said = {line.rstrip(".") for line in lines}
+    manifests = [Manifest.read(Path(artifact["path"])) for artifact in result["artifacts"].values()]
+    found = dict.fromkeys(note for manifest in manifests if manifest for note in manifest.notes)
+    return [note for note in found if note.rstrip(".") not in said]
 
 
 def contamination(found: Mapping[str, Any]) -> list[str]:

@@ -53,6 +53,7 @@ class Public:
         self.planned = open_llm.plans(items, fewshot=fewshot, limit=config.limit, sampler=config.sampler)
         self._given = preference_runs.read_all(config.preferences, config.limit)
         self._sets = preference_runs.Sets()
+        self._each: dict[str, open_llm.Each] = {}  # by model
         for name, given in data.items():
             for source in given if name.startswith(TASK) else ():
                 sources.note_unpinned(source, out)
@@ -81,7 +82,9 @@ class Public:
         def keep(task: str, depends_on: Iterable[bytes]) -> Parts:
             return out.parts(f"{name}: {task}", depends_on)
 
-        return open_llm.evaluate(model, chat.tokenizer, self.planned, seed=seed, keep=keep) if self.planned else {}
+        each = self._each.setdefault(name, {})
+        files = out.path / "data" / "lm_eval" / name if self._config.log_samples else None
+        return open_llm.evaluate(model, chat.tokenizer, self.planned, seed=seed, out=files, keep=keep, each=each) if self.planned else {}
 
     def results(self, looks: Mapping[str, Mapping[str, Any]], train: TrainConfig, beta: float, out: Draft) -> dict[str, Any]:
         """`benchmarks`, `preferences` and `contamination`, as far as there are any.
@@ -95,7 +98,8 @@ class Public:
         found: dict[str, Any] = {}
         if self.planned:
             found["benchmarks"] = {
-                plan.name: {name: look["benchmarks"][plan.name] for name, look in looks.items()} for plan in self.planned
+                plan.name: {name: {**look["benchmarks"][plan.name], **self._against(plan.name, name)} for name, look in looks.items()}
+                for plan in self.planned
             }
         if self._sets.given:
             from zephyr.models import load
@@ -110,6 +114,12 @@ class Public:
             found["contamination"] = contamination.beside(self._data, texts, self._config.not_at_hand)
             contamination.note(found["contamination"], out)
         return found
+
+    def _against(self, task: str, name: str) -> dict[str, Any]:
+        """`against`: how far a model is from each that was measured before it, on the same items."""
+        before = list(self._each)[: list(self._each).index(name)]
+        gaps = {other: open_llm.difference(self._each[name][task], self._each[other][task], (name, other)) for other in before}
+        return {"against": gaps} if gaps else {}
 
 
 def _path(name: str) -> str:

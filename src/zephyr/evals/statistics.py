@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # the point of the normal distribution that 80% lie below: the power with which a difference is to be shown
 Z_80 = 0.8416212335729143
@@ -82,6 +82,11 @@ class Difference:
         """The same with an interval that ends where differences do: at 1 to each side for two shares, at 100 for two percentages."""
         return replace(self, low=max(self.low, -span), high=min(self.high, span))
 
+    def times(self, factor: float) -> Difference:
+        """The same in another unit: percentage points, say."""
+        numbers = ("value", "low", "high", "paired_se", "unpaired_se", "smallest")
+        return replace(self, **{name: getattr(self, name) * factor for name in numbers})
+
     def words(self, first: str, second: str, *, what: str = "questions", digits: int = 2) -> str:
         """The difference as a sentence, with what could have been shown at all."""
         if not self.value and not self.paired_se:
@@ -99,6 +104,13 @@ class Difference:
             f"{first} and {second} cannot be told apart with {self.groups} {what}: the difference is {self.value:.{digits}f} {span}; "
             f"one of {self.smallest:.{digits}f} or more could have been shown"
         )
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> Difference:
+        """What `json` has written; other keys are passed over."""
+        value, ends, smallest = found["difference"], found["ci95"], found["smallest_that_could_be_shown"]
+        low, high = ends or (value, value)
+        return cls(value, low, high, found["paired_se"], found["unpaired_se"], smallest or 0.0, found["n"])
 
     def json(self) -> dict[str, float | int | bool | list[float] | None]:
         """As one object; what cannot be told where all differences are equal is None."""

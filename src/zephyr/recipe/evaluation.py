@@ -44,6 +44,9 @@ class EvaluateConfig(Section):
     fewshot: dict[Literal["arc_challenge", "hellaswag", "mmlu"], Name] = {}
     # few-shot examples: drawn for each item as lm-eval draws them; first_n: the first there are for all, which is several times faster
     sampler: Literal["drawn", "first_n"] = "drawn"
+    # keep what lm-eval itself would write, results and samples with their prompts, beside the scores (a whole HellaSwag takes hundreds of
+    # MB); no part of what is measured, so a measurement that is done is not made again for it
+    log_samples: bool = Field(default=False, exclude=True)
     preferences: PreferencesConfig | None = None
     # what the models were trained on, beside what the run itself trains on: items of benchmarks are looked for in it
     trained_on: list[Source] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zephyr.report.facts import LABELS, Run, dig
-from zephyr.report.numbers import MISSING, count, finite, fixed, interval, percent
+from zephyr.report.numbers import MISSING, bounds, count, finite, fixed, interval, percent
 from zephyr.report.table import Column, Measured, Table, interval_table, text
 
 
@@ -81,13 +81,23 @@ def lengths(run: Run) -> Table | None:
     if not found:
         return None
     rows = tuple(
-        (LABELS[n], fixed(dig(found[n], "mean_tokens"), 1), percent(dig(found[n], "ended"), 0), count(dig(found[n], "answers")))
+        (
+            LABELS[n],
+            f"{fixed(dig(found[n], 'mean_tokens'), 1)} {_ends(dig(found[n], 'ci95'), lambda v: fixed(v, 1))}",
+            f"{percent(dig(found[n], 'ended'), 0)} {_ends(dig(found[n], 'ended_ci95'), lambda v: percent(v, 0))}",
+            count(dig(found[n], "answers")),
+        )
         for n in LABELS
         if n in found
     )
     limit = run.setting("evaluate", "evaluate", "max_new_tokens")
-    note = "The rest were cut off" + (f" at {count(limit)} tokens" if finite(limit) else "") + " before the model ended its turn."
+    note = "The rest were cut off" + (f" at {count(limit)} tokens" if finite(limit) else "") + " before the model ended its turn. "
+    note += "In brackets the 95% intervals over answers."
     return Table("Length of the sampled answers", (text("model"), Column("mean tokens"), Column("ended"), Column("answers")), rows, note)
+
+
+def _ends(ends: object, form: Callable[[object], str]) -> str:
+    return interval(ends, form) if bounds(ends) else "(no interval)"
 
 
 # IFEval's measures, as its results call them

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zephyr.report.facts import LABELS, Run, dig
-from zephyr.report.numbers import bounds, count, finite, fixed, interval, percent
+from zephyr.report.numbers import bounds, count, finite, fixed, interval
 from zephyr.report.table import Column, Table, text
+from zephyr.report.tables import NO_INTERVAL
 
 # how a stage says that it left a row out for what a benchmark holds, and by which comparison
 _FOUND = re.compile(r"(?:prompt found in|in the benchmark) (.+) \((exact|normalised|ngram)\)")
@@ -107,7 +108,7 @@ def _canary(run: Run) -> Iterator[tuple[str, str, str]]:
             shown = "no verdict could be read" if value is None else form.format(value)
             yield (
                 f"canary, {_BENCHMARKS[name]}",
-                shown + (f" {interval(ends, lambda v: fixed(v, 2))}" if ends else ""),
+                shown if value is None else f"{shown} {interval(ends, lambda v: fixed(v, 2)) if ends else NO_INTERVAL}",
                 "An answer that is the same to every question, and says it is the best. A judge who likes it judges something else.",
             )
 
@@ -133,28 +134,41 @@ def _position(run: Run) -> Iterator[tuple[str, str, str]]:
     seen: list[Any] = []
     for model, one in _by_model(run, "mt_bench_pairs"):
         order = dig(one, "order")
-        same, drawn = (finite(dig(order, key)) for key in ("consistent", "first_shown_wins"))
-        if same is None or order in seen:
+        if finite(dig(order, "consistent")) is None or order in seen:
             continue  # the pairs of a baseline are those of the model beside it
         seen.append(order)
-        ends = bounds(dig(order, "first_shown_wins_ci95"))
-        within = f" {interval(ends, lambda v: fixed(v, 1))}" if ends else ""
-        share = f"; of the decided verdicts {percent(drawn / 100)}{within} are for the answer shown first" if drawn is not None else ""
+        drawn = dig(order, "first_shown_wins") is not None
+        share = f"; of the decided verdicts {_share(order, 'first_shown_wins')} are for the answer shown first" if drawn else ""
         yield (
             f"order, MT-Bench pairs, {LABELS.get(model, model)}",
-            f"the same verdict in both orders in {percent(same / 100, 0)} of {count(dig(order, 'n'))}{share}",
+            f"the same verdict in both orders in {_share(order, 'consistent')} of {count(dig(order, 'n'))}{share}",
             "Every pair is judged in both orders, each counts half; a judge without a liking for a place has half of the verdicts in it.",
         )
     for model, one in _by_model(run, "alpaca_eval"):
         order = dig(one, "order")
-        first, second, same = (finite(dig(order, k)) for k in ("win_rate_shown_first", "win_rate_shown_second", "consistent"))
-        if first is not None and second is not None:
-            agree = f"; the same verdict in {percent(same / 100, 0)} of {count(dig(order, 'n'))}" if same is not None else ""
-            yield (
-                f"order, {LABELS.get(model, model)}",
-                f"wins {percent(first / 100)} shown first, {percent(second / 100)} shown second{agree}",
-                "Every pair is judged in both orders and the mean counts; the gap is what the place alone is worth to this judge.",
-            )
+        if any(finite(dig(order, f"win_rate_shown_{place}")) is None for place in ("first", "second")):
+            continue
+        in_both = isinstance(order, Mapping) and "consistent" in order  # of pairs in one order nothing is known of the other
+        known = dig(order, "consistent") is not None
+        agree = f"; the same verdict in {_share(order, 'consistent')} of {count(dig(order, 'n'))}" if known else ""
+        yield (
+            f"order, {LABELS.get(model, model)}",
+            f"wins {_share(order, 'win_rate_shown_first')} shown first, {_share(order, 'win_rate_shown_second')} shown second{agree}",
+            _IN_BOTH if in_both else _IN_ONE,
+        )
+
+
+_IN_BOTH = "Every pair is judged in both orders and the mean counts; the gap is what the place alone is worth to this judge."
+_IN_ONE = (
+    "Every pair is judged in one order, drawn by its instruction: the two rates are of different pairs, so the gap is what the place is "
+    "worth to this judge, and what sets those pairs apart."
+)
+
+
+def _share(order: Any, key: str) -> str:
+    """`55.0% [44.1, 65.2]`, of what is from 0 to 100."""
+    ends = bounds(dig(order, f"{key}_ci95"))
+    return f"{fixed(dig(order, key), 1)}% {interval(ends, lambda v: fixed(v, 1)) if ends else NO_INTERVAL}"
 
 
 def _family(run: Run) -> Iterator[tuple[str, str, str]]:

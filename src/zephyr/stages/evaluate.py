@@ -204,7 +204,6 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
 def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, public: Public, config: Config, out: Draft) -> dict[str, Any]:
     """Everything one model is measured on."""
     from zephyr.evals import sharpness
-    from zephyr.evals.statistics import ratio
     from zephyr.models import load
 
     model = load.load_model(ref, ours)
@@ -218,16 +217,25 @@ def _look(name: str, ref: ModelRef, ours: ChatFormat, rows: Rows, public: Public
     load.ready_to_generate(model)
     if rows.asked:
         look["answers"] = _answers(model, speaks, rows.asked, config, name, out)
-        length = ratio([(a.tokens, 1) for a in look["answers"]])
-        assert length is not None
-        look["lengths"] = {
-            "mean_tokens": length.value,
-            "ci95": length.ci95,
-            "ended": sum(a.ended for a in look["answers"]) / len(rows.asked),
-            "answers": len(rows.asked),
-        }
+        look["lengths"] = _lengths(look["answers"], config.evaluate.max_new_tokens)
     look["benchmarks"] = public.on_tasks(name, model, ours, config.seed, out)
     return look
+
+
+def _lengths(answers: Sequence[Generated], limit: int) -> dict[str, Any]:
+    """How long sampled answers are, at most `limit` tokens, and the share of them that come to an end; each with its interval."""
+    from zephyr.evals.statistics import ratio, share
+
+    length, ended = ratio([(a.tokens, 1) for a in answers]), share([(float(a.ended), 1) for a in answers])
+    assert length is not None and ended is not None
+    if length.low == length.high:  # all are of one length: as shares of what they may have, they have an interval too
+        of_limit = share([(a.tokens / limit, 1) for a in answers])
+        assert of_limit is not None
+        ends = of_limit.times(limit).ci95
+    else:
+        ends = length.ci95
+    found = {"mean_tokens": length.value, "ci95": ends, "ended": ended.value, "ended_ci95": ended.ci95}
+    return {**found, "answers": len(answers)}
 
 
 def _likelihood(

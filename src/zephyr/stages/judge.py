@@ -12,10 +12,11 @@ from pydantic import Field
 
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.evals import contamination, hygiene, names
+from zephyr.evals import contamination, hygiene, names, plain_files
 from zephyr.evals.alpaca_eval import asking
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.evals.alpaca_eval import judging as alpaca_judging
+from zephyr.evals.alpaca_eval import scores as alpaca_scores
 from zephyr.evals.asks import CANARY, Ask, said
 from zephyr.evals.mt_bench import files as mt_bench
 from zephyr.evals.mt_bench import judging as mt_judging
@@ -29,7 +30,7 @@ from zephyr.records import Row
 from zephyr.stages import From, Inputs, Needs, teacher_inputs, training_data
 from zephyr.teachers import Reply, Request, ask
 
-VERSION = 3
+VERSION = 4
 TEACHER = "judge"
 JUDGE_TOKENS = 2048  # as in the original
 CONSTANT = hygiene.NULL_ANSWERS["posing as the verdict"]
@@ -77,12 +78,19 @@ def configure(recipe: Recipe) -> Config:
         preference="log_probabilities" if by_choice else "words",
         canary=s.canary,
         limit=s.limit,
-        judged={"the run's": recipe.model.path, **{name: endpoint.model for name, endpoint in s.endpoints.items()}},
+        judged={**_answering(recipe), **{name: endpoint.model for name, endpoint in s.endpoints.items()}},
         taught={place: t.model if t.kind == "api" else t.path for place, t in teachers.items()},
         not_at_hand=s.not_at_hand,
         names={} if recipe.sft or recipe.dpo else names.of_models({"base": recipe.model.path}, s.endpoints),
         budget=recipe.budget,
     )
+
+
+def _answering(recipe: Recipe) -> dict[str, str]:
+    """What the run's own models are made of; nothing where its endpoints alone answer (see the stage `answer`)."""
+    s = _section(recipe)
+    answers = bool(recipe.sft or recipe.dpo or not s.endpoints) if s.models is None else bool(s.models)
+    return {"the run's": recipe.model.path} if answers else {}
 
 
 def _judge(teacher: Any) -> Any:
@@ -121,8 +129,10 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         results["alpaca_eval"] = _alpaca_eval(config, pairs, data, out)
     if "ifeval" in inputs.data:
         results["ifeval"] = _ifeval(config, inputs, data)
-    results["canary"] = _canary(results, out) if config.canary and replies else None
-    results["self_preference"] = _own_family(config, out) if replies else []
+    results["canary"] = hygiene.canary_values(results) if config.canary and replies else None
+    results |= _families(config) if replies else {"self_preference": []}
+    for text in [*hygiene.canary_warnings(results), *results["self_preference"]]:
+        out.note(text)
     results["contamination"] = contamination.beside(inputs.data, _items(config, inputs, questions), config.not_at_hand)
     contamination.note(results["contamination"], out)
     out.manifest.results = results
@@ -286,11 +296,15 @@ def _mt_bench(config: Config, inputs: Inputs, questions: Mapping[Id, Question], 
 def _alpaca_eval(config: Config, pairs: Mapping[alpaca_judging.Pair, tuple[str, str]], data: Path, out: Draft) -> Row:
     """The win rate of each model; of one without a verdict there is none, and that is said."""
     found: Row = {}
-    for model, theirs in alpaca_judging.annotated(pairs, _name(config)).items():
+    annotated = alpaca_judging.annotated(pairs, _name(config))
+    for model, theirs in annotated.items():
         alpaca.write(data / f"alpaca_eval.{model}.annotations.json", theirs)
-        found[model] = alpaca_judging.score(theirs, both_orders=config.order == "both", seed=config.seed)
+        found[model] = alpaca_judging.score(theirs, seed=config.seed)
         if found[model]["win_rate"] is None:
             out.note(f"alpaca-eval: none of {len(theirs)} comparisons of {model} has a verdict that could be read.")
+        others = {name: rows for name, rows in annotated.items() if name not in (model, CANARY)}
+        if others and model != CANARY:
+            found[model]["against"] = {name: alpaca_scores.difference(theirs, rows) for name, rows in others.items()}
     return found
 
 
@@ -300,7 +314,12 @@ def _ifeval(config: Config, inputs: Inputs, data: Path) -> Row:
 
     items = ifeval.read_items(inputs.data["ifeval"][0])[: config.limit]
     files = _models_in(Path(inputs.data["answers"][0].path) / "data", "ifeval.*.jsonl")
-    return {model: ifeval.score_items(str(path), items, rows=data / path.name) for model, path in files.items()}
+    found = {model: ifeval.score_items(str(path), items, rows=data / path.name) for model, path in files.items()}
+    rows = {model: [row for _, row in plain_files.rows(data / path.name)] for model, path in files.items()}
+    for model in found if len(found) > 1 else ():
+        others = {name: theirs for name, theirs in rows.items() if name != model}
+        found[model]["against"] = {name: ifeval.difference((model, rows[model]), (name, theirs)) for name, theirs in others.items()}
+    return found
 
 
 def _items(config: Config, inputs: Inputs, questions: Mapping[Id, Question]) -> dict[str, contamination.Items]:
@@ -316,27 +335,12 @@ def _items(config: Config, inputs: Inputs, questions: Mapping[Id, Question]) -> 
     return found
 
 
-def _canary(results: Mapping[str, Any], out: Draft) -> Row:
-    """What the judge gave answers that do not depend on the question; of a judge who likes them a note says so."""
-    found: Row = {}
-    scales = (("mt_bench", "score", 1.0, 10.0), ("mt_bench_pairs", "win_rate", 0.0, 100.0), ("alpaca_eval", "win_rate", 0.0, 100.0))
-    for name, key, lowest, highest in scales:
-        if (of := results.get(name, {}).get(CANARY)) is None:
-            continue
-        found[name] = of[key]
-        if of[key] is not None:
-            high = of["ci95"][1] if of["ci95"] else highest
-            what = name.replace("_", "-")
-            if warning := hygiene.canary(of[key], lowest=lowest, highest=highest, high=high, what=what):
-                out.note(warning.text + ".")
-    return found
-
-
-def _own_family(config: Config, out: Draft) -> list[str]:
-    """Whether the judge judges models of its own family, or of which a teacher was, where the names tell."""
+def _families(config: Config) -> Row:
+    """Whether the judge judges models of its own family, or of which a teacher was, where the names tell; and where they do not."""
     others = {path: f"a teacher ({place})" for place, path in config.taught.items()}
     others |= {path: f"the judged model ({name})" for name, path in config.judged.items()}
-    found = [f.text + "." for f in hygiene.self_preference(_name(config), others) if f.name == "self-preference"]
-    for text in found:
-        out.note(text)
-    return found
+    found = hygiene.self_preference(_name(config), others)
+    return {
+        key: list(dict.fromkeys(f"{f.text}." for f in found if f.name == kind))
+        for key, kind in (("self_preference", "self-preference"), ("family_unknown", "family unknown"))
+    }

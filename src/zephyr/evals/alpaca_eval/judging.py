@@ -9,9 +9,7 @@ from typing import Literal
 
 from zephyr.evals.alpaca_eval import asking, preferences, scores
 from zephyr.evals.alpaca_eval.files import Annotation, Output
-from zephyr.evals.alpaca_eval.scores import percent, percent_ci
 from zephyr.evals.asks import Ask, said
-from zephyr.evals.statistics import rate, share
 from zephyr.records import Row
 
 Order = Literal["both", "seeded"]
@@ -85,45 +83,8 @@ def _verdict(pair: Pair, text: str, finish_reason: str) -> Row:
     return {"model_first": pair.model_first, "reply": reply, "preference": pair.shown(text, finish_reason)}
 
 
-def score(given: Sequence[Annotation], *, both_orders: bool, seed: int) -> Row:
+def score(given: Sequence[Annotation], *, seed: int) -> Row:
     """The win rate and what it rests on; without a verdict there is none."""
     if all(a.preference is None for a in given):
         return {"win_rate": None, "ci95": None, "n_total": 0, "n_null": len(given)}
-    found = scores.score(given, seed=seed)
-    return {**found, "order": order(given)} if both_orders else found
-
-
-def order(given: Sequence[Annotation]) -> Row:
-    """What the order of presentation did, of pairs that were judged in both: win rates by place, and how often the verdicts agree.
-
-    Two verdicts agree if both say the same model, or neither.
-    """
-    points: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
-    same = []
-    for annotation in given:
-        verdicts = annotation.row["verdicts"]
-        won = {
-            v["model_first"]: preferences.unswitched(v["preference"], model_first=v["model_first"]) - 1
-            for v in verdicts
-            if v["preference"] is not None
-        }
-        for first, value in won.items():
-            points[first].append((value, 1))
-        if len(won) == 2:
-            same.append((float(_side(won[True]) == _side(won[False])), 1))
-    rates = {first: rate(found) for first, found in points.items()}
-    agree = share(same)
-    return {
-        "win_rate_shown_first": percent(rates[True]),
-        "win_rate_shown_first_ci95": percent_ci(rates[True]),
-        "win_rate_shown_second": percent(rates[False]),
-        "win_rate_shown_second_ci95": percent_ci(rates[False]),
-        "consistent": percent(agree),
-        "consistent_ci95": percent_ci(agree),
-        "n": len(same),
-    }
-
-
-def _side(points: float) -> int:
-    """For the baseline, for neither, for the model."""
-    return (points > 0.5) - (points < 0.5)
+    return scores.score(given, seed=seed)

@@ -101,26 +101,84 @@ def by_instruction(
 def order(annotations: Sequence[Annotation]) -> Row:
     """What the order of presentation did: the win rate where the model was shown first, and second.
 
-    `rederived` counts the rows whose raw completion, read in the derived order, gives the preference on record, `of` those with one.
+    `rederived` counts the rows whose raw completion, read in the derived order, gives the preference on record (or none, as on record),
+    `of` those with one. Rows that were judged in both orders, as ours are, hold both verdicts: see `order_of_both`.
     """
+    if all(in_both_orders(a) for a in annotations):
+        return order_of_both(annotations)
     first = {a.where: preferences.model_shown_first(a.instruction) for a in annotations}
     checked = [(a, preferences.of_completion(a.row["raw_completion"])) for a in annotations if a.row.get("raw_completion") is not None]
     same = sum(
-        shown is not None
-        and a.preference is not None
-        and abs(preferences.unswitched(shown, model_first=first[a.where]) - a.preference) < 1e-6
+        a.preference is None
+        if shown is None
+        else a.preference is not None and abs(preferences.unswitched(shown, model_first=first[a.where]) - a.preference) < 1e-6
         for a, shown in checked
     )
     parts = {side: rate([(a.points, 1) for a in annotations if a.points is not None and first[a.where] is side]) for side in (True, False)}
     return {
         "n_model_shown_first": sum(first.values()),
+        **_by_place(parts),
+        "rederived": same,
+        "of": len(checked),
+    }
+
+
+def in_both_orders(annotation: Annotation) -> bool:
+    """Whether a row holds a verdict (or none that could be read) of each order, under `verdicts`, as `judging.annotated` writes it."""
+    verdicts = annotation.row.get("verdicts")
+    if not isinstance(verdicts, list) or not all(isinstance(v, dict) and _is_preference(v.get("preference")) for v in verdicts):
+        return False
+    places = [v.get("model_first") for v in verdicts]
+    return len(places) == 2 and any(place is True for place in places) and any(place is False for place in places)
+
+
+def _is_preference(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 2)
+
+
+def order_of_both(given: Sequence[Annotation]) -> Row:
+    """What the order did, of pairs that were judged in both: win rates by place, and how often the verdicts agree.
+
+    Two verdicts agree if both say the same model, or neither.
+    """
+    points: dict[bool, dict[str, list[float]]] = {True: defaultdict(list), False: defaultdict(list)}
+    same: dict[str, list[float]] = defaultdict(list)
+    for annotation in given:
+        won = {
+            v["model_first"]: preferences.unswitched(v["preference"], model_first=v["model_first"]) - 1
+            for v in annotation.row["verdicts"]
+            if v["preference"] is not None
+        }
+        for first, value in won.items():
+            points[first][annotation.instruction].append(value)
+        if len(won) == 2:
+            same[annotation.instruction].append(float(_side(won[True]) == _side(won[False])))
+    agree = share(_sums(same))
+    return {
+        **_by_place({first: rate(_sums(found)) for first, found in points.items()}),
+        "consistent": percent(agree),
+        "consistent_ci95": percent_ci(agree),
+        "n": sum(map(len, same.values())),
+    }
+
+
+def _by_place(parts: Mapping[bool, Estimate | None]) -> Row:
+    """The model's rate where it was shown first (True), and second."""
+    return {
         "win_rate_shown_first": percent(parts[True]),
         "win_rate_shown_first_ci95": percent_ci(parts[True]),
         "win_rate_shown_second": percent(parts[False]),
         "win_rate_shown_second_ci95": percent_ci(parts[False]),
-        "rederived": same,
-        "of": len(checked),
     }
+
+
+def _sums(values: Mapping[str, Sequence[float]]) -> list[Group]:
+    return [(sum(found), len(found)) for found in values.values()]
+
+
+def _side(points: float) -> int:
+    """For the baseline, for neither, for the model."""
+    return (points > 0.5) - (points < 0.5)
 
 
 def longer_wins(annotations: Sequence[Annotation]) -> Row | None:
@@ -145,13 +203,18 @@ def against(one: Sequence[Annotation], other: Sequence[Annotation]) -> Row:
         names = getattr(one[0], key), getattr(other[0], key)
         if names[0] != names[1]:
             raise DataError(f"{other[0].where}: `{key}` is {names[1]}, that of the other file is {names[0]}; such rates cannot be compared")
-    groups = [{name: (100 * total, n) for name, (total, n) in by_instruction(part).items()} for part in (one, other)]
-    found = paired(groups[0], groups[1])
-    if found is None:
+    if (found := difference(one, other)) is None:
         raise DataError(f"{other[0].where}: fewer than two instructions in common with {one[0].where}")
+    return {"model": other[0].generator_2, **found}
+
+
+def difference(one: Sequence[Annotation], other: Sequence[Annotation]) -> Row | None:
+    """The same of two models of one judging; None with fewer than two instructions of which both have a verdict."""
+    groups = [{name: (100 * total, n) for name, (total, n) in by_instruction(part).items()} for part in (one, other)]
+    if (found := paired(groups[0], groups[1])) is None:
+        return None
     found = found.within(100.0)
-    names = one[0].generator_2, other[0].generator_2
-    return {"model": names[1], **found.json(), "in_words": found.words(*names, what="instructions", digits=1)}
+    return {**found.json(), "in_words": found.words(one[0].generator_2, other[0].generator_2, what="instructions", digits=1)}
 
 
 def belongs_to(annotations: Sequence[Annotation], path: Path) -> list[str]:
@@ -235,6 +298,6 @@ def _warnings(annotations: Sequence[Annotation], result: Row) -> list[str]:
         empty = next(a for a in annotations if not a.output_2.strip())
         said.append(f"{model}: {result['n_empty']} outputs are empty, the first is {empty.where}")
     o = result["order"]
-    if o["rederived"] != o["of"]:
+    if "of" in o and o["rederived"] != o["of"]:
         said.append(f"{model}: of {o['of'] - o['rederived']} of {o['of']} raw completions the preference on record is not what they say")
     return said

@@ -27,6 +27,8 @@ def describe(r: Row) -> str:
         f"  shown first {_number(o['win_rate_shown_first'], o['win_rate_shown_first_ci95'])}, "
         f"shown second {_number(o['win_rate_shown_second'], o['win_rate_shown_second_ci95'])}"
     )
+    if "consistent" in o:
+        lines.append(f"  both orders agree in {_number(o['consistent'], o['consistent_ci95'])} of {o['n']} pairs")
     if longer := r["longer_wins"]:
         lines.append(f"  the longer output wins {_number(longer['share'], longer['ci95'])} of {longer['n']} decided pairs")
     if published := r.get("published"):

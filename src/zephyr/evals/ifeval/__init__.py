@@ -16,6 +16,7 @@ from zephyr.evals.ifeval.run import score as score
 from zephyr.evals.ifeval.run import score_items as score_items
 from zephyr.evals.ifeval.score import Verdict as Verdict
 from zephyr.evals.ifeval.score import describe as describe
+from zephyr.evals.ifeval.score import difference as difference
 from zephyr.evals.ifeval.score import judge as judge
 from zephyr.evals.ifeval.score import loosened as loosened
 from zephyr.evals.ifeval.score import summary as summary

@@ -8,7 +8,7 @@ from typing import Any
 
 from zephyr.evals.ifeval.items import Item
 from zephyr.evals.ifeval.language import detect
-from zephyr.evals.statistics import Estimate, share
+from zephyr.evals.statistics import Estimate, paired, share
 from zephyr.records import Row
 
 # the names that lm-eval gives them
@@ -75,6 +75,23 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "n_empty": sum(not v.response.strip() for v in verdicts),
         "n_language_undetermined": sum(_undetermined(v) for v in verdicts),
     }
+
+
+def difference(first: tuple[str, Sequence[Row]], second: tuple[str, Sequence[Row]]) -> dict[str, Any] | None:
+    """How far two models are apart on the prompts that both answered, paired: the share followed strictly, from 0 to 1.
+
+    Args:
+        first: a model's name, and its rows of `Verdict.row`.
+        second: those of the model that it is set against.
+
+    Returns:
+        See `Difference.json`, and the sentence `in_words`, in percentage points; None with fewer than two prompts in common.
+    """
+    groups = [{row["prompt"]: (float(all(row["follow_instruction_list"])), 1) for row in rows} for _, rows in (first, second)]
+    if (found := paired(groups[0], groups[1])) is None:
+        return None
+    found = found.within(1.0)
+    return {**found.json(), "in_words": found.times(100).words(first[0], second[0], what="prompts", digits=1)}
 
 
 def _of_kind(verdicts: Sequence[Verdict], kind: str, which: str) -> dict[str, Any] | None:

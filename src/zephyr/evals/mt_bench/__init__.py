@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from zephyr.errors import UsageError
@@ -39,11 +39,11 @@ def score_file(
 
     Raises:
         DataError: a row that cannot be used, judgments of several judges.
-        UsageError: a file that is not there, a judge who judged nothing.
+        UsageError: a file that is not there, a judge who judged nothing, a file of answers none of which was judged.
     """
     asked = read_questions(questions) if questions is not None else None
-    given = _all_answers(answers)
     judgments = read_judgments(path)
+    given = _all_answers(answers, {name for j in judgments for name in _models_of(j)}, path)
     names = sorted({j.judge[0] for j in judgments})
     if judge is not None and judge not in names:
         raise UsageError(f"{path}: nothing in it was judged by {judge}; judges are {', '.join(names)}")
@@ -55,6 +55,8 @@ def score_file(
             for model, result in results.items():
                 mine = [j for j in found if model in (j.model_1, j.model_2)]
                 result["longer_wins"] = pairs.longer_wins(mine, lengths, compatible=compatible)
+                if unknown := sorted({name for j in mine for name in _models_of(j)} - set(given)):
+                    result["warnings"].append(f"{model}: whether the longer answer wins is not known: no answers of {', '.join(unknown)}")
         shown: list[tuple[str, Judgment | PairJudgment, str | None]] = [
             (name, j, prompt) for j in found for prompt in j.user_prompts for name in (j.model_1, j.model_2)
         ]
@@ -62,15 +64,24 @@ def score_file(
         singles = [j for j in judgments if isinstance(j, Judgment) and judge in (None, j.judge[0])]
         results = scores.score(singles, compatible=compatible, questions=asked, seed=seed)
         shown = [(j.model, j, j.user_prompt) for j in singles]
-    for model, text in _other_answers(shown, given).items():
-        results[model]["warnings"].append(text)
+    for model, text in [*_other_answers(shown, given).items(), *_empty_answers(shown, given).items()]:
+        if model in results:  # who was set beside the canary alone has no result
+            results[model]["warnings"].append(text)
     return results
 
 
-def _all_answers(paths: Sequence[Path]) -> dict[str, dict[Id, Answer]]:
+def _models_of(judgment: Judgment | PairJudgment) -> tuple[str, ...]:
+    return (judgment.model_1, judgment.model_2) if isinstance(judgment, PairJudgment) else (judgment.model,)
+
+
+def _all_answers(paths: Sequence[Path], judged: Set[str], judgments: Path) -> dict[str, dict[Id, Answer]]:
+    """The answers of all files by model, each file with those of one that was judged at least."""
     found: dict[str, dict[Id, Answer]] = {}
     for path in paths:
-        for model, mine in read_answers(path).items():
+        theirs = read_answers(path)
+        if not judged & theirs.keys():
+            raise UsageError(f"{path}: answers of {', '.join(sorted(theirs))}, and {judgments} judges those of {', '.join(sorted(judged))}")
+        for model, mine in theirs.items():
             if model in found:
                 raise UsageError(f"{path}: answers of {model} were given already")
             found[model] = mine
@@ -89,4 +100,20 @@ def _other_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | Non
         model: f"{model}: {same.count(False)} of {len(same)} judgments are about other answers than those in the file of answers"
         for model, same in of.items()
         if not all(same)
+    }
+
+
+def _empty_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | None]], answers: Answers) -> dict[str, str]:
+    """By model, which of its judged answers say nothing."""
+    turns: dict[str, dict[tuple[Id, int], str]] = defaultdict(dict)
+    for model, judgment, _ in shown:
+        answer = answers.get(model, {}).get(judgment.question_id)
+        if answer is not None and len(answer.turns) >= judgment.turn:
+            turns[model][judgment.question_id, judgment.turn] = answer.turns[judgment.turn - 1]
+    empty = {model: [cell for cell, text in mine.items() if not text.strip()] for model, mine in turns.items()}
+    return {
+        model: f"{model}: {len(cells)} of {len(turns[model])} judged answers are empty, the first is that to question {cells[0][0]} turn "
+        f"{cells[0][1]}"
+        for model, cells in empty.items()
+        if cells
     }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from zephyr.errors import DataError
 from zephyr.evals.asks import CANARY
 from zephyr.evals.mt_bench import verdicts
-from zephyr.evals.mt_bench.records import Id, PairJudgment, Question, category_of
+from zephyr.evals.mt_bench.records import Cell, Id, PairJudgment, Question, category_of, refuse_unknown, wanted_cells
 from zephyr.evals.statistics import Estimate, Group, rate, share
 from zephyr.records import Row
 
@@ -61,14 +61,15 @@ def score(judgments: Sequence[PairJudgment], *, compatible: bool = False, questi
     Args:
         judgments: of one judge.
         compatible: read and count as FastChat's `show_result.py --mode pairwise-all` does; its `win_rate_adjusted` is our `win_rate`.
-        questions: for the categories, where they are not MT-Bench's.
+        questions: what was to be judged; by default the eighty of MT-Bench, if no other id appears.
 
     Returns:
         For each model, best first, the object that docs/scores.md describes; games of the canary count for its own alone.
 
     Raises:
-        DataError: judgments of several judges (not if `compatible`).
+        DataError: judgments of several judges (not if `compatible`), or of a question that is none of `questions`.
     """
+    refuse_unknown(judgments, questions)
     names = sorted({j.judge[0] for j in judgments})
     if len(names) > 1 and not compatible:
         raise DataError(f"{judgments[0].where}: judged by {', '.join(names)}; give --judge to choose one")
@@ -78,11 +79,12 @@ def score(judgments: Sequence[PairJudgment], *, compatible: bool = False, questi
     without = [game for game in games if CANARY not in (game.judgment.model_1, game.judgment.model_2)]
     played = {model: games if model == CANARY else without for model in models}
     against_others = {name for game in without for name in (game.judgment.model_1, game.judgment.model_2)}
-    results = {m: _result(m, played[m], compatible, questions) for m in models if m == CANARY or m in against_others}
+    wanted = wanted_cells(judgments, questions)
+    results = {m: _result(m, played[m], wanted, compatible, questions) for m in models if m == CANARY or m in against_others}
     return dict(sorted(results.items(), key=lambda item: (item[1]["win_rate"] is None, -(item[1]["win_rate"] or 0.0), item[0])))
 
 
-def _result(model: str, games: Sequence[Game], compatible: bool, questions: Mapping[Id, Question] | None) -> Row:
+def _result(model: str, games: Sequence[Game], wanted: Sequence[Cell], compatible: bool, questions: Mapping[Id, Question] | None) -> Row:
     mine = [g for g in games if model in (g.judgment.model_1, g.judgment.model_2)]
     valid = [g for g in mine if g.valid]
     points = {id(g): _points(g, model, compatible) for g in valid}
@@ -92,6 +94,7 @@ def _result(model: str, games: Sequence[Game], compatible: bool, questions: Mapp
         categories[category_of(g.judgment.question_id, questions)].append(g)
     by_category = {name: _over_questions(found, lambda g: points[id(g)]) for name, found in categories.items()}
     cells = {_cell(g) for g in mine}
+    missing = [(cell, other) for other in _opponents(mine, model) for cell in wanted if (*cell, frozenset((model, other))) not in cells]
     outcome = Counter("wins" if p > 0.5 else "losses" if p < 0.5 else "ties" for p in points.values())
     filled = [_filled(mine, model, compatible, value) for value in (0.0, 0.5, 1.0)]
     result: Row = {
@@ -107,11 +110,12 @@ def _result(model: str, games: Sequence[Game], compatible: bool, questions: Mapp
             for name, e in zip(("dropped", "worst", "middle", "best"), (won, *filled), strict=True)
         },
         "duplicates": len(mine) - len(cells),
+        "n_missing": len(missing),
         "order": order(mine),
         "judge": sorted({"/".join(filter(None, g.judgment.judge)) for g in mine}),
         "compatible": compatible,
     }
-    result["warnings"] = _warnings(model, mine, result)
+    result["warnings"] = _warnings(model, mine, missing, result)
     return result
 
 
@@ -181,6 +185,11 @@ def _cell(game: Game) -> tuple[Id, int, frozenset[str]]:
     return j.question_id, j.turn, frozenset((j.model_1, j.model_2))
 
 
+def _opponents(games: Sequence[Game], model: str) -> list[str]:
+    names = dict.fromkeys(name for g in games for name in (g.judgment.model_1, g.judgment.model_2))
+    return [name for name in names if name != model]
+
+
 def _percent(estimate: Estimate | None) -> float | None:
     return None if estimate is None else 100 * estimate.value
 
@@ -189,7 +198,7 @@ def _percent_ci(estimate: Estimate | None) -> list[float] | None:
     return None if estimate is None else estimate.times(100).ci95
 
 
-def _warnings(model: str, games: Sequence[Game], result: Row) -> list[str]:
+def _warnings(model: str, games: Sequence[Game], missing: Sequence[tuple[Cell, str]], result: Row) -> list[str]:
     said = []
     if result["n_unparsed"]:
         said.append(
@@ -197,10 +206,13 @@ def _warnings(model: str, games: Sequence[Game], result: Row) -> list[str]:
         )
     if result["duplicates"]:
         said.append(f"{model}: {result['duplicates']} judgments repeat a question, turn and opponent")
-    turns = Counter(g.judgment.turn for g in games)
-    if len(set(turns.values())) > 1 or len(turns) < 2:
-        held = ", ".join(f"turn {turn}: {n}" for turn, n in sorted(turns.items()))
-        said.append(f"{model}: a part of the judgments only ({held}); MT-Bench has both turns of every question")
+    if missing:
+        held = ", ".join(f"turn {turn}: {n}" for turn, n in sorted(Counter(g.judgment.turn for g in games).items()))
+        (key, turn), other = missing[0]
+        said.append(
+            f"{model}: a part of the judgments only ({held}); {len(missing)} are missing, the first is question {key} turn {turn} beside "
+            f"{other}"
+        )
     differ = [g for g in games if g.judgment.judgments != (None, None) and (g.first, g.second) != g.judgment.winners]
     if differ:
         said.append(

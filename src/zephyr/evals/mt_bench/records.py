@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from zephyr.errors import DataError
 from zephyr.records import Row
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
@@ -26,6 +27,7 @@ TEMPERATURES = {
 WINNERS = ("model_1", "model_2", "tie", "error")
 
 Id = int | str
+Cell = tuple[Id, int]  # question and turn
 
 
 @dataclass(frozen=True)
@@ -131,3 +133,23 @@ def category_of(question_id: Id, questions: Mapping[Id, Question] | None = None)
     if questions is not None:
         return questions[question_id].category if question_id in questions else "unknown"
     return _CATEGORY_OF.get(question_id, "unknown") if isinstance(question_id, int) else "unknown"
+
+
+def refuse_unknown(judgments: Sequence[Judgment | PairJudgment], questions: Mapping[Id, Question] | None) -> None:
+    """Refuse a judgment of what was not asked.
+
+    Raises:
+        DataError: naming the first judgment of a question that is none of `questions`.
+    """
+    for judgment in judgments:
+        if questions is not None and judgment.question_id not in questions:
+            raise DataError(f"{judgment.where}: question {judgment.question_id} is none of the questions")
+
+
+def wanted_cells(judgments: Sequence[Judgment | PairJudgment], questions: Mapping[Id, Question] | None) -> list[Cell]:
+    """What every model should have been judged on: of `questions`, or of MT-Bench's eighty if no other id appears, or else what any was."""
+    if questions is not None:
+        return [(q.question_id, turn + 1) for q in questions.values() for turn in range(len(q.turns))]
+    if {j.question_id for j in judgments} <= set(QUESTION_IDS):
+        return [(key, turn) for key in QUESTION_IDS for turn in (1, 2)]
+    return list(dict.fromkeys((j.question_id, j.turn) for j in judgments))

@@ -16,11 +16,9 @@ from typing import Any
 
 from zephyr.errors import DataError
 from zephyr.evals.mt_bench import verdicts
-from zephyr.evals.mt_bench.records import QUESTION_IDS, Id, Judgment, Question, category_of
+from zephyr.evals.mt_bench.records import Cell, Id, Judgment, Question, category_of, refuse_unknown, wanted_cells
 from zephyr.evals.statistics import Estimate, Group, bootstrap, paired, rate, ratio, share
 from zephyr.records import Row
-
-Cell = tuple[Id, int]  # question and turn
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,11 @@ def score(
     """
     if not compatible:
         _one_judge(judgments)
-    _known(judgments, questions)
+    refuse_unknown(judgments, questions)
     by_model: dict[str, list[Read]] = defaultdict(list)
     for judgment in judgments:
         by_model[judgment.model].append(read(judgment, compatible=compatible))
-    wanted = _wanted(judgments, questions)
+    wanted = wanted_cells(judgments, questions)
     results = {model: _result(model, reads, wanted, compatible, questions, seed) for model, reads in by_model.items()}
     if len(results) > 1:
         cells = {model: _cells(reads, lambda r: r.score) for model, reads in by_model.items()}
@@ -134,21 +132,6 @@ def _one_judge(judgments: Sequence[Judgment]) -> None:
         )
 
 
-def _known(judgments: Sequence[Judgment], questions: Mapping[Id, Question] | None) -> None:
-    for judgment in judgments:
-        if questions is not None and judgment.question_id not in questions:
-            raise DataError(f"{judgment.where}: question {judgment.question_id} is none of the questions")
-
-
-def _wanted(judgments: Sequence[Judgment], questions: Mapping[Id, Question] | None) -> list[Cell]:
-    """What every model should have been judged on."""
-    if questions is not None:
-        return [(q.question_id, turn + 1) for q in questions.values() for turn in range(len(q.turns))]
-    if {j.question_id for j in judgments} <= set(QUESTION_IDS):
-        return [(key, turn) for key in QUESTION_IDS for turn in (1, 2)]
-    return list(dict.fromkeys((j.question_id, j.turn) for j in judgments))
-
-
 def _cells(reads: Sequence[Read], value: Callable[[Read], float | None]) -> dict[Cell, Group]:
     """(mean of what was read, 1) of each cell with anything in it."""
     found: dict[Cell, list[float]] = defaultdict(list)
@@ -207,18 +190,34 @@ def _repeated(reads: Sequence[Read]) -> Row | None:
     """How much a verdict moves when the same answer is judged again; None where none was.
 
     The pooled standard deviation within (question, turn, prompt), and the error it alone makes in the score when each cell is judged once.
+    Their intervals are the roots of the variance's, over questions: a variance is a mean of squares, at most that of a 1 beside a 10. Where
+    no verdict has moved it is as `rate` has it, so that a judge who was asked twice is not certain.
     """
     groups: dict[tuple[Cell, str | None], list[float]] = defaultdict(list)
     for r in reads:
         if r.score is not None and r.judgment.user_prompt is not None:
             groups[r.cell, r.judgment.user_prompt].append(r.score)
-    again = [values for values in groups.values() if len(values) > 1]
+    again = {cell: values for cell, values in groups.items() if len(values) > 1}
     if not again:
         return None
-    squares = sum(math.fsum((v - math.fsum(values) / len(values)) ** 2 for v in values) for values in again)
-    spread = math.sqrt(squares / sum(len(values) - 1 for values in again))
-    cells = len({cell for cell, _ in groups})
-    return {"cells": len(again), "verdict_sd": spread, "score_sd": spread / math.sqrt(cells)}
+    moved: dict[Id, Group] = {}
+    for ((key, _), _), values in again.items():
+        total, n = moved.get(key, (0.0, 0))
+        mean = math.fsum(values) / len(values)
+        moved[key] = total + math.fsum((v - mean) ** 2 for v in values), n + len(values) - 1
+    spread = math.sqrt(sum(total for total, _ in moved.values()) / sum(n for _, n in moved.values()))
+    # of a 1 beside a 10; the original's reading knows no scale
+    largest = max((verdicts.HIGHEST - verdicts.LOWEST) ** 2 / 2, *(total / n for total, n in moved.values()))
+    found = rate([(total / largest, n) for total, n in moved.values()])
+    ends = None if found is None or found.ci95 is None else [math.sqrt(largest * end) for end in found.ci95]
+    cells = math.sqrt(len({cell for cell, _ in groups}))
+    return {
+        "cells": len(again),
+        "verdict_sd": spread,
+        "verdict_sd_ci95": ends,
+        "score_sd": spread / cells,
+        "score_sd_ci95": ends and [end / cells for end in ends],
+    }
 
 
 def _warnings(model: str, reads: Sequence[Read], wanted: Sequence[Cell], result: Row) -> list[str]:

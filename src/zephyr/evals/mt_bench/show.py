@@ -30,8 +30,8 @@ def _singles(results: Mapping[str, Row]) -> list[str]:
             lines.append(f"  {r['n_unparsed']} without a verdict: {', '.join(filled)}")
         if again := r["repeated_judging"]:
             lines.append(
-                f"  judged again: a verdict moves by {again['verdict_sd']:.2f} (standard deviation, {again['cells']} turns), "
-                f"which moves the score by {again['score_sd']:.2f}"
+                f"  judged again: a verdict moves by {_number(again['verdict_sd'], again['verdict_sd_ci95'])} (standard deviation, "
+                f"{again['cells']} turns), which moves the score by {_number(again['score_sd'], again['score_sd_ci95'])}"
             )
     names = list(results)
     # of many models each beside the next one; --json has every pair

@@ -15,6 +15,22 @@ gives: MMLU's are the first five of the subject, for the others each item gets i
 
 from zephyr.evals.open_llm.benchmarks import BENCHMARKS, Benchmark, Part, Plan, Sampler, plan, plans, texts_of
 from zephyr.evals.open_llm.harness import catalog, tasks
-from zephyr.evals.open_llm.scores import evaluate
+from zephyr.evals.open_llm.score_files import score_files
+from zephyr.evals.open_llm.scores import Each, difference, evaluate
 
-__all__ = ["BENCHMARKS", "Benchmark", "Part", "Plan", "Sampler", "catalog", "evaluate", "plan", "plans", "tasks", "texts_of"]
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "Each",
+    "Part",
+    "Plan",
+    "Sampler",
+    "catalog",
+    "difference",
+    "evaluate",
+    "plan",
+    "plans",
+    "score_files",
+    "tasks",
+    "texts_of",
+]
