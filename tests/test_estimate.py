@@ -137,7 +137,8 @@ def test_four_bits_are_counted() -> None:
     one, eight = (way for _, way in ways.of(planner, work, [machines.KNOWN["rtx-4090"]], [1, 8], "bfloat16"))
     assert one["fits"] and one["refused"] is None and one["loaded_bytes"] == 0
     assert not eight["fits"] and "one device alone" in eight["refused"]
-    assert any("one device alone" in line for line in training._assumptions(planner, [work], 0.35, "bfloat16", {}))
+    assumed = training._assumptions(planner, [work], 0.35, "bfloat16", {})
+    assert any("one device alone" in line for line in assumed) and training._WHOLE not in assumed, "it is loaded in the host's memory"
 
 
 def test_what_is_elsewhere_is_not_on_the_device() -> None:
@@ -174,7 +175,24 @@ def test_looks_that_cost_more_than_the_training_are_named() -> None:
     shipped = sorted((ROOT / "recipes").glob("zephyr-7b-*.yaml"))
     assert len(shipped) == 4 and [said(path) for path in shipped] == [[[], []]] * 4
     found, _ = said(ROOT / "recipes" / "zephyr-7b-handbook-f0ffa0d-qlora.yaml", "sft.evaluate_every=10")
-    assert found == ["1,741 looks at the test rows take 98% of all operations: sft.evaluate_every=2000 looks ten times"]
+    assert found == ["1,741 looks at the test rows take 98% of all operations: sft.evaluate_every=2000 looks 10 times"]
+
+
+@pytest.mark.parametrize(
+    ("tested", "every", "said"),
+    [
+        (450, 10, ""),
+        (500, 7, "evaluate_every=10 looks 3 times"),  # ten would be more than there are
+        (2000, 10, "evaluate_every=20 looks 2 times"),  # the fewest there can be
+        (200, 1, "evaluate_every=3 looks 8 times"),
+    ],
+)
+def test_what_is_said_of_looks_is_fewer_of_them(tested: int, every: int, said: str) -> None:
+    planner = training.Planner(load(ROOT / "recipes" / "zephyr-7b-beta.yaml"))
+    data = volume.Volume(600, tested, (volume.Length(7, learnt=5),))
+    work = training.sft(SFTConfig(batch_size=30, packing=False, evaluate_every=every), data)
+    found = ways.too_many_looks(planner, work, training.flops(work, planner.shape, recompute=False))
+    assert (found[0].partition("sft.")[2] if found else "") == said
 
 
 def test_rows_that_are_not_at_hand_may_be_as_long_as_they_are_let() -> None:
@@ -253,5 +271,7 @@ def test_a_gpu_is_known_by_what_it_calls_itself() -> None:
     names = {
         "NVIDIA GeForce RTX 4090": "rtx-4090", "NVIDIA L40S": "l40s", "NVIDIA A100-SXM4-80GB": "a100-80gb", "NVIDIA A100 80GB PCIe": "a100-80gb",
         "NVIDIA H100 80GB HBM3": "h100-80gb", "NVIDIA H200": "h200", "NVIDIA A100-SXM4-40GB": None, "NVIDIA H100 PCIe": None, "cpu": None,
+        "NVIDIA GH200 480GB": None, "NVIDIA GeForce RTX 4090 Laptop GPU": None, "NVIDIA GeForce RTX 4090 D": None,
+        "NVIDIA H100 80GB HBM3 MIG 3g.40gb": None,
     }  # fmt: skip
     assert {name: found.name if (found := machines.named(name)) else None for name in names} == names

@@ -126,6 +126,9 @@ def test_a_card_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
         write._say_how_it_is_used(tmp_path / "README.md", "m.gguf")
         assert (tmp_path / "README.md").read_text(encoding="utf-8") == wanted
+    (tmp_path / "README.md").write_bytes("Größe\r\n".encode("latin-1"))
+    write._say_how_it_is_used(tmp_path / "README.md", "m.gguf")
+    assert (tmp_path / "README.md").read_bytes() == "Größe\r\n".encode("latin-1")
 
 
 def test_written_aside_and_only_over_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

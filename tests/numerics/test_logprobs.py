@@ -72,6 +72,19 @@ def test_autocast_does_not_reach_in() -> None:
     assert torch.equal(got_NV, block_logprobs(hidden_ND, weight_VD, None))
 
 
+def test_copies_of_weights_are_kept_for_a_way_back_alone() -> None:
+    """Autocast keeps a copy of every weight to the end of a pass, also where nothing goes back: a reference would take half as much more."""
+    model = tiny.tiny_model()
+    kept: list[bool] = []
+    model.base_model.register_forward_pre_hook(lambda *_: kept.append(torch.is_autocast_cache_enabled()))
+    stream = flatten([Example((1, 2, 3), (False, True, True))])
+    with_grad = logprobs.stream_hidden(model, stream, torch.bfloat16)
+    with torch.no_grad():
+        without = logprobs.stream_hidden(model, stream, torch.bfloat16)
+    assert kept == [True, False] and torch.is_autocast_cache_enabled()
+    assert torch.equal(with_grad, without)
+
+
 # --- sums ------------------------------------------------------------------------------------------------------
 
 

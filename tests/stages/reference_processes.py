@@ -54,7 +54,7 @@ def run(folder: Path, out: str, *, killed: int | None = None, after: int = 0) ->
         made = api.stage("reference", "dpo", given, folder / out, settings=SETTINGS, test=test, model=model, chat_template="zephyr")
         return str(made["digest"])
 
-    ended = forking.launch(2, work, patience=200)
+    ended = forking.launch(2, work, patience=70)
     return {"ended": ended, "computed": _lines(log)[before:], "there": (folder / out).exists()}
 
 

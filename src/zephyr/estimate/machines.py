@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -33,10 +34,17 @@ KNOWN = {
 }
 # what a GPU calls itself, in parts that all have to be in it; an H100 without "80GB" is the PCIe one, which computes less
 _CALLED = {"rtx-4090": ("RTX 4090",), "l40s": ("L40S",), "a100-80gb": ("A100", "80GB"), "h100-80gb": ("H100", "80GB"), "h200": ("H200",)}
+_OTHERS = ("Laptop", "4090 D", "MIG")  # of the same name, and less of a GPU
 USABLE = 0.92  # of the memory: the rest is the driver's, the libraries' and what the allocator cannot join
 UTILIZATION = 0.35  # of the peak, where nothing was measured: what well-kept trainers report for 7B models, 0.3 to 0.5
 
 
 def named(device: str) -> Machine | None:
     """The known kind that a device is by what it calls itself, as `NVIDIA A100-SXM4-80GB`; None where it is none of them."""
-    return next((KNOWN[name] for name, parts in _CALLED.items() if all(part in device for part in parts)), None)
+
+    def says(part: str) -> bool:
+        return re.search(rf"\b{part}\b", device) is not None  # GH200 is no H200
+
+    if any(map(says, _OTHERS)):
+        return None
+    return next((KNOWN[name] for name, parts in _CALLED.items() if all(map(says, parts))), None)

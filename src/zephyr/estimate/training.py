@@ -17,6 +17,7 @@ from zephyr.models import load, registry
 from zephyr.recipe import DPOConfig, LoRAConfig, OptimizerConfig, Recipe, SFTConfig
 
 DEVICES = (1, 8, 16)
+_WHOLE = "each GPU holds the whole model in float32 once, when it is loaded and as the reference"
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ def _assumptions(planner: Planner, todo: Sequence[Work], utilization: float, dty
         f"weights, gradients and Adam in float32, products in {dtype}; shared by all devices (FSDP2)",
         f"{utilization:.0%} of a GPU's peak, which was not measured here: --calibrate measures this machine, --utilization sets another",
         f"a GPU's memory is full at {machines.USABLE:.0%}",
-        "each GPU holds the whole model in float32 once, when it is loaded and as the reference",
+        *([_WHOLE] if any(ways.loaded(planner, work, planner.recipe.train.offload) for work in todo) else []),
         "time is that of training, its looks at test rows and its reference: answers and verdicts are not in it",
     ]
     for stage, found in here.items():

@@ -124,9 +124,11 @@ def too_many_looks(planner: Planner, work: Work, operations: float) -> list[str]
     seen = planner.shape.forward_flops(looked, looked * work.predicted, work.seen)
     if work.looks < 3 or seen <= operations / 2:
         return []
+    affordable = int((operations - seen) / (seen / work.looks))  # looks that take no more than all else; fewer than there are now
+    every = _rounded(work.steps / (min(10, affordable) - 1)) if affordable > 2 else work.steps
     return [
         f"{work.looks:,} looks at the test rows take {seen / operations:.0%} of all operations: "
-        f"{work.stage}.evaluate_every={_rounded(work.steps / 10)} looks ten times"
+        f"{work.stage}.evaluate_every={every} looks {1 + math.ceil(work.steps / every)} times"
     ]
 
 

@@ -90,9 +90,9 @@ def _say_how_it_is_used(card: Path, file: str) -> None:
     """A card of ours tells of a folder for transformers; of one with a GGUF file it is to tell of that."""
     from zephyr.report.card import USE
 
-    if card.exists() and USE in (text := card.read_text(encoding="utf-8")):
-        text = text.replace(USE, f"```sh\nllama-cli -m {file}\n```").replace("library_name: transformers\n", "", 1)
-        card.write_text(text, encoding="utf-8")
+    if card.exists() and USE.encode() in (text := card.read_bytes()):  # somebody's own may be in any encoding
+        text = text.replace(USE.encode(), f"```sh\nllama-cli -m {file}\n```".encode()).replace(b"library_name: transformers\n", b"", 1)
+        card.write_bytes(text)
 
 
 def _refuse_other_ids(source: Source, texts: list[str], encode: check.Encode) -> None:

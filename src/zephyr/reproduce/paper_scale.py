@@ -94,7 +94,7 @@ def _hours(recipe: Recipe, step: Step, out: Path) -> dict[str, Any] | None:
         pairs = training.plan(_recipe_of(recipe, Model(sft=1, dpo=1)), out, devices=[DEVICES], gpus=[GPU])
         of_pairs = next((s for s in pairs["stages"] if s["stage"] == "dpo"), None) if pairs else None
         part = 0.6 * of_pairs["tokens"] / stage["tokens"] if of_pairs else part
-    return {"hours": part * way["hours"], "tokens": round(part * stage["tokens"]), "peak_bytes": way["bytes"]["peak"], "fits": way["fits"]}
+    return {"hours": part * way["hours"], "tokens": round(part * stage["tokens"]), "peak_bytes": way["peak_bytes"], "fits": way["fits"]}
 
 
 def _recipe_of(recipe: Recipe, model: Model) -> Recipe:

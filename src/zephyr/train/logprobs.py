@@ -42,7 +42,9 @@ def output_softcap(model: Any) -> float | None:
 def stream_hidden(model: Any, stream: Stream, dtype: torch.dtype = torch.float32) -> Tensor:
     """Last hidden states at the predicting positions of a stream, (N, D), computed in `dtype`."""
     half = dtype == torch.bfloat16
-    with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=half):
+    # without a way back nothing needs the copies of weights in bfloat16 again: kept to the end, they are half the model's size more
+    copies = torch.is_grad_enabled()
+    with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=copies):
         hidden_1TD = model.base_model(
             input_ids=stream.ids_T[None], position_ids=stream.positions_T[None], segments=stream.segments, use_cache=False
         ).last_hidden_state
