@@ -265,6 +265,9 @@ def test_this_machine_is_measured(tmp_path: Path, own_cache: Path, monkeypatch: 
         hours = {way["gpu"]: way["hours"] for way in stage["ways"]}
         assert hours["h200"] == pytest.approx(here["hours"]) and hours["l40s"] == pytest.approx(stage["flops"] / 362e12 / 0.35 / 3600)
     assert "sft on h200 goes by what was measured here" in show.describe(found)
+    for setting, name in {"sft.lora.quantize=nf4": r"sft\.lora\.quantize", "train.offload=optimizer": r"train\.offload"}.items():
+        with pytest.raises(UsageError, match=rf"{name} is set: plan without --calibrate"):
+            api.plan(path, [setting], out=tmp_path / "run", calibrate=True)
 
 
 def test_a_gpu_is_known_by_what_it_calls_itself() -> None:

@@ -6,6 +6,7 @@ dSFT folder, as ever; it is what the policy computes with its adapter switched o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,16 +30,16 @@ def adapt(model: Any, config: LoRAConfig) -> None:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UsageError("adapters need peft, which is not installed: pip install 'zephyr-align[lora]'") from None
-    get_peft_model(
-        model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=targets(model, config.target_modules),
-        ),
+    wanted = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets(model, config.target_modules),
     )
+    with warnings.catch_warnings():  # peft asks transformers by a name that it has renamed
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        get_peft_model(model, wanted)
 
 
 def targets(model: Any, wanted: Sequence[str]) -> list[str]:
