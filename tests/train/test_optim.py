@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -77,12 +78,19 @@ def test_the_number_format_is_as_asked_or_the_faster_one(monkeypatch: pytest.Mon
         ({torch.float32: 100e9, torch.bfloat16: 129e9}, torch.float32),
     ):
         precision._fastest.cache_clear()
-        monkeypatch.setattr(precision, "matmul_rate", lambda dtype, device, rates=rates: rates[dtype])
+        monkeypatch.setattr(precision, "matmul_rates", lambda *_, rates=rates: rates)
         assert precision.resolve_dtype("auto", "cpu") is want
     assert "dtype: float32 (matrix products: float32 100, bfloat16 129 GFLOP/s)" in capsys.readouterr().err
     precision.resolve_dtype("auto", "cpu")
     assert capsys.readouterr().err == "", "measured once a process"
     precision._fastest.cache_clear()
+
+
+def test_a_first_product_that_is_held_up_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.accumulate(itertools.chain([1.0, 1.0, 1.0], itertools.repeat(0.001)))  # longer than all the time there is
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: next(clock))
+    rates = precision.matmul_rates((torch.float32, torch.bfloat16), "cpu", 0.3)
+    assert list(rates.values()) == pytest.approx([2 * precision.SIZE**3 / 0.001] * 2, rel=1e-6)
 
 
 def test_a_measurement_leaves_the_random_numbers_alone() -> None:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 
 import torch
 
 from zephyr.progress import say
 
 SIZE = 1024  # large enough to reach the machine's rate, small enough to take milliseconds
+LEAST = 8  # products of each format
 
 
 def matmul_rate(dtype: torch.dtype, device: str, seconds: float = 0.3) -> float:
-    """Rate of a SIZE x SIZE matrix product in FLOP/s: the best of as many as fit into `seconds`."""
+    """Rate of a SIZE x SIZE matrix product in FLOP/s: the best of as many as fit into `seconds`, LEAST at least."""
+    return matmul_rates((dtype,), device, seconds)[dtype]
+
+
+def matmul_rates(dtypes: Sequence[torch.dtype], device: str, seconds: float) -> dict[torch.dtype, float]:
+    """`matmul_rate` of several formats, a product of each in turn: what else the machine does meets all of them alike.
+
+    The first product of a process starts its threads. On a busy machine it alone may outlast `seconds`, hence LEAST.
+    """
     generator = torch.Generator(device).manual_seed(0)  # its own: a measurement must not move the run's random numbers
-    a, b = (torch.randn(SIZE, SIZE, device=device, generator=generator).to(dtype) for _ in range(2))
-    best, until = float("inf"), time.perf_counter() + seconds
-    while True:
-        start = time.perf_counter()
-        a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-        if time.perf_counter() > until:
-            return 2 * SIZE**3 / best
+    factors = [torch.randn(SIZE, SIZE, device=device, generator=generator) for _ in range(2)]
+    pairs = {dtype: [factor.to(dtype) for factor in factors] for dtype in dtypes}
+    best = dict.fromkeys(dtypes, float("inf"))
+    until, rounds = time.perf_counter() + seconds, 0
+    while rounds < LEAST or time.perf_counter() < until:
+        for dtype, (a, b) in pairs.items():
+            start = time.perf_counter()
+            a @ b
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
+        rounds += 1
+    return {dtype: 2 * SIZE**3 / took for dtype, took in best.items()}
 
 
 def resolve_dtype(wanted: str, device: str) -> torch.dtype:
@@ -40,7 +53,8 @@ def resolve_dtype(wanted: str, device: str) -> torch.dtype:
 @functools.cache
 def _fastest(device: str) -> torch.dtype:
     """Measured once a process: all that a run computes, it computes in one format."""
-    single, half = (matmul_rate(d, device) for d in (torch.float32, torch.bfloat16))
+    rates = matmul_rates((torch.float32, torch.bfloat16), device, 0.6)
+    single, half = rates[torch.float32], rates[torch.bfloat16]
     chosen = torch.bfloat16 if half > 1.3 * single else torch.float32
     say(f"  dtype: {str(chosen).removeprefix('torch.')} (matrix products: float32 {single / 1e9:,.0f}, bfloat16 {half / 1e9:,.0f} GFLOP/s)")
     return chosen
