@@ -288,7 +288,7 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
         raise ZephyrError(f"{work.stage}: no row could be read, so there is nothing to measure with")
     if work.config.quantize or train.offload != "none":
         setting = f"{work.stage}.lora.quantize" if work.config.quantize else "train.offload"
-        raise UsageError(f"--calibrate measures weights in float32 that stay where they are, and {setting} is set: plan without --calibrate")
+        raise UsageError(f"--calibrate measures float32 weights that stay where they are, and {setting} is set: plan without --calibrate")
     found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths)
     counted = planner.bytes(work, found.dtype, 1, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens, fused=True)
     loads = 2 if work.stage == "dpo" else 1  # once for the reference, too
