@@ -47,6 +47,11 @@ def _kept(pid: int, what: str) -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
+def counted(seconds: list[float], steps: int) -> dict[str, Any]:
+    """Of the seconds of all steps those that count, the last `steps`; and of as many first ones, in which memory is first touched."""
+    return {"steps": seconds[-steps:], "train_seconds": sum(seconds[-steps:]), "first_seconds": sum(seconds[:steps])}
+
+
 class Peak:
     """The most memory held while the body runs, and what was held when it began.
 

@@ -91,7 +91,10 @@ def reference(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]]) -> dict[str, Any]:
-    """Seconds, loss and gradient norm of each optimizer step: what the loop does, with a clock around it; and the memory of it all."""
+    """Seconds, loss and gradient norm of each optimizer step: what the loop does, with a clock around it; and the memory of it all.
+
+    The steps are made once more for each `--warm-up`; the last time counts. Statistics are of the first time, from the same weights.
+    """
     import torch
 
     from zephyr.train import parallel
@@ -104,7 +107,7 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
     trainer.model.train(trainer.task.by_token)
     seconds, stats = [], []
     with measure.Peak(args.device) as memory, _profiler(args.profile) as profiler:
-        for batch in steps:
+        for batch in steps * (args.warm_up + 1):
             began = measure.clock(args.device)
             found = trainer.accumulate(batch)
             with torch.profiler.record_function("bench.clip"):
@@ -115,9 +118,8 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
             stats.append({**found, "grad_norm": float(norm)})
     result = {
         "side": "zephyr",
-        "steps": seconds,
-        "train_seconds": sum(seconds),
-        "stats": stats,
+        **measure.counted(seconds, len(steps)),
+        "stats": stats[: len(steps)],
         "peak_over_start_mb": memory.over_start_mb,
         "matmul_weights": measure.matmul_weights(trainer.model),
         "matmul_peak": matmul_peak,

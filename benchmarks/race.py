@@ -165,11 +165,13 @@ def compared(ours: list[dict[str, Any]], trl: list[dict[str, Any]]) -> dict[str,
     assert abs(tokens["zephyr"] / tokens["trl"] - 1) < 0.25, f"not the same work: {tokens}"
     seconds = {side: statistics.median(r["train_seconds"] for r in runs) for side, runs in sides.items()}
     memory = {side: statistics.median(r["peak_over_start_mb"] for r in runs) for side, runs in sides.items()}
+    first = {side: statistics.median(r["first_seconds"] for r in runs) for side, runs in sides.items()}
     peak = max(r["matmul_peak"] for r in ours + trl)  # of one machine, measured in every run: the best is what it can do
     return {
         "ratio": (seconds["trl"] / tokens["trl"]) / (seconds["zephyr"] / tokens["zephyr"]),
         "zephyr_seconds": seconds["zephyr"],
         "trl_seconds": seconds["trl"],
+        "first_seconds": first,  # the same steps before, when the process had touched none of its memory
         "rounds": {side: [round(r["train_seconds"], 2) for r in runs] for side, runs in sides.items()},
         "tokens": tokens,
         "tokens_per_second": {side: tokens[side] / seconds[side] for side in sides},

@@ -87,13 +87,13 @@ def _timer(device: str) -> Any:
 
 
 def _measured(args: argparse.Namespace, trainer: Any, timer: Any) -> dict[str, Any]:
+    """What our side gives, by the same names; the steps were made once more for each `--warm-up`."""
     matmul_peak = measure.matmul_peak("float32" if args.dtype == "float32" else "bfloat16", args.device)
     with measure.Peak(args.device) as memory:
         trainer.train()
     return {
         "side": "trl",
-        "steps": timer.steps,
-        "train_seconds": sum(timer.steps),
+        **measure.counted(timer.steps, len(timer.steps) // (args.warm_up + 1)),
         "losses": [line["loss"] for line in trainer.state.log_history if "loss" in line],
         "peak_over_start_mb": memory.over_start_mb,
         "matmul_weights": measure.matmul_weights(trainer.model),
@@ -101,7 +101,7 @@ def _measured(args: argparse.Namespace, trainer: Any, timer: Any) -> dict[str, A
     }
 
 
-def _dpo_trainer(args: argparse.Namespace, **more: Any) -> Any:
+def _dpo_trainer(args: argparse.Namespace, epochs: int = 1, **more: Any) -> Any:
     import datasets
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -128,7 +128,7 @@ def _dpo_trainer(args: argparse.Namespace, **more: Any) -> Any:
         data = data.remove_columns("length")
     model, tokenizer = _model(args)
     config = DPOConfig(
-        per_device_train_batch_size=args.batch, num_train_epochs=1, learning_rate=5e-7, beta=0.1, max_length=args.max_length,
+        per_device_train_batch_size=args.batch, num_train_epochs=epochs, learning_rate=5e-7, beta=0.1, max_length=args.max_length,
         precompute_ref_log_probs=True, train_sampling_strategy="group_by_length" if args.group else "random",
         length_column_name="length", remove_unused_columns=not args.group, **_common(args),
     )  # fmt: skip
@@ -140,9 +140,9 @@ def _length(row: dict[str, Any]) -> int:
 
 
 def dpo(args: argparse.Namespace) -> dict[str, Any]:
-    """The steps of one epoch."""
+    """The steps of one epoch, after `--warm-up` epochs."""
     timer = _timer(args.device)
-    trainer = _dpo_trainer(args, callbacks=[timer])
+    trainer = _dpo_trainer(args, args.warm_up + 1, callbacks=[timer])
     columns = [trainer.train_dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
     tokens = sum(2 * len(p) + len(c) + len(r) for p, c, r in zip(*columns, strict=True))
     return {**_measured(args, trainer, timer), "tokens": tokens}
@@ -166,8 +166,8 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
     data = Dataset.from_list(_rows(args.dialogues))
     model, tokenizer = _model(args)
     config = SFTConfig(
-        per_device_train_batch_size=1, max_steps=args.steps, learning_rate=2e-5, max_length=args.max_length, packing=True,
-        packing_strategy="bfd", **_common(args),
+        per_device_train_batch_size=1, max_steps=args.steps * (args.warm_up + 1), learning_rate=2e-5, max_length=args.max_length,
+        packing=True, packing_strategy="bfd", **_common(args),
     )  # fmt: skip
     timer = _timer(args.device)
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[timer])
@@ -179,7 +179,7 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
         return step(model, inputs, *more)
 
     trainer.training_step = counted
-    return {**_measured(args, trainer, timer), "tokens": sum(tokens)}
+    return {**_measured(args, trainer, timer), "tokens": sum(tokens[-args.steps :])}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from zephyr.objectives import dpo
 from zephyr.train import head
 from zephyr.train.batches import Example, branching, flatten
 from zephyr.train.head import head_loss, tiles
-from zephyr.train.logprobs import output_softcap, sequence_sums, stream_hidden
+from zephyr.train.logprobs import block_of, output_softcap, sequence_sums, stream_hidden
 from zephyr.train.tasks import SFT, Dialogues, Pair, Preferences
 
 
@@ -89,7 +90,7 @@ def test_a_frozen_matrix_gets_no_gradient_and_the_hidden_states_still_do() -> No
 
 
 def test_without_gradients_none_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "_d_logits", None)  # calling it would fail
+    monkeypatch.setattr(head, "block_of", lambda *args: replace(block_of(*args), d_logits=None))  # calling it would fail
     model, stream = tiny.tiny_model(), flatten([p.answers for p in pairs()])
     with torch.no_grad():
         loss, sums_S = head_loss(model, stream_hidden(model, stream), stream, pairs(), Preferences(partial(dpo, beta=0.1), 0.1), 1.0)

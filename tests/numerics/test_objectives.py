@@ -100,6 +100,19 @@ def test_simpo_is_by_mean_and_without_a_reference() -> None:
     assert losses[0] == pytest.approx(want, rel=1e-6)
 
 
+def test_simpos_reward_is_its_own() -> None:
+    """What is shown while it trains: beta times the mean log-probability a token, whatever the reference, which it does not have."""
+    task = preferences(DPOConfig(objective="simpo", beta=2.0))
+    items = [Pair(str(i), branching([1], answer, [4]), math.nan, math.nan) for i, answer in enumerate(([2, 3], [2, 3], [2, 3, 3]))]
+    tokens = [p.answers.targets for p in items]
+    sums_S = torch.tensor([x for chosen, rejected in tokens for x in (-3.0 * chosen, -4.0 * rejected)], dtype=torch.float64)
+    sums_S[0] *= 4 / 3  # the first pair is a tie
+    stats = task.stats(sums_S, items)
+    assert stats["accuracy"] == 2.5 and stats["margin"] == pytest.approx(0 + 2 + 2)
+    assert (stats["chosen_reward"], stats["rejected_reward"]) == pytest.approx((-8 - 6 - 6, 3 * -8.0))
+    assert math.isfinite(float(task.loss(sums_S, items)))
+
+
 @pytest.mark.parametrize(("objective", "loss_type"), [("dpo", "sigmoid"), ("ipo", "ipo")])
 def test_equals_trl(objective: Any, loss_type: str, tmp_path: Path) -> None:
     """Loss and gradients of TRL's trainer in float32, through our shared prompts and one-pass head."""

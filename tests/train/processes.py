@@ -156,8 +156,13 @@ def not_a_number(where: str) -> list[dict[str, Any]]:
         if where == "loss":
             items[4] = replace(items[4], reference_chosen=math.nan)
         elif not world.current().leads:
-            slopes = head._d_logits
-            head._d_logits = lambda *args: slopes(*args) * math.inf
+            block_of = head.block_of
+
+            def overflowing(*args: Any) -> Any:
+                found = block_of(*args)
+                return replace(found, d_logits=lambda: found.d_logits() * math.inf)
+
+            head.block_of = overflowing
         before: dict[str, Any] = {}
         accumulate = made.accumulate
 

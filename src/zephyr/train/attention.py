@@ -18,8 +18,9 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from zephyr.errors import ModelError
-from zephyr.train import kernels, varlen
+from zephyr.train import half, kernels, varlen
 from zephyr.train.blockwise import BlockAttention
+from zephyr.train.half import HalfAttention
 
 NAME = "zephyr_segments"
 
@@ -79,13 +80,19 @@ def segment_attention(
     window = sliding_window if sliding_window is not None and longest > sliding_window else None
     plain = window is None and softcap is None and not dropout and value.shape[3] == query.shape[3]  # latent attention differs there
     if query.device.type == "cpu" and plain:
-        attention = BlockAttention if len(query) == 1 and kernels.usable(query, key, value) else _TreeAttention
+        attention = _on_cpu(query, key, value)
         result: Tensor = attention.apply(query, key, value, segments, scale)  # type: ignore[no-untyped-call]  # torch's has no types
         return result, None
     exact = softcap is None and not dropout and value.shape[3] == query.shape[3] and len(query) == 1
     if exact and (kernel := varlen.kernel_for(query, key, value)) is not None:
         return varlen.attention(query, key, value, segments, scale, window, kernel), None
     return plain_attention(query, key, value, segments, scale, dropout, window, softcap), None
+
+
+def _on_cpu(query: Tensor, key: Tensor, value: Tensor) -> type[torch.autograd.Function]:
+    if half.usable(query, key, value):
+        return HalfAttention
+    return BlockAttention if len(query) == 1 and kernels.usable(query, key, value) else _TreeAttention
 
 
 def other_kind(module: torch.nn.Module, s_aux: Tensor | None) -> str | None:

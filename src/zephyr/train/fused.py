@@ -75,6 +75,12 @@ def _norm_forward(module: nn.Module, own: Callable[[Tensor], Tensor], offset: fl
     return _apply(Norm, x, weight, offset, eps) if kernels.usable(x, weight) else own(x)
 
 
+def _in_half(x: Tensor) -> bool:
+    """Are products computed in bfloat16, from activations in it?"""
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return half and kernels.usable_in_half(x.new_empty(0, dtype=torch.bfloat16))
+
+
 def _gated(module: nn.Module) -> Callable[..., Any] | None:
     """down(silu(gate(x)) * up(x))."""
     names = {name for name, _ in module.named_children()}
@@ -90,7 +96,7 @@ def _gated(module: nn.Module) -> Callable[..., Any] | None:
 
 
 def _gated_forward(module: Any, own: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if not kernels.usable(x) or torch.is_autocast_enabled("cpu"):
+    if not (_in_half(x) if torch.is_autocast_enabled("cpu") else kernels.usable(x)):
         return own(x)
     found: Tensor = module.down_proj(_apply(Gated, module.gate_proj(x), module.up_proj(x)))
     return found
@@ -121,7 +127,8 @@ def _rotates(own: Callable[..., Any], size: int) -> bool:
 
 def _rotary(own: Callable[..., Any] | None, q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor, *args: Any, **more: Any) -> Any:
     plain = not args and not more and len(q) == 1 and cosine.shape == (1, q.shape[2], q.shape[3])
-    if own is not None and not (plain and kernels.usable(q, k, cosine, sine)):
+    known = kernels.usable(q, k, cosine, sine) or (kernels.usable_in_half(q, k) and kernels.usable(cosine, sine))
+    if own is not None and not (plain and known):
         return own(q, k, cosine, sine, *args, **more)
     cosine, sine = cosine.contiguous(), sine.contiguous()
     return tuple(_apply(Rotation, x.transpose(1, 2), cosine, sine).transpose(1, 2) for x in (q, k))
@@ -157,15 +164,18 @@ def _same(own: Callable[..., Any], ours: Callable[..., Any], inputs: Sequence[Te
 
 
 class Norm(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) * (offset + w) over the last dimension; of the rows 1 / sqrt(...) is kept, and x itself."""
+    """x / sqrt(mean(x^2) + eps) * (offset + w) over the last dimension; of the rows 1 / sqrt(...) is kept, and x itself.
+
+    Where products are computed in bfloat16 the result is rounded to it at once: that is what a linear layer would do with it.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, offset: float, eps: float) -> Tensor:
         """Of x (..., D) and w (D,)."""
         x, size = x.contiguous(), len(w)
         rows = x.numel() // size
-        y, r = torch.empty_like(x), x.new_empty(rows)
-        kernels.call("norm_forward", rows, x.dtype, size, x, w, offset, eps, y, r)
+        y, r = torch.empty_like(x, dtype=torch.bfloat16 if _in_half(x) else x.dtype), x.new_empty(rows)
+        kernels.call("norm_forward", rows, y.dtype, size, x, w, offset, eps, y, r)
         ctx.save_for_backward(x, w, r)
         ctx.offset = offset
         return y
@@ -177,7 +187,7 @@ class Norm(torch.autograd.Function):
         x, w, r = ctx.saved_tensors
         stretches = -(-len(r) // STRETCH)
         dx, dw = torch.empty_like(x), w.new_zeros(stretches, len(w))
-        kernels.call("norm_backward", stretches, x.dtype, len(r), len(w), x, w, ctx.offset, r, grad.contiguous(), dx, dw)
+        kernels.call("norm_backward", stretches, grad.dtype, len(r), len(w), x, w, ctx.offset, r, grad.contiguous(), dx, dw)
         return dx, dw.sum(0), None, None
 
 

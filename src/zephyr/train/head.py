@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr.train.batches import Stream
-from zephyr.train.logprobs import block_logprobs, output_softcap
+from zephyr.train.logprobs import Block, block_of, output_softcap
 from zephyr.train.tasks import ItemT, Task
 
 TILE_BYTES = 128 << 20  # of float32 logits
@@ -99,13 +99,13 @@ class _HeadLoss(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND) if wanted else None
         grad_weight_VD = torch.zeros_like(weight_VD) if wanted and ctx.needs_input_grad[1] else None
 
-        def logprobs(at: slice) -> Tensor:
-            return block_logprobs(hidden_ND[at], weight, softcap)
+        def block(at: slice) -> Block:
+            return block_of(hidden_ND[at], weight, stream.target_N[at], softcap)
 
-        def add_gradients(at: slice, logprob_BV: Tensor, slope_S: Tensor) -> None:
+        def add_gradients(at: slice, found: Block, slope_S: Tensor) -> None:
             assert grad_hidden_ND is not None
-            factor_B1 = (-scale * slope_S[stream.owner_N[at]])[:, None].to(logprob_BV.dtype)
-            d_BV = _d_logits(logprob_BV, hidden_ND[at], weight, stream.target_N[at], softcap).to(weight.dtype)
+            factor_B1 = (-scale * slope_S[stream.owner_N[at]])[:, None].to(found.logprob_B.dtype)
+            d_BV = found.d_logits().to(weight.dtype)
             grad_hidden_ND[at] = (d_BV @ weight) * factor_B1
             if grad_weight_VD is not None:
                 scaled_BD = hidden_ND[at] * factor_B1.to(hidden_ND.dtype)
@@ -119,19 +119,18 @@ class _HeadLoss(torch.autograd.Function):
                 blocks = [slice(i, min(i + limit, tile.positions.stop)) for i in range(tile.positions.start, tile.positions.stop, limit)]
                 # an item larger than a tile is gone through twice, block by block: first for its sums, then for its gradients
                 twice = wanted and slope_S is None and len(blocks) > 1
-                logprob_BV = None
+                known = None
                 for at in blocks:
-                    logprob_BV = logprobs(at)
-                    chosen_B = logprob_BV.gather(1, stream.target_N[at, None])[:, 0]
-                    sums_S.index_add_(0, stream.owner_N[at], chosen_B.double())
+                    known = block(at)
+                    sums_S.index_add_(0, stream.owner_N[at], known.logprob_B.double())
                     if wanted and slope_S is not None:
-                        add_gradients(at, logprob_BV, slope_S)
+                        add_gradients(at, known, slope_S)
                 if not wanted or slope_S is not None:
                     continue
                 found_S = torch.zeros_like(sums_S)
                 found_S[tile.sequences] = _slope(sums_S[tile.sequences], items[tile.items], task)
                 for at in blocks:
-                    add_gradients(at, logprobs(at) if twice or logprob_BV is None else logprob_BV, found_S)
+                    add_gradients(at, block(at) if twice or known is None else known, found_S)
             loss = task.loss(sums_S, items) * scale
         ctx.gradients = (grad_hidden_ND, grad_weight_VD)
         ctx.mark_non_differentiable(sums_S)
@@ -143,13 +142,3 @@ class _HeadLoss(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None  # the buffers are given away: a second backward fails instead of counting twice
         hidden, weight = (None if g is None else g.mul_(grad.to(g.dtype)) for g in gradients)
         return hidden, weight, *(None,) * 9
-
-
-def _d_logits(logprob_BV: Tensor, hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: float | None) -> Tensor:
-    """-d log p(target) / d logits = softmax - onehot, in place of the log-probabilities; with the cap's own slope, where there is one."""
-    slope_BV = None
-    if softcap is not None:
-        slope_BV = 1 - torch.tanh((hidden_BD @ weight_VD.T).to(logprob_BV.dtype) / softcap) ** 2
-    d_BV = logprob_BV.exp_()
-    d_BV.scatter_add_(1, target_B[:, None], d_BV.new_full((len(target_B), 1), -1.0))
-    return d_BV if slope_BV is None else d_BV.mul_(slope_BV)

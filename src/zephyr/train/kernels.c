@@ -1,81 +1,24 @@
-/* Row by row what torch does in many passes over memory: norms, rotations, gated activations, the softmax of attention.
+/* Row by row what torch does in many passes over memory: norms, rotations, gated activations, the softmax of attention, that of
+ * the vocabulary.
  *
- * Compiled by `kernels.py` where there is a compiler, once for REAL = float and once for double. All tensors are contiguous;
+ * Compiled by `kernels.py` where there is a compiler, once for each number format of real.h. All tensors are contiguous;
  * each function does rows `begin` to `end`, so that rows can be dealt out to threads without changing a bit of the result.
  * No flag relaxes the arithmetic: NaN stays NaN. Only sums over a row are taken in several lanes, in an order fixed by the machine.
  */
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-typedef int64_t i64;
-
-#ifdef DOUBLE
-typedef double real;
-typedef int64_t bits;
-#define LOWEST -708.0
-#define MAGIC 6755399441055744.0 /* 1.5 * 2^52: what is added to it is rounded to whole numbers, in its last bits */
-#define MANTISSA 52
-#define BIAS 1023
-#define SQRT sqrt
-#define LOG log
-#else
-typedef float real;
-typedef int32_t bits;
-#define LOWEST -87.0f
-#define MAGIC 12582912.0f /* 1.5 * 2^23 */
-#define MANTISSA 23
-#define BIAS 127
-#define SQRT sqrtf
-#define LOG logf
-#endif
-
-/* e^x for x below 88 (709): x = k ln 2 + r, Taylor's series of e^r to the last bit, times 2^k. Where it would become one of the
- * denormal numbers, with which everything is slow, it is 0. */
-static inline __attribute__((always_inline)) real exponential(real x) {
-    const real shifted = x * (real)1.4426950408889634 + (real)MAGIC;
-    const real k = shifted - (real)MAGIC;
-#ifdef DOUBLE
-    const real r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10; /* ln 2 in two parts */
-    real p = 1.0 / 6227020800;
-    p = p * r + 1.0 / 479001600;
-    p = p * r + 1.0 / 39916800;
-    p = p * r + 1.0 / 3628800;
-    p = p * r + 1.0 / 362880;
-    p = p * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-#else
-    const real r = (x - k * 0.693359375f) - k * -2.12194440e-4f;
-    real p = 1.0f / 5040;
-#endif
-    p = p * r + (real)(1.0 / 720);
-    p = p * r + (real)(1.0 / 120);
-    p = p * r + (real)(1.0 / 24);
-    p = p * r + (real)(1.0 / 6);
-    p = p * r + (real)0.5;
-    p = p * r + 1;
-    p = p * r + 1;
-    bits power;
-    real magic = (real)MAGIC, scale;
-    bits zero;
-    memcpy(&power, &shifted, sizeof power);
-    memcpy(&zero, &magic, sizeof zero);
-    power = (bits)(power - zero + BIAS) << MANTISSA;
-    memcpy(&scale, &power, sizeof scale);
-    return x < (real)LOWEST ? 0 : p * scale;
-}
+#include "real.h"
 
 /* --- root mean square norm: y = x r (offset + w), r = 1 / sqrt(mean(x^2) + eps) ------------------------------------------- */
 
-void norm_forward(i64 begin, i64 end, i64 d, const real *x, const real *w, double offset, double eps, real *y, real *r) {
+void norm_forward(i64 begin, i64 end, i64 d, const real *x, const real *w, double offset, double eps, act *y, real *r) {
     for (i64 t = begin; t < end; t++) {
         const real *xt = x + t * d;
-        real *yt = y + t * d, sum = 0;
+        act *yt = y + t * d;
+        real sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (i64 i = 0; i < d; i++) sum += xt[i] * xt[i];
         const real rt = r[t] = 1 / SQRT(sum / (real)d + (real)eps);
 #pragma omp simd
-        for (i64 i = 0; i < d; i++) yt[i] = xt[i] * rt * ((real)offset + w[i]);
+        for (i64 i = 0; i < d; i++) yt[i] = act_of(xt[i] * rt * ((real)offset + w[i]));
     }
 }
 
@@ -83,38 +26,39 @@ void norm_forward(i64 begin, i64 end, i64 d, const real *x, const real *w, doubl
  * added up must not depend on the number of threads, to which stretches are dealt out */
 #define STRETCH 256
 
-void norm_backward(i64 begin, i64 end, i64 n, i64 d, const real *x, const real *w, double offset, const real *r, const real *g,
+void norm_backward(i64 begin, i64 end, i64 n, i64 d, const real *x, const real *w, double offset, const real *r, const act *g,
                    real *dx, real *dw) {
     for (i64 t = begin * STRETCH; t < n && t < end * STRETCH; t++) {
-        const real *xt = x + t * d, *gt = g + t * d, rt = r[t];
+        const real *xt = x + t * d, rt = r[t];
+        const act *gt = g + t * d;
         real *dxt = dx + t * d, *dwt = dw + t / STRETCH * d, dot = 0;
 #pragma omp simd reduction(+ : dot)
         for (i64 i = 0; i < d; i++) {
-            const real gx = gt[i] * xt[i];
+            const real gx = real_of(gt[i]) * xt[i];
             dot += gx * ((real)offset + w[i]);
             dwt[i] += gx * rt;
         }
         const real back = dot * rt * rt / (real)d;
 #pragma omp simd
-        for (i64 i = 0; i < d; i++) dxt[i] = rt * (gt[i] * ((real)offset + w[i]) - xt[i] * back);
+        for (i64 i = 0; i < d; i++) dxt[i] = rt * (real_of(gt[i]) * ((real)offset + w[i]) - xt[i] * back);
     }
 }
 
 /* --- rotary positions: heads of size d, the first half of each turned against the second; back is the transposed matrix ------ */
 
-void rotate(i64 begin, i64 end, i64 heads, i64 d, const real *x, const real *cosine, const real *sine, i64 back, real *y) {
+void rotate(i64 begin, i64 end, i64 heads, i64 d, const act *x, const real *cosine, const real *sine, i64 back, act *y) {
     const i64 half = d / 2;
     const real sign = back ? -1 : 1;
     for (i64 t = begin; t < end; t++) {
         const real *c = cosine + t * d, *s = sine + t * d, *sa = back ? s + half : s, *sb = back ? s : s + half;
         for (i64 h = 0; h < heads; h++) {
-            const real *a = x + (t * heads + h) * d, *b = a + half;
-            real *ya = y + (t * heads + h) * d, *yb = ya + half;
+            const act *a = x + (t * heads + h) * d, *b = a + half;
+            act *ya = y + (t * heads + h) * d, *yb = ya + half;
 #pragma omp simd
             for (i64 i = 0; i < half; i++) {
-                const real ai = a[i], bi = b[i];
-                ya[i] = ai * c[i] - sign * bi * sa[i];
-                yb[i] = bi * c[half + i] + sign * ai * sb[i];
+                const real ai = real_of(a[i]), bi = real_of(b[i]);
+                ya[i] = act_of(ai * c[i] - sign * bi * sa[i]);
+                yb[i] = act_of(bi * c[half + i] + sign * ai * sb[i]);
             }
         }
     }
@@ -122,24 +66,60 @@ void rotate(i64 begin, i64 end, i64 heads, i64 d, const real *x, const real *cos
 
 /* --- silu(gate) * up, silu(x) = x / (1 + e^-x) ------------------------------------------------------------------------------ */
 
-void gated_forward(i64 begin, i64 end, i64 d, const real *gate, const real *up, real *y) {
+void gated_forward(i64 begin, i64 end, i64 d, const act *gate, const act *up, act *y) {
 #pragma omp simd
     for (i64 i = begin * d; i < end * d; i++) {
-        const real high = -gate[i] > 80 ? 80 : -gate[i];
-        y[i] = gate[i] / (1 + exponential(high)) * up[i];
+        const real x = real_of(gate[i]), high = -x > 80 ? 80 : -x;
+        y[i] = act_of(x / (1 + exponential(high)) * real_of(up[i]));
     }
 }
 
-void gated_backward(i64 begin, i64 end, i64 d, const real *gate, const real *up, const real *g, real *dgate, real *dup) {
+void gated_backward(i64 begin, i64 end, i64 d, const act *gate, const act *up, const act *g, act *dgate, act *dup) {
 #pragma omp simd
     for (i64 i = begin * d; i < end * d; i++) {
-        const real high = -gate[i] > 80 ? 80 : -gate[i];
-        const real sigmoid = 1 / (1 + exponential(high)), silu = gate[i] * sigmoid, gi = g[i];
-        dgate[i] = gi * up[i] * (sigmoid + silu * (1 - sigmoid));
-        dup[i] = gi * silu;
+        const real x = real_of(gate[i]), high = -x > 80 ? 80 : -x;
+        const real sigmoid = 1 / (1 + exponential(high)), silu = x * sigmoid, gi = real_of(g[i]);
+        dgate[i] = act_of(gi * real_of(up[i]) * (sigmoid + silu * (1 - sigmoid)));
+        dup[i] = act_of(gi * silu);
     }
 }
 
+/* --- the softmax of the vocabulary: v logits a row ---------------------------------------------------------------------------- */
+
+#define LANES_SUM 1024 /* terms added up in `real` before they go into a double: a vocabulary has many */
+
+/* log p of a row's target, and the log-sum-exp of its logits */
+void target_logprob(i64 begin, i64 end, i64 v, const act *logits, const i64 *target, real *logprob, real *lse) {
+    for (i64 row = begin; row < end; row++) {
+        const act *l = logits + row * v;
+        real most = real_of(l[0]);
+        double sum = 0;
+#pragma omp simd reduction(max : most)
+        for (i64 i = 0; i < v; i++) most = real_of(l[i]) > most ? real_of(l[i]) : most;
+        for (i64 from = 0; from < v; from += LANES_SUM) {
+            const i64 to = from + LANES_SUM < v ? from + LANES_SUM : v;
+            real part = 0;
+#pragma omp simd reduction(+ : part)
+            for (i64 i = from; i < to; i++) part += exponential(real_of(l[i]) - most);
+            sum += part;
+        }
+        lse[row] = (real)(most + log(sum));
+        logprob[row] = (real)(real_of(l[target[row]]) - most - log(sum));
+    }
+}
+
+/* logits to -d log p(target) / d logits = softmax - onehot, in place */
+void target_logprob_backward(i64 begin, i64 end, i64 v, act *logits, const i64 *target, const real *lse) {
+    for (i64 row = begin; row < end; row++) {
+        act *l = logits + row * v;
+        const real whole = lse[row], own = real_of(l[target[row]]) - whole;
+#pragma omp simd
+        for (i64 i = 0; i < v; i++) l[i] = act_of(exponential(real_of(l[i]) - whole));
+        l[target[row]] = act_of(exponential(own) - 1);
+    }
+}
+
+#ifndef HALF /* scores are not rounded that far: attention.c */
 /* --- attention: a block of rows, `group` of them (the heads that share a key head) for each of `positions` positions, over n
  * columns, of which the last `positions` are their own: each row sees all before, and of those up to itself ------------------ */
 
@@ -184,3 +164,4 @@ void softmax_backward(i64 begin, i64 end, i64 n, i64 group, i64 positions, real 
         memset(d + seen, 0, (size_t)(n - seen) * sizeof(real));
     }
 }
+#endif

@@ -1,4 +1,6 @@
-"""The functions of kernels.c on tensors, where they can be had: on the CPU, with a C compiler, in float32 and float64.
+"""The functions of kernels.c and attention.c on tensors, where they can be had: on the CPU, with a C compiler.
+
+In float32, in float64, and in bfloat16 for activations, whose arithmetic is float32's.
 
 They are compiled when first asked for, which takes a second, and kept in the user's cache under a name that says of what source,
 by which compiler and for which processor, so that a cache shared by machines is safe. Without a compiler, or with
@@ -26,24 +28,40 @@ from torch import Tensor
 
 from zephyr.models.registry import cache_dir
 
-SOURCE = Path(__file__).with_suffix(".c")
+HERE = Path(__file__).parent
+SOURCES = (HERE / "kernels.c", HERE / "attention.c")
+HEADERS = (HERE / "real.h",)
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-ffp-contract=fast", "-fPIC", "-shared")
-FLAGS_OF = {torch.float32: (), torch.float64: ("-DDOUBLE",)}
+FLAGS_OF = {torch.float32: (), torch.float64: ("-DDOUBLE",), torch.bfloat16: ("-DHALF",)}
 ALONE = 1 << 14  # numbers below which a second thread costs more than it gives
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Are there kernels for these tensors, all on the CPU and of one number format?"""
+    """Are there kernels for these tensors, all on the CPU and of one number format, float32 or float64?"""
+    return tensors[0].dtype != torch.bfloat16 and _usable(*tensors)
+
+
+def usable_in_half(*tensors: Tensor) -> bool:
+    """Are there kernels for these tensors as activations, all on the CPU and in bfloat16?"""
+    return tensors[0].dtype == torch.bfloat16 and _usable(*tensors)
+
+
+def _usable(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     same = all(t.device.type == "cpu" and t.dtype == dtype and type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
     return same and dtype in FLAGS_OF and os.environ.get("ZEPHYR_KERNELS") != "0" and library(dtype) is not None
+
+
+def has(name: str, dtype: torch.dtype) -> bool:
+    """Is there this function? The attention in bfloat16 is only where the processor multiplies bfloat16."""
+    return hasattr(library(dtype), name)
 
 
 def where_computed(device: torch.device) -> str:
     """What the last bits of a result depend on beside what is computed: device, threads, versions, and whether these kernels are used."""
     if device.type != "cpu":
         return f"{torch.cuda.get_device_name(device)} torch {torch.__version__}"
-    used = [str(dtype) for dtype in FLAGS_OF if usable(torch.empty(0, dtype=dtype))]
+    used = [str(dtype) for dtype in FLAGS_OF if _usable(torch.empty(0, dtype=dtype))]
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} torch {torch.__version__} {used}"
 
 
@@ -108,9 +126,10 @@ def _planned(dtype: torch.dtype) -> tuple[Path, list[str]]:
     """Where the compiled functions lie, and what makes them."""
     compiler, flags = shlex.split(os.environ.get("CC", "cc")), (*FLAGS, *FLAGS_OF[dtype])
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *flags, version, platform.machine(), _processor()])
+    texts = [path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS)]
+    identity = "\n".join([*texts, *flags, version, platform.machine(), _processor()])
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    return cache_dir() / "kernels" / f"{digest[:32]}.so", [*compiler, *flags, str(SOURCE)]
+    return cache_dir() / "kernels" / f"{digest[:32]}.so", [*compiler, *flags, *map(str, SOURCES)]
 
 
 def _compile(command: list[str], path: Path) -> None:

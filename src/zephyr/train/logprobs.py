@@ -7,11 +7,14 @@ by the same function and their gradients with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zephyr.train import kernels
 from zephyr.train.batches import Stream
 
 BLOCK = 512  # positions whose logits exist at once: 512 x 49,152 in float32 are 100 MB
@@ -31,6 +34,46 @@ def _logits(hidden_BD: Tensor, weight_VD: Tensor, softcap: float | None) -> Tens
 def block_logprobs(hidden_BD: Tensor, weight_VD: Tensor, softcap: float | None) -> Tensor:
     """Log-probabilities of the whole vocabulary at B positions, in float32 at least."""
     return torch.log_softmax(_logits(hidden_BD, weight_VD, softcap), -1)
+
+
+@dataclass
+class Block:
+    """What is known of B positions: the log-probability of each target, in float32 at least, and what its gradient is made of."""
+
+    logprob_B: Tensor
+    d_logits: Callable[[], Tensor]
+    """-d log p(target) / d logits (B, V) = softmax - onehot, in the memory of the logits: to be asked for once."""
+
+
+def block_of(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: float | None) -> Block:
+    """Log-probabilities of targets at B positions, and their gradients: by kernels.c in two passes over the logits, else by torch."""
+    half = kernels.usable_in_half(hidden_BD, weight_VD)
+    if softcap is not None or not (half or kernels.usable(hidden_BD, weight_VD)):
+        return _block_by_torch(hidden_BD, weight_VD, target_B, softcap)
+    with torch.autocast(hidden_BD.device.type, enabled=False):
+        logits_BV = hidden_BD @ weight_VD.T
+    rows, size = logits_BV.shape
+    logprob_B, lse_B = hidden_BD.new_empty(2, rows, dtype=_exact(hidden_BD.dtype)).unbind()
+    kernels.call("target_logprob", rows, logits_BV.dtype, size, logits_BV, target_B, logprob_B, lse_B)
+
+    def d_logits() -> Tensor:
+        kernels.call("target_logprob_backward", rows, logits_BV.dtype, size, logits_BV, target_B, lse_B)
+        return logits_BV
+
+    return Block(logprob_B, d_logits)
+
+
+def _block_by_torch(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: float | None) -> Block:
+    logprob_BV = block_logprobs(hidden_BD, weight_VD, softcap)
+
+    def d_logits() -> Tensor:
+        d_BV = logprob_BV.exp_()
+        d_BV.scatter_add_(1, target_B[:, None], d_BV.new_full((len(target_B), 1), -1.0))
+        if softcap is not None:  # with the cap's own slope
+            d_BV *= 1 - torch.tanh((hidden_BD @ weight_VD.T).to(d_BV.dtype) / softcap) ** 2
+        return d_BV
+
+    return Block(logprob_BV.gather(1, target_B[:, None])[:, 0], d_logits)
 
 
 def output_softcap(model: Any) -> float | None:
@@ -57,11 +100,11 @@ def stream_logprobs(model: Any, stream: Stream, dtype: torch.dtype = torch.float
     """Log p of every learnt token of a stream (N values, in nats), under `model`, computing in `dtype`; without gradients."""
     hidden_ND = stream_hidden(model, stream, dtype)
     weight_VD = model.get_output_embeddings().weight.to(hidden_ND.dtype)
-    softcap, targets = output_softcap(model), stream.target_N[:, None]
+    softcap, targets = output_softcap(model), stream.target_N
     logprob_N = torch.empty(len(targets), dtype=_exact(hidden_ND.dtype), device=hidden_ND.device)
     for at in range(0, len(targets), BLOCK):
         block = slice(at, at + BLOCK)
-        logprob_N[block] = block_logprobs(hidden_ND[block], weight_VD, softcap).gather(1, targets[block])[:, 0]
+        logprob_N[block] = block_of(hidden_ND[block], weight_VD, targets[block], softcap).logprob_B
     return logprob_N
 
 
