@@ -7,16 +7,15 @@ table shows can be held against the words that it was read from. Nothing is sent
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr.errors import DataError, ZephyrError
+from zephyr.errors import DataError
 from zephyr.records import RatedPrompt, Rating
 from zephyr.teachers import rubric
-from zephyr.teachers.journal import NANO
+from zephyr.teachers.journal import NANO, peek
 
 
 @dataclass(frozen=True)
@@ -60,18 +59,13 @@ def replies(journal: Path, stage: str, prompt_id: str) -> list[Raw]:
     Raises:
         ZephyrError: it cannot be read.
     """
-    if not journal.exists():
-        return []
     query = """
         SELECT lower(hex(key)), stage, teacher, model, state, coalesce(text, ''), coalesce(finish_reason, ''), coalesce(prompt_tokens, 0),
                coalesce(completion_tokens, 0), spent / :nano, coalesce(error, '')
         FROM requests WHERE stage = :stage AND prompt_id = :prompt_id ORDER BY teacher, key
     """
-    try:
-        with contextlib.closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as db:
-            rows = db.execute(query, {"stage": stage, "prompt_id": prompt_id, "nano": float(NANO)}).fetchall()
-    except sqlite3.Error as error:
-        raise ZephyrError(f"{journal}: {error}") from None
+    with peek.looking(journal) as db:
+        rows = db.execute(query, {"stage": stage, "prompt_id": prompt_id, "nano": float(NANO)}).fetchall() if db else []
     return [Raw(*row) for row in rows]
 
 
