@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -17,23 +18,33 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one, never a piece."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")  # two processes may write one name, the last wins
-    for left in path.parent.glob(f".{path.name}.*.partial"):
-        if not is_alive(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
+    own = aside(path)
     try:
-        with aside.open("w", encoding="utf-8") as file:
+        with own.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        own.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        own.unlink(missing_ok=True)
         raise
     sync(path.parent)
 
 
-def is_alive(pid: str) -> bool:
+def aside(path: Path) -> Path:
+    """Where this process writes what is to be called `path`: a file or folder beside it. What the dead left of theirs is removed."""
+    own = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several processes may write one name, the last wins
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        if left != own and _is_at_work(left.name.split(".")[-2]):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    return own
+
+
+def _is_at_work(pid: str) -> bool:
     """Whether a process of that number is at work on this machine, or may be: whoever left a file may still write to it."""
     try:
         os.kill(int(pid), 0)

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import mmap
-import os
 import shutil
 import sys
 from array import array
@@ -26,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from zephyr.durable import is_alive, sync, write_text
+from zephyr.durable import aside, sync, write_text
 from zephyr.hashes import canonical, sha256_file, sha256_text
 from zephyr.records import Row
 from zephyr.train.batches import Example, pack
@@ -84,10 +83,7 @@ class Writer:
         """`key` names what the dialogues are made from, and with what."""
         self.folder, self._key = folder, key
         # of this process: one that was killed may have left another at work, which ends by itself, and must not write among ours
-        self._aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        for left in folder.parent.glob(f".{folder.name}.*.partial"):
-            if left == self._aside or not is_alive(left.name.split(".")[-2]):
-                shutil.rmtree(left, ignore_errors=True)
+        self._aside = aside(folder)
         self._aside.mkdir(parents=True)
         names = [f"{split}.{kind}{ends}" for split in SPLITS for kind in _KINDS for ends in ("", ".ends")]
         self._files = {name: _File(self._aside / name) for name in (*names, _REFUSED)}
