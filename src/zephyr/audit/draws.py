@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from zephyr.audit.checks import Item
 from zephyr.audit.findings import EXAMPLES, Example, Finding, Level, Table, excerpt, unknown
 from zephyr.audit.measures import ALPHA, ENOUGH, FIXED, binomial_tail, chi_square_tail, uniformity
-from zephyr.audit.pairs import Item
 from zephyr.audit.rows import Pair, Rated, exact_key, key_of
 
 # a place's share over an equal one that is large enough to matter

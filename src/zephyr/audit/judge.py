@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from zephyr.audit.checks import Item
 from zephyr.audit.findings import EXAMPLES, Example, Finding, Level, Table, excerpt, unknown
 from zephyr.audit.measures import ALPHA, ENOUGH, FIXED, normal_tails, pearson, spearman
-from zephyr.audit.pairs import Item
 from zephyr.audit.rows import Answer, Rated
 
 LOW_MEAN = 3.0  # below the middle of 1 to 5

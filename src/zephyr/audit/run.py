@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zephyr import sources
+from zephyr.audit.checks import Check, Item
+from zephyr.audit.contamination import Contamination
 from zephyr.audit.draws import Draws
 from zephyr.audit.findings import EXAMPLES, LEVELS, Audit, Example, Finding, Level, excerpt
 from zephyr.audit.judge import Judge
-from zephyr.audit.pairs import RULES, Check, Contamination, Item, Judged, Lengths, Repeated
+from zephyr.audit.lengths import Lengths
+from zephyr.audit.repeated import Repeated
 from zephyr.audit.rows import Pair, Rated, read_row
+from zephyr.audit.rules import RULES, Judged
 from zephyr.errors import DataError, UsageError
 from zephyr.files import Unread
 from zephyr.recipe import DataSource, known
