@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zephyr.durable import write_text
 from zephyr.files import read_object
-from zephyr.reproduce import page, results, samples
+from zephyr.reproduce import figures, page, results, samples
 from zephyr.reproduce.evidence import Evidence
 from zephyr.reproduce.experiment import Experiment
 from zephyr.reproduce.graph import EXPERIMENTS
@@ -39,12 +39,12 @@ def finish(folder: Path, made: Mapping[str, Result], experiment: Experiment | No
     known = {name: found for name in (*EXPERIMENTS, "tables") if (found := made.get(name) or earlier.get(name))}
     for name, result in known.items():
         _write(folder, name, result)
-    for drawn in page.pictures(known).values():
+    for drawn in figures.pictures(known).values():
         for picture in drawn:
             (folder / f"{picture.name}.png").write_bytes(picture.png)
     write_text(folder / PAGE, page.render(known, not_compared))
     files = [folder / f"{name}.{ending}" for name in made for ending in ("json", "csv")]
-    files += [folder / f"{picture.name}.png" for drawn in page.pictures(made).values() for picture in drawn]
+    files += [folder / f"{picture.name}.png" for drawn in figures.pictures(made).values() for picture in drawn]
     return {
         "out": str(folder), "page": str(folder / PAGE), "files": [str(file) for file in files], "findings": results.merged(known),
         "not_compared": not_compared, "results": dict(made),

@@ -1,0 +1,72 @@
+"""The pictures of the page: Table 3's arms, Figure 3 and Figure 1, drawn from what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from zephyr.reproduce import paper
+from zephyr.reproduce.data import MAIN, OTHER
+from zephyr.reproduce.evidence import MEASURES, PRIMARY
+from zephyr.reproduce.pictures import Dots, Line, Picture, dots, lines, radar
+from zephyr.reproduce.results import Result
+
+MOST_POINTS = 24  # of a train curve: each point is the mean of several batches
+
+
+def pictures(known: Mapping[str, Result]) -> dict[str, list[Picture]]:
+    """The pictures of each experiment."""
+    found: dict[str, list[Picture]] = {}
+    if "table3" in known:
+        found["table3"] = [_arms(known["table3"])]
+    if "figure3" in known:
+        found["figure3"] = [_curve(known["figure3"]), _grid(known["figure3"])]
+    if "tables" in known:
+        rows = {row["model"]: row["by_category"] for row in known["tables"]["rows"]}
+        whole = {m: [of[c] for c in paper.CATEGORIES] for m, of in rows.items() if all(c in of for c in paper.CATEGORIES)}
+        found["tables"] = [radar("figure1", "MT-Bench by category", paper.CATEGORIES, whole)] if whole else []
+    return found
+
+
+def _ends(found: Result) -> tuple[float, float] | None:
+    return (float(found["ci95"][0]), float(found["ci95"][1])) if found["ci95"] else None
+
+
+def _arms(table: Result) -> Picture:
+    wanted = [name for name in (f"{MAIN}.sum", f"{MAIN}.token", f"{OTHER}.sum", "kept") if name in table["arms"][0]["measures"]]
+    panels = [
+        Dots(
+            MEASURES[name].label.replace(", ", ",\n", 1),
+            [(arm["measures"][name]["value"], _ends(arm["measures"][name])) for arm in table["arms"]],
+            0.5 if MEASURES[name].needs else None,
+        )
+        for name in wanted
+    ]
+    return dots("table3", "The four arms of Table 3", [arm["arm"] for arm in table["arms"]], panels)
+
+
+def _curve(figure: Result) -> Picture:
+    found = []
+    for kind, colour in (("train", "dsft"), ("test", "rejected")):
+        every = [_thinned(curve[kind], MOST_POINTS if kind == "train" else len(curve[kind])) for curve in figure["curves"]]
+        several = len(every) > 1
+        found += [Line(f"{kind}, one seed", colour, points, thin=True) for points in every] if several else []
+        mean = [(fmean(p[0] for p in at), fmean(p[1] for p in at)) for at in zip(*every, strict=True)]
+        found.append(Line(f"{kind}{' (mean of seeds)' if several else ''}", colour, mean))
+    return lines("figure3-curve", "Reward accuracy over three epochs of dDPO", "update", "reward accuracy", found, mark=0.5)
+
+
+def _thinned(points: Sequence[Sequence[float]], most: int) -> list[tuple[float, float]]:
+    size = max(1, -(-len(points) // most))
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(fmean(p[0] for p in g), fmean(p[1] for p in g)) for g in groups]
+
+
+def _grid(figure: Result) -> Picture:
+    found = []
+    for colour, sft in zip(("dsft", "ddpo", "rejected"), sorted({cell["sft"] for cell in figure["grid"]}), strict=True):
+        cells = [cell for cell in figure["grid"] if cell["sft"] == sft]
+        values = [cell["measures"][PRIMARY] for cell in cells]
+        points = [(cell["dpo"], value["value"]) for cell, value in zip(cells, values, strict=True)]
+        found.append(Line(f"{sft} dSFT epoch{'s' if sft > 1 else ''}", colour, points, [_ends(v) for v in values]))
+    return lines("figure3-grid", "Score by epochs of dSFT and dDPO", "epochs of dDPO", MEASURES[PRIMARY].label, found)
