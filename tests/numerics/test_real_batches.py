@@ -24,8 +24,9 @@ from zephyr.train.logprobs import stream_hidden
 from zephyr.train.tasks import Pair, preferences
 
 LOSS, GRADIENT = 1e-6, 1e-5
-# absolute and relative: what products in bfloat16 give on models of two layers is 0.0034 and 0.026
+# absolute and relative: what products in bfloat16 give on models of two layers is 0.0066 and 0.030, with Gemma 3 0.061
 BFLOAT16_LOSS, BFLOAT16_GRADIENT = 0.01, 0.05
+BFLOAT16_WIDER = {"gemma3": 0.08}
 SHIPPED = Path(__file__).resolve().parents[2] / "src/zephyr/demo/feedback/train.jsonl"
 
 
@@ -88,6 +89,7 @@ def test_a_step_on_ultrafeedback_s_pairs_is_exact(arch: str, shared: Path) -> No
     assert loss < LOSS and gradient < GRADIENT, (loss, gradient)
 
 
-def test_in_bfloat16_it_is_what_its_products_give() -> None:
-    loss, gradient = both("llama, untied", SHIPPED, torch.bfloat16)
-    assert LOSS < loss < BFLOAT16_LOSS and GRADIENT < gradient < BFLOAT16_GRADIENT, (loss, gradient)
+@pytest.mark.parametrize("arch", tiny.ARCHITECTURES)
+def test_in_bfloat16_it_is_what_its_products_give(arch: str) -> None:
+    loss, gradient = both(f"{arch}, untied", SHIPPED, torch.bfloat16)
+    assert LOSS < loss < BFLOAT16_LOSS and GRADIENT < gradient < BFLOAT16_WIDER.get(arch, BFLOAT16_GRADIENT), (loss, gradient)
