@@ -7,6 +7,7 @@ Each is taken out alone, all else as it is; `all` is the textbook: both answers 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ IDEAS = {
     "shared-prompt": "the prompt goes through the model twice, once with each answer",
     "one-pass-head": "logits of all learnt tokens at once, their gradients by autograd",
     "segment-attention": "scaled_dot_product_attention with a mask a pair",
+    "c-kernels": "norms, rotations, activations, attention and the vocabulary's softmax by torch instead of C",
     "cached-references": "a frozen copy of the model computes the reference in the step",
     "all": "the textbook: padded rows apart, logits everywhere, masked attention, the reference in the step",
 }
@@ -54,6 +56,8 @@ def apart(pair: Pair) -> Apart:
 def leave_out(idea: str, trainer: Any, pairs: list[Pair]) -> list[Any]:
     """Change the trainer's step; returns the pairs as that step takes them."""
     model = trainer.model
+    if idea in ("c-kernels", "all"):
+        os.environ["ZEPHYR_KERNELS"] = "0"  # asked at every call
     if idea == "segment-attention":
         model.set_attn_implementation(_masked_attention())
     frozen = copy.deepcopy(model).requires_grad_(False) if idea in ("cached-references", "all") else None

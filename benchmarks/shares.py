@@ -7,6 +7,7 @@ from typing import Any
 
 SCOPES = {"bench.head": "head", "Optimizer.step#AdamW.step": "optimizer", "bench.clip": "clipping"}
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::addmm_")
+ONE_PASS = ("Norm", "Rotation", "Gated")  # of zephyr.train.fused
 MOVES = ("aten::copy_", "aten::cat", "aten::index_select", "aten::index", "aten::fill_", "aten::zero_", "aten::embedding_dense_backward")
 
 
@@ -42,6 +43,8 @@ def _kind(event: Any) -> str:
         above = above.cpu_parent
     if event.name in PRODUCTS:
         return "matrix products of the layers"
+    if event.name.removesuffix("Backward") in ONE_PASS:
+        return "norms, rotations, activations, additions"
     if event.name in MOVES:
         return "copies, gathers, fills"
     return "norms, rotations, activations, additions" if event.name.startswith("aten::") else "python and autograd"

@@ -26,13 +26,14 @@ def race(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def side(seconds: list[float], tokens: int, memory: float, peak: float) -> list[dict[str, Any]]:
     what = {"tokens": tokens, "peak_over_start_mb": memory, "matmul_peak": peak, "matmul_weights": 1e6}
-    return [{**what, "train_seconds": s} for s in seconds]
+    return [{**what, "train_seconds": s, "first_seconds": s + 1} for s in seconds]
 
 
 def test_a_ratio_is_of_medians_and_by_the_token(race: Any) -> None:
     found = race.compared(side([2.0, 9.0, 2.5], 1000, 100.0, 1e10), side([5.0, 6.0, 60.0], 1200, 400.0, 2e10))
     assert found["ratio"] == pytest.approx((6.0 / 1200) / (2.5 / 1000))
     assert (found["memory_ratio"], found["zephyr_seconds"], found["trl_seconds"]) == (0.25, 2.5, 6.0)
+    assert found["first_seconds"] == {"zephyr": 3.5, "trl": 7.0}
     # of the best product that was seen on either side, 6 N T
     assert found["mfu"] == pytest.approx({"zephyr": 6 * 1e6 * 1000 / 2.5 / 2e10, "trl": 6 * 1e6 * 1200 / 6.0 / 2e10})
     with pytest.raises(AssertionError, match="not the same work"):
@@ -59,3 +60,9 @@ def test_where_memory_is_short_both_sides_compute_activations_again(race: Any) -
     for name, one in gpu.STEPS.items():
         ways = [one.ours, *one.trl.values()]
         assert {"--checkpointing" in way for way in ways} == {"7b" in name}, name
+
+
+def test_what_warms_up_does_not_count(race: Any) -> None:
+    measure = importlib.import_module("measure")
+    assert measure.counted([9.0, 8.0, 3.0, 2.0], 2) == {"steps": [3.0, 2.0], "train_seconds": 5.0, "first_seconds": 17.0}
+    assert measure.counted([9.0, 8.0], 2)["train_seconds"] == 17.0
