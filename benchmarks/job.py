@@ -1,6 +1,6 @@
 """The whole job: from the command line to the saved model, references included, on real pairs.
 
-    python benchmarks/race.py --only whole-job --job-pairs 60
+    python benchmarks/race.py --only whole-job --job-rounds 3
 
 Ours is `zephyr run` on a recipe (binarize, reference, dpo); TRL's is a script that computes its references, trains and saves. Wall time
 of the whole process and the most memory it held.
@@ -35,7 +35,7 @@ def race(args: argparse.Namespace) -> dict[str, Any]:
     pairs = assets.pairs_file("ultrafeedback-short", 8 if args.quick else args.job_pairs, args.work).resolve()
     work = args.work / "job"
     runs: dict[str, list[processes.Ended]] = {"zephyr": [], "trl": []}
-    for number in range(args.rounds):
+    for number in range(args.job_rounds):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         for side, command in (("zephyr", _ours(work, model, pairs, args.dtype)), ("trl", _theirs(work, model, pairs, args.dtype))):
@@ -53,6 +53,7 @@ def race(args: argparse.Namespace) -> dict[str, Any]:
             "trl_seconds": seconds["trl"],
             "memory_ratio": memory["zephyr"] / memory["trl"],
             "memory_mb": memory,
+            "rounds": {side: [round(r.seconds, 1) for r in ended] for side, ended in runs.items()},
             "pairs": len(pairs.read_text(encoding="utf-8").splitlines()),
         }
     }
