@@ -134,22 +134,20 @@ def _one_judge(judgments: Sequence[Judgment]) -> None:
 
 def _cells(reads: Sequence[Read], value: Callable[[Read], float | None]) -> dict[Cell, Group]:
     """(mean of what was read, 1) of each cell with anything in it."""
-    found: dict[Cell, list[float]] = defaultdict(list)
-    for r in reads:
-        read_value = value(r)
-        if read_value is not None:
-            found[r.cell].append(read_value)
-    return {cell: (math.fsum(values) / len(values), 1) for cell, values in found.items()}
+    return {cell: (math.fsum(values) / len(values), 1) for cell, values in _by_cell(reads, value).items()}
 
 
 def _rows(reads: Sequence[Read], value: Callable[[Read], float | None]) -> dict[Cell, Group]:
     """(sum, number of rows) of each cell: every row weighs the same, as in the original."""
+    return {cell: (math.fsum(values), len(values)) for cell, values in _by_cell(reads, value).items()}
+
+
+def _by_cell(reads: Sequence[Read], value: Callable[[Read], float | None]) -> dict[Cell, list[float]]:
     found: dict[Cell, list[float]] = defaultdict(list)
     for r in reads:
-        read_value = value(r)
-        if read_value is not None:
-            found[r.cell].append(read_value)
-    return {cell: (math.fsum(values), len(values)) for cell, values in found.items()}
+        if (read := value(r)) is not None:
+            found[r.cell].append(read)
+    return found
 
 
 def _by_question(cells: Mapping[Cell, Group]) -> list[Group]:
