@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,27 @@ def test_pairs_that_do_not_fit_are_not_counted(model: Path, tmp_path: Path) -> N
     found = recipe.load(ROOT / "recipes/pairs.yaml", [f"model.path={model}", f"binarize.data=[{pairs}]"])
     chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
     assert volume.pairs(found, {}, chat).train == 0
+
+
+@pytest.mark.parametrize(("truncation", "rows", "tokens"), [("exchanges", 20, {"short", "cut"}), ("drop", 10, {"short"})])
+def test_a_dialogue_that_is_too_long_counts_as_what_the_stage_learns(
+    truncation: str, rows: int, tokens: set[str], model: Path, tmp_path: Path
+) -> None:
+    """It loses its last exchanges; one whose first does not fit is left out, and every one that is too long where the recipe says so."""
+
+    def turns(exchanges: int, size: int) -> list[dict[str, str]]:
+        return [{"role": role, "content": "x" * size} for _ in range(exchanges) for role in ("user", "assistant")]
+
+    chat = load.load_chat(load.refer(ModelConfig(path=str(model))), "zephyr")
+    whole = {"short": turns(1, 10), "cut": turns(2, 40)}  # the second is what is left of three exchanges
+    sizes = {name: len(chat.encode(messages).ids) for name, messages in whole.items()}  # type: ignore[arg-type]
+    file = tmp_path / "x.jsonl"
+    given = [turns(1, 10), turns(3, 40), turns(1, 400)]
+    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in given * 10), encoding="utf-8")
+    curated = recipe.CurateConfig(data=[{"path": str(file), "split": "train"}])  # type: ignore[list-item]
+    sft = recipe.SFTConfig(max_length=sizes["cut"] + 10, truncation=truncation)  # type: ignore[arg-type]
+    found = volume.dialogues(recipe.Recipe(name="x", model=ModelConfig(path=str(model)), curate=curated, sft=sft), {}, chat)
+    assert found.train == rows and {x.tokens for x in found.lengths} == {sizes[name] for name in tokens}
 
 
 def test_what_is_not_known_is_said(model: Path, tmp_path: Path) -> None:

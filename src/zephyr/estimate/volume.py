@@ -12,6 +12,7 @@ from zephyr import sources
 from zephyr.artifacts import Manifest
 from zephyr.errors import ZephyrError
 from zephyr.recipe import DataSource, DPOConfig, Recipe, SFTConfig
+from zephyr.records import parse_dialogue
 
 if TYPE_CHECKING:
     from zephyr.text.chat import ChatFormat
@@ -100,18 +101,17 @@ def dialogues(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None)
     """What dSFT will learn from; nothing where the recipe has no dialogues."""
     if recipe.curate is None:
         return Volume(0, 0, ())
+    from zephyr.train import encode
+
     config = recipe.sft or SFTConfig()
-    limit = config.max_length
 
     def length(row: Mapping[str, Any]) -> Length | None:
         assert chat is not None
-        encoded = chat.encode(row["messages"], loss_on=config.loss_on)
-        if config.truncation == "drop" and len(encoded.ids) > limit:
-            return None
-        return Length(min(limit, len(encoded.ids)), learnt=min(limit, sum(encoded.learnt)))
+        (encoded,) = encode.dialogues([parse_dialogue(row)], chat, config)  # as `sft.truncation` says
+        return None if isinstance(encoded, str) else Length(len(encoded.tokens.ids), learnt=sum(encoded.tokens.learnt))
 
     def stated(tokens: float) -> Length:
-        whole = min(limit, round(tokens))
+        whole = min(config.max_length, round(tokens))
         return Length(whole, learnt=whole - 1 if config.loss_on == "all" else round(STATED_ANSWERS * whole))
 
     if curated := _sources(made, "curate"):
