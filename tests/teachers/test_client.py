@@ -416,6 +416,26 @@ def test_empty_answers_and_answers_in_parts_are_answers(tmp_path: Path) -> None:
         assert running.book.sent.total() == 2 + server.CUT_TRIES, "what may have been paid for is not sent sixteen times"
 
 
+def test_the_model_that_answers_is_kept_as_the_server_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the reply, and in that of a later run out of the journal; what is no name is none, and a key in it is taken out."""
+    monkeypatch.setenv("CANARY_KEY", CANARY)
+    names: list[Any] = ["m-2026-11", "m-2026-12", None, 7, f"m {CANARY}", "half \ud800\n", "m" * 999]
+
+    def named(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        name = names[int(body["messages"][0]["content"].split()[1].rstrip("?"))]
+        value = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], **({} if name is None else {"model": name})}
+        return 200, {}, json.dumps(value).encode()
+
+    with serving() as running:
+        running.book.always = named
+        first = collect(tmp_path, questions(len(names)), a=config(running.url, key_env="CANARY_KEY"))
+        again = collect(tmp_path, questions(len(names)), a=config(running.url, key_env="CANARY_KEY"))
+        assert running.book.sent.total() == len(names), "the second time they are kept"
+    expected = ["m-2026-11", "m-2026-12", "", "", "m [key]", "half ?", "m" * wire.NAME_CHARACTERS]
+    assert [first[f"p{i}"].served for i in range(len(names))] == expected
+    assert [again[f"p{i}"].served for i in range(len(names))] == expected
+
+
 def test_what_a_server_claims_beyond_belief_is_counted_as_the_larger(tmp_path: Path) -> None:
     usage = {"prompt_tokens": 900, "completion_tokens": 5000}
     body = json.dumps({"choices": [{"message": {"content": "Hm."}, "finish_reason": "stop"}], "usage": usage}).encode()

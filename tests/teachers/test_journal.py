@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 
 from zephyr.errors import BudgetError, ZephyrError
 from zephyr.recipe import BudgetConfig
-from zephyr.teachers.journal import NANO, OVER_BUDGET, SENT, TAKEN, Journal, Sending, Settled, over_budget, tables
+from zephyr.teachers.journal import NANO, OVER_BUDGET, SENT, TAKEN, Journal, Sending, Settled, over_budget, peek, tables
 
 
 def sending(n: int, reserve: int = 5) -> Sending:
@@ -181,6 +182,37 @@ def test_an_older_journal_is_brought_up_and_a_newer_one_refused(tmp_path: Path, 
     monkeypatch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
     with pytest.raises(ZephyrError, match="newer version of zephyr"):
         Journal(tmp_path / "j")
+
+
+def test_a_journal_from_before_the_served_name_is_read_and_brought_up(tmp_path: Path) -> None:
+    """Written as the first version did: whoever only looks in reads it as it is, whoever works on it brings it up."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as db:
+        for statement in tables.MIGRATIONS[0].split(";\n"):
+            db.execute(statement)
+        db.execute(
+            "INSERT INTO requests (key, stage, teacher, model, prompt_id, state, sends, text, finish_reason, prompt_tokens, "
+            "completion_tokens, usage_known, sent_at) VALUES (?, 'rate', 'judge', 'gpt', 'p', 'answered', 1, 'Well.', 'stop', 7, 3, 1, 0)",
+            (sending(1).key,),
+        )
+        db.execute("UPDATE totals SET calls = 1, spent = 9")
+        db.execute("PRAGMA user_version = 1")
+    assert peek.totals(tmp_path / "j").spent == 9 and peek.lengths(tmp_path / "j", "rate", "judge").answers == 1
+    assert peek.answered(tmp_path / "j", [sending(1).key, sending(2).key]) == {sending(1).key}
+    with Journal(tmp_path / "j") as journal:
+        journal.write([sending(2)], [])
+        journal.write([], [answered(2, served="gpt-4-0613")])
+        kept = journal.kept([sending(1).key, sending(2).key])
+    assert [(kept[sending(n).key].text, kept[sending(n).key].served) for n in (1, 2)] == [("Well.", ""), ("text 2", "gpt-4-0613")]
+    assert peek.totals(tmp_path / "j").calls == 2
+    with Journal(tmp_path / "j") as journal:
+        assert journal.kept([sending(2).key])[sending(2).key].served == "gpt-4-0613"
+
+
+def test_a_journal_of_a_newer_version_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.write([sending(1)], [])
+    monkeypatch.setattr(peek, "MIGRATIONS", tables.MIGRATIONS[:1])
+    assert peek.totals(tmp_path / "j").calls == 0
 
 
 def test_a_damaged_journal_is_not_written_over(tmp_path: Path) -> None:

@@ -223,7 +223,10 @@ def test_a_conversation_loads_a_model_once_and_another_takes_its_place(
         for turn in range(3):
             for name in ("user", "assistant"):
                 request = Request("complete", f"turn {turn}", ({"role": "user", "content": f"Turn {turn}"},))
-                assert [reply.request for _, reply in teachers.replies({name: [request]})] == [request]
+                found = [reply for _, reply in teachers.replies({name: [request]})]
+                assert [(reply.request, reply.served) for reply in found] == [(request, folder.name)], "it says its own name"
+                found = [reply for _, reply in teachers.replies({name: [request]})]
+                assert [reply.served for reply in found] == [folder.name], "out of the journal too"
         assert [name for name, *_ in loaded] == [str(folder)]
         assert len(list(teachers.replies({"third": [request]}))) == 1
     assert [(name, alive) for name, _, alive in loaded] == [(str(folder), []), (str(other), [False])]

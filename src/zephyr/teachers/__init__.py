@@ -55,3 +55,4 @@ class Reply:
     problem: str = ""
     principle: str = ""  # of a recorded answer
     prompt_tokens: int = 0  # of the tokens, those that were sent
+    served: str = ""  # the model that answered, as its server calls it; an alias may have moved. Empty where nobody says

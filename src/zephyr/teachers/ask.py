@@ -97,7 +97,10 @@ class _All:
             found = kept.get(keys[request])
             if found is not None and found.state == "answered":
                 tokens = found.prompt_tokens + found.completion_tokens
-                yield Reply(request, found.text, found.finish_reason, tokens, prompt_tokens=found.prompt_tokens)
+                # the key holds the digest of the model, so that it is this one whatever the journal says
+                yield Reply(
+                    request, found.text, found.finish_reason, tokens, prompt_tokens=found.prompt_tokens, served=Path(config.path).name
+                )
             else:
                 missing.append(request)
         if not missing:
@@ -108,7 +111,10 @@ class _All:
             if reply.finish_reason != "refused":  # that costs nothing to find out again
                 sending = Sending(keys[reply.request], self._stage, name, config.path, reply.request.prompt_id, 0)
                 answer_tokens = reply.tokens - reply.prompt_tokens
-                self._journal.record(Settled(sending, "answered", reply.text, reply.finish_reason, reply.prompt_tokens, answer_tokens))
+                settled = Settled(
+                    sending, "answered", reply.text, reply.finish_reason, reply.prompt_tokens, answer_tokens, served=reply.served
+                )
+                self._journal.record(settled)
             yield reply
 
     def _model_of(self, config: LocalConfig) -> LocalModel:

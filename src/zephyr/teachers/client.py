@@ -116,7 +116,7 @@ class Client:
         """The reply that the journal has, if it has one; a request cut off is left out where the recipe says so."""
         if kept.state == "answered":
             tokens = kept.prompt_tokens + kept.completion_tokens
-            return Reply(job.request, kept.text, kept.finish_reason, tokens, prompt_tokens=kept.prompt_tokens)
+            return Reply(job.request, kept.text, kept.finish_reason, tokens, prompt_tokens=kept.prompt_tokens, served=kept.served)
         if kept.state == "unknown" and server.config.unknown == "skip":
             return Reply(job.request, "", UNKNOWN, 0, kept.error)
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import DataError
@@ -87,7 +88,7 @@ class LocalTeacher:
             )
             for index, generated in replies:
                 tokens, ended = generated.prompt_tokens + generated.tokens, "stop" if generated.ended else "length"
-                yield Reply(theirs[index], generated.text, ended, tokens, prompt_tokens=generated.prompt_tokens)
+                yield Reply(theirs[index], generated.text, ended, tokens, prompt_tokens=generated.prompt_tokens, served=Path(c.path).name)
 
     def _problem(self, request: Request) -> str:
         """Why a request cannot be put to the model; nothing where it can."""

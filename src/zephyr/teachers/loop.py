@@ -141,6 +141,7 @@ class Run:
                 outcome.completion_tokens,
                 outcome.usage_known,
                 cost,
+                served=outcome.served,
             )
         else:
             state: Literal["unknown", "failed"] = "unknown" if outcome.kind == "cut" or outcome.worked else "failed"
@@ -149,7 +150,9 @@ class Run:
         del server.sent_at[job]
         if isinstance(outcome, Answer):
             tokens = outcome.prompt_tokens + outcome.completion_tokens
-            reply = Reply(job.request, outcome.text, outcome.finish_reason, tokens, prompt_tokens=outcome.prompt_tokens)
+            reply = Reply(
+                job.request, outcome.text, outcome.finish_reason, tokens, prompt_tokens=outcome.prompt_tokens, served=outcome.served
+            )
             self._out.put(server.name, reply)
         elif outcome.kind == "refused":
             self._out.put(server.name, Reply(job.request, "", "refused", 0, outcome.problem))

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -187,8 +187,8 @@ class Server:
         """An answer might repeat the key; nothing keeps it."""
         if self.secret is None or isinstance(outcome, Trouble):
             return outcome
-        text, reason = map(self.secret.removed_from_answer, (outcome.text, outcome.finish_reason))
-        return Answer(text, reason, outcome.prompt_tokens, outcome.completion_tokens, outcome.usage_known)
+        text, reason, served = map(self.secret.removed_from_answer, (outcome.text, outcome.finish_reason, outcome.served))
+        return replace(outcome, text=text, finish_reason=reason, served=served)
 
     def _learn(self, outcome: Answer | Trouble, sent_at: float, pause_s: float | None) -> None:
         """What an outcome says about the server."""

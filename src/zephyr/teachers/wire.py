@@ -21,6 +21,7 @@ MOST_BELIEVED = 10_000_000  # tokens of one call; what is more is no count
 BODY_LIMIT = 16 * 2**20  # bytes, unpacked; no answer of a language model is as long
 TEMPLATE_TOKENS, TURN_TOKENS = 64, 16  # more than any chat template known to us adds, in all and a turn
 ERROR_CHARACTERS = 300
+NAME_CHARACTERS = 200  # of the name of a model
 
 
 class Secret:
@@ -123,13 +124,18 @@ def cost(config: APIConfig, prompt_tokens: int, completion_tokens: int) -> int:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered. `usage_known`: its token counts can be believed; else they are the most that it can have been."""
+    """What a server answered.
+
+    `usage_known`: its token counts can be believed; else they are the most that it can have been. `served`: the model, as the
+    server calls it; empty where it does not say.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     usage_known: bool
+    served: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,8 @@ def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
         except UnicodeEncodeError:
             raise DataError("the text holds half a character (a lone surrogate)") from None
     prompt, completion, known = _usage(config, request, text, value.get("usage"))
-    return Answer(text, reason, prompt, completion, known)
+    served = value.get("model")
+    return Answer(text, reason, prompt, completion, known, _printable(served)[:NAME_CHARACTERS] if isinstance(served, str) else "")
 
 
 def _first_token(logprobs: object) -> str:

@@ -24,7 +24,8 @@ class Sending:
 class Settled:
     """What became of a request that was sent: an answer with its cost, or why there is none.
 
-    Costs in billionths of a dollar; what an `unknown` one may have cost is what was reserved for it.
+    Costs in billionths of a dollar; what an `unknown` one may have cost is what was reserved for it. `served` is the model that
+    answered, as its server calls it.
     """
 
     sending: Sending
@@ -36,6 +37,7 @@ class Settled:
     usage_known: bool = True
     spent: int = 0
     error: str | None = None
+    served: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Kept:
     prompt_tokens: int
     completion_tokens: int
     error: str
+    served: str  # empty where the server does not say, and of what was answered before this was kept
 
 
 @dataclass

@@ -94,7 +94,7 @@ class Journal:
         """What there is of each request; those that were never sent are absent."""
         query = """
             SELECT state, coalesce(text, ''), coalesce(finish_reason, ''), coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0),
-                   coalesce(error, '')
+                   coalesce(error, ''), coalesce(served, '')
             FROM requests WHERE key = ?
         """
         with said(self.path):
@@ -126,7 +126,7 @@ class Journal:
         done = self._db.execute(
             "UPDATE requests SET state = CASE WHEN ? = 'failed' AND cut > 0 THEN 'unknown' ELSE ? END, "  # an earlier sending may be paid
             "owner = NULL, cut = cut + ?, reserved = 0, spent = spent + ?, maybe = maybe + ?, text = ?, "
-            "finish_reason = ?, prompt_tokens = ?, completion_tokens = ?, usage_known = ?, error = ?, settled_at = ? "
+            "finish_reason = ?, prompt_tokens = ?, completion_tokens = ?, usage_known = ?, error = ?, served = ?, settled_at = ? "
             "WHERE key = ? AND state = 'sent' AND owner = ?",
             (
                 item.state,
@@ -140,6 +140,7 @@ class Journal:
                 item.completion_tokens,
                 int(item.usage_known),
                 item.error,
+                item.served or None,
                 now,
                 item.sending.key,
                 self.owner,
@@ -159,9 +160,10 @@ class Journal:
             return
         self._db.execute(
             "UPDATE requests SET state = 'answered', owner = NULL, text = ?, finish_reason = ?, prompt_tokens = ?, completion_tokens = ?, "
-            "usage_known = ?, error = NULL, settled_at = ? WHERE key = ? AND state IN ('failed', 'unknown')",
-            (item.text, item.finish_reason, item.prompt_tokens, item.completion_tokens, int(item.usage_known), now, item.sending.key),
-        )
+            "usage_known = ?, error = NULL, served = ?, settled_at = ? WHERE key = ? AND state IN ('failed', 'unknown')",
+            (item.text, item.finish_reason, item.prompt_tokens, item.completion_tokens, int(item.usage_known), item.served or None, now,
+             item.sending.key),
+        )  # fmt: skip
         self._db.execute("UPDATE requests SET spent = spent + ? WHERE key = ?", (item.spent, item.sending.key))
         totals.spent += item.spent
 
@@ -190,10 +192,10 @@ class Journal:
         with said(self.path), self._transaction():
             self._db.execute(
                 "INSERT INTO requests (key, stage, teacher, model, prompt_id, state, sends, text, finish_reason, prompt_tokens, "
-                "completion_tokens, usage_known, sent_at, settled_at) VALUES (?, ?, ?, ?, ?, 'answered', 1, ?, ?, ?, ?, 1, ?, ?) "
-                "ON CONFLICT (key) DO NOTHING",
+                "completion_tokens, usage_known, served, sent_at, settled_at) "
+                "VALUES (?, ?, ?, ?, ?, 'answered', 1, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
                 (sending.key, sending.stage, sending.teacher, sending.model, sending.prompt_id, item.text, item.finish_reason,
-                 item.prompt_tokens, item.completion_tokens, now, now),
+                 item.prompt_tokens, item.completion_tokens, item.served or None, now, now),
             )  # fmt: skip
 
     def bury(self) -> None:

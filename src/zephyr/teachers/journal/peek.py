@@ -23,14 +23,18 @@ class Lengths:
 
 @contextlib.contextmanager
 def looking(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """A connection that changes nothing; None where there is no journal, or none of this version."""
+    """A connection that changes nothing; None where there is no journal, or one of a newer version.
+
+    One of an older version lacks the columns that came later (`tables.MIGRATIONS`): only those of the first are read here.
+    """
     if not path.exists():
         yield None
         return
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
         with contextlib.closing(db):
-            yield db if db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),) else None
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            yield db if 1 <= version <= len(MIGRATIONS) else None
     except sqlite3.Error as error:
         raise ZephyrError(f"{path}: {error}") from None
 

@@ -41,6 +41,10 @@ MIGRATIONS = (
     CREATE TABLE totals (calls INTEGER NOT NULL, reserved INTEGER NOT NULL, spent INTEGER NOT NULL, maybe INTEGER NOT NULL);
     INSERT INTO totals VALUES (0, 0, 0, 0);
     """,
+    """
+    -- the model that answered, as its server calls it: an alias may move
+    ALTER TABLE requests ADD COLUMN served TEXT
+    """,
 )
 
 
