@@ -6,14 +6,15 @@ import gzip
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from zephyr.errors import DataError, UsageError
-from zephyr.evals import alpaca_eval
+from zephyr.errors import DataError, NonFiniteError, UsageError
+from zephyr.evals import alpaca_eval, plain_files
 from zephyr.evals.alpaca_eval import files, leaderboard, length, preferences, scores, show, tables
 from zephyr.evals.alpaca_eval.tables import Tables, Weights
 
@@ -153,6 +154,17 @@ def test_what_is_missing_twice_empty_or_another_models(tmp_path: Path) -> None:
             alpaca_eval.score_file(write(tmp_path / "none.json", content))
     with pytest.raises(UsageError, match="no such file"):
         alpaca_eval.score_file(tmp_path / "nowhere.json")
+
+
+def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
+    (found,) = files.read(write(tmp_path / "a.json", [row(0, preference=1.5)]))
+    files.write(tmp_path / "b.json", [found])
+    before = (tmp_path / "b.json").read_bytes()
+    with pytest.raises(NonFiniteError, match=r"b\.json: not written: a number in it is NaN or infinite"):
+        files.write(tmp_path / "b.json", [replace(found, row={**found.row, "price": math.nan})])
+    with pytest.raises(NonFiniteError, match=r"c\.jsonl"):
+        plain_files.write_lines(tmp_path / "c.jsonl", [{"score": -math.inf}])
+    assert (tmp_path / "b.json").read_bytes() == before and not (tmp_path / "c.jsonl").exists()
 
 
 def test_two_models_on_the_same_instructions(tmp_path: Path) -> None:

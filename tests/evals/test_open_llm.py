@@ -547,6 +547,34 @@ def test_what_lm_eval_would_write(model: PreTrainedModel, tokenizer: PreTrainedT
     assert len(ours) == 3
 
 
+def test_what_is_no_number_is_not_written_and_where_files_lie_stands_nowhere(tmp_path: Path) -> None:
+    sample = {
+        "doc": {"q": "/is/part/of/an/item"},
+        "arguments": [("a", "b")],
+        "resps": [[(-1.0, True)]],
+        "filtered_resps": [(-1.0, True)],
+        "target": 0,
+    }
+    kwargs = {"data_files": {"test": "/home/me/rows.jsonl", "train": ["rows.jsonl", "/x/two words.jsonl"]}, "cache_dir": Path("/tmp/cache")}
+    config = {"dataset_kwargs": kwargs, "target_delimiter": "/", "description": "/a line\nand another"}
+    whole = {"results": {"t": {"acc": 0.5}}, "configs": {"t": config}, "samples": {"t": [sample]}}
+    outputs.write(tmp_path / "one", "t", whole)
+    written = json.loads((tmp_path / "one" / "results_t.json").read_text())["configs"]["t"]
+    assert written["dataset_kwargs"] == {
+        "data_files": {"test": "rows.jsonl", "train": ["rows.jsonl", "two words.jsonl"]},
+        "cache_dir": "cache",
+    }
+    assert (written["target_delimiter"], written["description"]) == ("/", "/a line\nand another")
+    assert json.loads((tmp_path / "one" / "samples_t.jsonl").read_text())["doc"] == sample["doc"], "what was asked is as it was"
+    for where, bad in (
+        ("results_t.json", {**whole, "results": {"t": {"acc": math.nan}}}),
+        ("samples_t.jsonl", {**whole, "samples": {"t": [{**sample, "acc": math.inf}]}}),
+    ):
+        with pytest.raises(NonFiniteError, match=f"{where}: not written: a number in it is NaN or infinite"):
+            outputs.write(tmp_path / "two", "t", bad)
+        assert not (tmp_path / "two").exists(), "half of it was written"
+
+
 def _expected_mc2(nats: list[float], labels: list[int]) -> float:
     weights = [math.exp(x - max(nats)) for x in nats]
     return sum(w for w, label in zip(weights, labels, strict=True) if label) / sum(weights)

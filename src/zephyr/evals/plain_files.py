@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr import durable, files
-from zephyr.errors import DataError, UsageError
+from zephyr.errors import DataError, NonFiniteError, UsageError
 from zephyr.records import Row
 
 
@@ -57,10 +57,32 @@ def is_number(value: object) -> bool:
 
 
 def write_lines(path: Path, values: Iterable[Row]) -> None:
-    """Rows as JSONL, as the originals write it (`json.dumps` of each); the whole file or none of it."""
-    durable.write_text(path, "".join(json.dumps(value) + "\n" for value in values))
+    """Rows as JSONL, as the originals write it (`json.dumps` of each); the whole file or none of it.
+
+    Raises:
+        NonFiniteError: a number that is NaN or infinite.
+    """
+    durable.write_text(path, "".join(dumped(path, value) + "\n" for value in values))
 
 
 def write_list(path: Path, values: Iterable[Row]) -> None:
-    """Rows as one JSON list, indented by two; the whole file or none of it."""
-    durable.write_text(path, json.dumps(list(values), indent=2, ensure_ascii=False) + "\n")
+    """Rows as one JSON list, indented by two; the whole file or none of it.
+
+    Raises:
+        NonFiniteError: a number that is NaN or infinite.
+    """
+    durable.write_text(path, dumped(path, list(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def dumped(path: Path, value: Any, **how: Any) -> str:
+    """A value as JSON, which knows neither NaN nor infinity; `how` goes to `json.dumps`.
+
+    Raises:
+        NonFiniteError: naming the file that such a number was to go into.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **how)
+    except ValueError as error:
+        if "JSON compliant" not in str(error):
+            raise
+        raise NonFiniteError(f"{path}: not written: a number in it is NaN or infinite, which is no result") from None

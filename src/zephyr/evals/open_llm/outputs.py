@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from zephyr.evals import plain_files
 
 
 def write(folder: Path, name: str, results: Mapping[str, Any]) -> None:
     """What lm-eval's evaluation returned, in a folder.
 
     `results_NAME.json` has all but the samples; `samples_TASK.jsonl` an item a line, its prompts under `arguments`, the
-    log-likelihoods under `resps`. Unlike lm-eval's, their names bear no time of day, and of functions in a task's
-    configuration stands the name alone: equal work gives equal bytes.
+    log-likelihoods under `resps`. Unlike lm-eval's, their names bear no time of day, and of functions and of absolute paths
+    in a task's configuration stands the name alone: equal work gives equal bytes, wherever it was done.
+
+    Raises:
+        NonFiniteError: a number that is NaN or infinite. Nothing is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = {key: value for key, value in results.items() if key != "samples"}
-    (folder / f"results_{name}.json").write_text(json.dumps(whole, indent=2, default=_plain, ensure_ascii=False), encoding="utf-8")
+    whole = {key: _named(value) for key, value in results.items() if key != "samples"}
+    path = folder / f"results_{name}.json"
+    texts = {path: plain_files.dumped(path, whole, indent=2, default=_plain, ensure_ascii=False)}
     for task, samples in results["samples"].items():
-        lines = [json.dumps(_sample(sample), default=_plain, ensure_ascii=False) for sample in samples]
-        (folder / f"samples_{task}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        path = folder / f"samples_{task}.jsonl"
+        lines = [plain_files.dumped(path, _sample(sample), default=_plain, ensure_ascii=False) for sample in samples]
+        texts[path] = "".join(f"{line}\n" for line in lines)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def _named(value: Any) -> Any:
+    """A configuration in which an absolute path is its last name: where files lie is no part of what was done."""
+    if isinstance(value, Mapping):
+        return {key: _named(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(one) for one in value]
+    path = Path(value) if isinstance(value, str) and "\n" not in value else value
+    return path.name if isinstance(path, Path) and path.is_absolute() and path.name else value
 
 
 def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +53,9 @@ def _texts(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: numbers of numpy, functions."""
+    """What JSON has no word for: numbers of numpy, functions, paths."""
     if hasattr(value, "item"):
         return value.item()
+    if isinstance(value, Path):
+        return value.name if value.is_absolute() else str(value)
     return getattr(value, "__qualname__", None) or str(value)
