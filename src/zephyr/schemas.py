@@ -24,8 +24,19 @@ def dialogues() -> pa.Schema:
     return pa.schema([("prompt", text), ("prompt_id", text), ("messages", _messages()), ("source", text), ("category", text)])
 
 
-def ratings() -> pa.Schema:
+def completions() -> pa.Schema:
     """UltraFeedback's nested row; the annotations are null until an answer is rated."""
+    return _answered()
+
+
+def ratings() -> pa.Schema:
+    """The same, and which model rated an answer, as its server calls it; null where nobody says."""
+    import pyarrow as pa
+
+    return _answered(("rated_by", pa.string()))
+
+
+def _answered(*more: tuple[str, pa.DataType]) -> pa.Schema:
     import pyarrow as pa
 
     text = pa.string()
@@ -41,6 +52,7 @@ def ratings() -> pa.Schema:
             ("overall_score", pa.float64()),
             ("critique", text),
             ("position", pa.int64()),
+            *more,
         ]
     )
     return pa.schema([("prompt", text), ("prompt_id", text), ("source", text), ("category", text), ("completions", pa.list_(completion))])

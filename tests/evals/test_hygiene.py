@@ -151,6 +151,18 @@ def test_the_canary() -> None:
     assert wide and "may score" in wide.text
 
 
+def test_which_model_judged() -> None:
+    assert hygiene.served(["", ""]) == {} == hygiene.served([])
+    counts = hygiene.served(["a", "b", "", "b"])
+    assert list(counts.items()) == [("b", 2), ("", 1), ("a", 1)]
+    assert hygiene.served_warnings("the judge, j", {"a": 3}) == [] == hygiene.served_warnings("the judge, j", {"a": 3, "": 1})
+    (said,) = hygiene.served_warnings("the judge, j", counts)
+    assert said == (
+        "the judge, j, was several models by the names in its server's replies (verdicts of each: b 2, not said 1, a 1); "
+        "they are not of one judge."
+    )
+
+
 def test_families_and_self_preference() -> None:
     wanted = {
         "openai/gpt-4-1106-preview": "GPT", "GPT_4": "GPT", "text_davinci_003": "GPT", "claude-3-5-sonnet-20240620": "Claude",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +207,12 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.jsonl").read_text()) == {
         "question_id": 81, "answer_id": "id", "model_id": "m", "choices": [{"index": 0, "turns": ["a", "ü"]}], "tstamp": 1.5,
     }  # fmt: skip
-    for name, value in (("s", single), ("p", pair)):
+    served = replace(single, served="gpt-4-0613"), replace(pair, served=("gpt-4-0613", ""))
+    for name, value in (("s", single), ("p", pair), ("S", served[0]), ("P", served[1])):
+        files.write(tmp_path / f"{name}.jsonl", [value])
         (back,) = files.read_judgments(tmp_path / f"{name}.jsonl")
         assert back.row() == value.row() == json.loads((tmp_path / f"{name}.jsonl").read_text())
+        assert back.served == value.served
 
 
 def judgment(question: int = 81, turn: int = 1, rating: object = 7, model: str = "m", **changes: Any) -> dict[str, Any]:

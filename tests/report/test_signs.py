@@ -126,6 +126,19 @@ def test_what_was_found_of_the_judges(run: dict[str, Artifact]) -> None:
     assert "self-preference" not in str(trust.hygiene(followed)), "nobody judged"
 
 
+def test_which_models_judged_is_said_and_that_they_were_several(run: dict[str, Artifact]) -> None:
+    for stage, counts, what, means in (
+        ("judge", {"gpt-4-0613": 1200, "gpt-4-1106": 2, "": 1}, "gpt-4-0613 in 1,200 verdicts, gpt-4-1106 in 2 verdicts, not said in 1 verdicts", "Several"),
+        ("rate", {"gpt-4-0613": 816}, "gpt-4-0613 in 816 ratings", "One name"),
+    ):  # fmt: skip
+        table = trust.hygiene(with_manifest(run, stage, results={"served": counts}))
+        assert table is not None
+        (row,) = (row for row in table.rows if row[0].endswith("as its server calls it"))
+        assert row[1] == what and row[2].startswith(means)
+    table = trust.hygiene(Run(run))
+    assert table is not None and not any("server calls" in row[0] for row in table.rows), "nobody said"
+
+
 def test_pairs_are_looked_at_as_the_other_benchmarks_are(run: dict[str, Artifact]) -> None:
     order = {"consistent": 71.2, "consistent_ci95": None, "first_shown_wins": 64.0, "first_shown_wins_ci95": [51.0, 75.0], "n": 18}
     ours = {"win_rate": 61.0, "ci95": [50.5, 71.5], "n": 18, "n_unparsed": 2, "against": ["gpt"], "order": order}

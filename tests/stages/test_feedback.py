@@ -9,6 +9,7 @@ import shutil
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,26 @@ def test_what_cannot_be_read_is_asked_for_once_more(tmp_path: Path, monkeypatch:
     assert artifact.manifest.dropped == {} and artifact.manifest.results["unparsed"] == 0
     assert artifact.manifest.tokens == 60 * 7
     assert all(c["overall_score"] == 5 for split in artifact.splits() for r in artifact.rows(split) for c in r["completions"])
+
+
+def test_which_model_rated_is_kept_beside_each_rating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the server called it; an alias that moved meanwhile is said. What no server names leaves the rows as they were."""
+
+    class Moved(Fickle):
+        def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
+            for reply in super().answer(requests):
+                yield replace(reply, served="gpt-4-1106" if reply.request.author == "amber" else "gpt-4-0613")
+
+    artifact = rated(tmp_path, Moved(set(), set()), monkeypatch)
+    answers = [c for split in artifact.splits() for r in artifact.rows(split) for c in r["completions"]]
+    assert all(c["rated_by"] == ("gpt-4-1106" if c["model"] == "amber" else "gpt-4-0613") for c in answers)
+    assert artifact.manifest.results["served"] == {"gpt-4-0613": 30, "gpt-4-1106": 10}
+    assert any("several models" in n and "(ratings of each: gpt-4-0613 30, gpt-4-1106 10)" in n for n in artifact.manifest.notes)
+    (tmp_path / "silent").mkdir()
+    silent = rated(tmp_path / "silent", Fickle(set(), set()), monkeypatch)
+    answers = [c for split in silent.splits() for r in silent.rows(split) for c in r["completions"]]
+    assert {c["rated_by"] for c in answers} == {None} and "served" not in silent.manifest.results
+    assert not any("several models" in n for n in silent.manifest.notes)
 
 
 def test_what_cannot_be_read_twice_is_set_aside_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import small
 from zephyr import api
 from zephyr.artifacts import Manifest
+from zephyr.cli import app
 from zephyr.errors import DataError, UsageError
 from zephyr.evals import alpaca_eval, in_words, mt_bench
 from zephyr.evals.alpaca_eval import files as alpaca
@@ -42,6 +43,7 @@ class Scripted:
         self.asked: list[tuple[str, Request]] = []
         self.judge = self.verdict
         self.ends = "stop"
+        self.served: Callable[[Request], str] = lambda request: ""
 
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Iterator[tuple[str, Reply]]:
         for name, theirs in requests.items():
@@ -50,7 +52,8 @@ class Scripted:
                 text = (
                     self.judge(request) if name == "judge" else f"{name} at {request.temperature} to turn {len(request.messages) // 2 + 1}"
                 )
-                yield name, Reply(request, text, self.ends if name == "judge" else "stop", 7)
+                ends, served = (self.ends, self.served(request)) if name == "judge" else ("stop", "")
+                yield name, Reply(request, text, ends, 7, served=served)
 
     @staticmethod
     def verdict(request: Request) -> str:
@@ -150,6 +153,61 @@ def test_answers_verdicts_and_scores(scripted: Scripted, recipe: Path, monkeypat
     assert len(scripted.asked) == before, "what is there was asked again"
     texts = [p.read_text(errors="replace") for p in (recipe.parent / "out").rglob("*") if p.is_file()]
     assert not any("sk-canary-of-the-judge" in text for text in texts)
+
+
+def test_a_judge_whose_name_became_another_model_is_seen(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each verdict says which model gave it, as its server calls it; of two under one name the results, the words and the page tell."""
+    monkeypatch.setenv("SOME_KEY", "k")
+    silent = run(recipe)["judged"]
+    data = recipe.parent / "out" / "judge" / "data"
+    assert "served" not in silent and not any('"served"' in p.read_text() or "_served" in p.read_text() for p in data.glob("*judgments*"))
+    scripted.served = lambda request: "judge-1-new" if "first" in request.subject or request.prompt_id == "mt-bench 101" else "judge-1-old"
+    settings = [text for text in beside(recipe, "plain") if "against" in text]
+    found = api.benchmark(str(recipe.parent / "model"), ["mt-bench", "alpaca-eval"], recipe, recipe.parent / "two", settings=settings)[
+        "judged"
+    ]
+    data = recipe.parent / "two" / "judge" / "data"
+    # base and canary: 8 turns; in two orders 16 games and 6 pairs
+    assert found["served"] == {"judge-1-new": 4 + 12 + 6, "judge-1-old": 4 + 4 + 6} == {"judge-1-new": 22, "judge-1-old": 14}
+    (said,) = (text for text in found["warnings"] if "several models" in text)
+    assert said.startswith("the judge, judge-1, was several models") and "judge-1-new 22, judge-1-old 14" in said
+    assert said in in_words.judged(found) and said in Manifest.read(recipe.parent / "two" / "judge").notes  # type: ignore[union-attr]
+    singles = [json.loads(line) for line in (data / "mt_bench_judgments.jsonl").read_text().splitlines()]
+    assert {(r["question_id"], r["served"]) for r in singles} == {(81, "judge-1-old"), (101, "judge-1-new")}
+    games = [json.loads(line) for line in (data / "mt_bench_pair_judgments.jsonl").read_text().splitlines()]
+    assert {(r["question_id"], r["g1_served"], r["g2_served"]) for r in games} == {
+        (81, "judge-1-new", "judge-1-old"),
+        (101, "judge-1-new", "judge-1-new"),
+    }
+    verdicts = [v for a in alpaca.read(data / "alpaca_eval.base.annotations.json") for v in a.row["verdicts"]]
+    assert {(v["model_first"], v["served"]) for v in verdicts} == {(True, "judge-1-new"), (False, "judge-1-old")}
+    page = report_of(recipe.parent / "two")
+    assert "the judge, as its server calls it" in page and "judge-1-new in 22 verdicts, judge-1-old in 14 verdicts" in page
+    # files scored by themselves say it too
+    for name in ("mt_bench_judgments.jsonl", "mt_bench_pair_judgments.jsonl"):
+        results = mt_bench.score_file(data / name, questions=recipe.parent / "q.jsonl")
+        assert sum("several models" in text for one in results.values() for text in one["warnings"]) == 1, name
+    assert any("several models" in text for text in alpaca_eval.score_file(data / "alpaca_eval.base.annotations.json")["warnings"])
+
+
+def test_a_canary_that_does_well_is_said_with_json_too(
+    scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    warning = "alpaca-eval: an answer that is the same to every question scores 50.00 of 100"
+    arguments = ["evaluate", str(recipe.parent / "model"), "--on", "alpaca-eval", "--recipe", str(recipe)]
+    for json_too in (True, False):
+        app([*arguments, "--out", str(recipe.parent / "out"), *(["--json"] if json_too else [])], standalone_mode=False)
+        out, err = capsys.readouterr()
+        assert warning in out, "on stdout among the words, or in the object"
+        if json_too:
+            assert any(warning in text for text in json.loads(out)["judged"]["warnings"])
+            assert f"note: {warning}" in err
+    app(["run", str(recipe), "--until", "judge", "--out", str(recipe.parent / "run"), "--json"], standalone_mode=False)
+    assert f"note: {warning}" in capsys.readouterr().err, "of a whole run too"
+    data = recipe.parent / "out" / "judge" / "data"
+    assert any(warning in text for text in alpaca_eval.score_file(data / "alpaca_eval.canary.annotations.json")["warnings"])
+    assert not any(warning in text for text in alpaca_eval.score_file(data / "alpaca_eval.base.annotations.json")["warnings"])
 
 
 def test_a_judge_that_likes_a_place_gives_draws_and_one_that_says_nothing_gives_none(

@@ -44,6 +44,13 @@ def test_ratings_come_back_through_the_parser_as_they_were(tmp_path: Path) -> No
             assert (*rating.aspects.values(), rating.overall_score) == small.GRADES[c["model"]]
 
 
+def test_who_rated_comes_back_where_it_was_recorded(tmp_path: Path) -> None:
+    row = small.feedback()[0]
+    row["completions"] = [{**c, "rated_by": "gpt-4-0613"} if i == 0 else c for i, c in enumerate(row["completions"])]
+    asked = [Request("rate", row["prompt_id"], (), c["response"], c["model"]) for c in row["completions"]]
+    assert [reply.served for reply in teacher(tmp_path, [row]).answer(asked)] == ["gpt-4-0613", "", "", ""]
+
+
 def test_what_was_not_recorded_is_named(tmp_path: Path) -> None:
     rows = small.feedback()
     with pytest.raises(DataError, match=r"r.jsonl: no answer of 'amber' to 'What now\?' was recorded"):

@@ -91,7 +91,7 @@ def evaluate(
             reward_model=reward_model,
             trained_on=trained_on or [],
         )
-        for note in in_words.notes(result):
+        for note in in_words.notes(result, shown=not json):
             say(f"note: {note}")
     elif base is None:
         raise UsageError("evaluate: needs --base, the model before any training; or a model and --on with the names of benchmarks")

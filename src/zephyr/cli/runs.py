@@ -34,8 +34,11 @@ def run(
 ) -> None:
     """Take a recipe through all its stages. Run it again to resume: what is finished is skipped."""
     from zephyr import api
+    from zephyr.progress import say
 
     result = api.run(recipe, overrides or [], out=out, only=only, until=until, dry_run=dry_run, verify=verify)
+    for warning in (result["judged"] or {}).get("warnings", ()) if json else ():  # in words they are among the lines
+        say(f"note: {warning}")
     show(result, as_json=json, text=api.describe(result))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from zephyr.records import Message
 
@@ -24,6 +25,19 @@ class Ask:
     subject: str
     model: str
     messages: tuple[Message, ...]
+
+
+class Heard(Protocol):
+    """What came back: a text, why it ended, and the model that wrote it as its server calls it (empty where it does not say)."""
+
+    @property
+    def text(self) -> str: ...  # noqa: D102
+
+    @property
+    def finish_reason(self) -> str: ...  # noqa: D102
+
+    @property
+    def served(self) -> str: ...  # noqa: D102
 
 
 def said(text: str, finish_reason: str) -> str:

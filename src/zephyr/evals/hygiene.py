@@ -6,6 +6,7 @@ What is shown to a judge is fenced and disarmed by `zephyr.text.fences`; the att
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,37 @@ def canary_warnings(judged: Mapping[str, Any]) -> list[str]:
         if found := canary(of[key], lowest=lowest, highest=highest, high=high, what=name.replace("_", "-")):
             said.append(f"{found.text}.")
     return said
+
+
+# --- which model judged ----------------------------------------------------------------------------------------------
+
+
+def served(names: Iterable[str]) -> dict[str, int]:
+    """How many verdicts each model gave, by the name in its server's replies, most first; {} where no server says.
+
+    Under "" are those of which the server does not say, where it does of others.
+    """
+    counts = Counter(names)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))) if any(counts) else {}
+
+
+def served_warnings(judge: str, counts: Mapping[str, int], what: str = "verdicts") -> list[str]:
+    """What to say where a name that was asked for (an alias, say) was answered by several models.
+
+    Args:
+        judge: as it was asked for, with its part: `the judge, gpt-4`.
+        counts: of `served`.
+        what: is counted.
+    """
+    if len(counts.keys() - {""}) < 2:
+        return []
+    each = ", ".join(f"{name or 'not said'} {n:,}" for name, n in counts.items())
+    return [f"{judge}, was several models by the names in its server's replies ({what} of each: {each}); they are not of one judge."]
+
+
+def warnings(judged: Mapping[str, Any]) -> list[str]:
+    """What must be known before a score of the stage `judge` is believed: a judge who likes the canary, or who was not one."""
+    return [*canary_warnings(judged), *served_warnings(f"the judge, {judged.get('judge')}", judged.get("served") or {})]
 
 
 # --- families --------------------------------------------------------------------------------------------------------

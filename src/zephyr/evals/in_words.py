@@ -35,7 +35,7 @@ def judged(found: Mapping[str, Any]) -> list[str]:
         lines += [f"ifeval, {names.get(model, model)}: {_share(one[key])} of {label}" for key, label in IFEVAL.items()]
         lines += [f"  {one['n_empty']} of {one['n_prompts']} responses are empty"] if one["n_empty"] else []
     lines += apart("ifeval", found.get("ifeval") or {}, names, "prompts", 100.0, 1)
-    lines += [*hygiene.canary_warnings(found), *(found.get("self_preference") or ()), *(found.get("family_unknown") or ())]
+    lines += [*hygiene.warnings(found), *(found.get("self_preference") or ()), *(found.get("family_unknown") or ())]
     return lines + contamination(found)
 
 
@@ -119,13 +119,14 @@ def scores(found: Mapping[str, Any]) -> list[str]:
     return lines + contamination(found)
 
 
-def notes(result: Mapping[str, Any]) -> list[str]:
-    """What the stages of a measurement have noted, as far as the lines of `judged` and `scores` do not say it.
+def notes(result: Mapping[str, Any], *, shown: bool = True) -> list[str]:
+    """What the stages of a measurement have noted.
 
     Args:
         result: of `api.benchmark`.
+        shown: the lines of `judged` and `scores` are shown beside; what they say is left out.
     """
-    lines = [*judged(result["judged"] or {}), *scores(result["scores"] or {})]
+    lines = [*judged(result["judged"] or {}), *scores(result["scores"] or {})] if shown else []
     said = {line.rstrip(".") for line in lines}
     manifests = [Manifest.read(Path(artifact["path"])) for artifact in result["artifacts"].values()]
     found = dict.fromkeys(note for manifest in manifests if manifest for note in manifest.notes)

@@ -43,6 +43,7 @@ class Completion:
     rating: Rating | None = None
     system_prompt: str = ""
     position: int | None = None  # where it stood, from 0, when it was rated together with others
+    rated_by: str = ""  # the model that rated it, as its server calls it; empty where nobody says
 
     def row(self) -> Row:
         """The answer in UltraFeedback's nested shape."""
@@ -59,6 +60,7 @@ class Completion:
             "overall_score": None if r is None else r.overall_score,
             "critique": None if r is None else r.critique,
             "position": self.position,
+            **({"rated_by": self.rated_by} if self.rated_by else {}),
         }
 
 
@@ -176,6 +178,7 @@ def _parse_completion(item: object, *, rated: bool) -> Completion:
         rating=parse_rating(item, complete=False) if rated else None,
         system_prompt=text(item, "system_prompt", default="") or text(item, "custom_system_prompt", default=""),
         position=_position(item),
+        rated_by=text(item, "rated_by", default="") if rated else "",
     )
 
 

@@ -80,7 +80,7 @@ def _kinds(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def hygiene(run: Run) -> Table | None:
     """What was found of those who judge; None where nobody did."""
-    rows = [*_teacher(run), *_canary(run), *_unread(run), *_position(run), *_family(run)]
+    rows = [*_teacher(run), *_served(run), *_canary(run), *_unread(run), *_position(run), *_family(run)]
     return Table("Judges", (text("check"), text("found"), text("what it means")), tuple(rows)) if rows else None
 
 
@@ -97,6 +97,18 @@ def _teacher(run: Run) -> Iterator[tuple[str, str, str]]:
             f"{count(unread)}, of {count(n)} ratings that were{twice}",
             "They are left out, not guessed: what cannot be read is not a low score.",
         )
+
+
+def _served(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Which models rated and judged, by the names in their servers' replies: what was asked for may be an alias."""
+    for stage, who, what in (("rate", "the feedback's teacher", "ratings"), ("judge", "the judge", "verdicts")):
+        counts = run.result(stage, "served")
+        if not isinstance(counts, Mapping) or not counts:
+            continue
+        each = ", ".join(f"{name or 'not said'} in {count(n)} {what}" for name, n in counts.items())
+        one = "One name throughout: what was asked for did not become another model meanwhile, as far as its server says."
+        several = "Several models under one name: what they said is not of one judge, and its mean not of one scale."
+        yield f"{who}, as its server calls it", each, one if len(counts.keys() - {""}) < 2 else several
 
 
 def _canary(run: Run) -> Iterator[tuple[str, str, str]]:

@@ -114,7 +114,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
                 continue
             order = sorted(given, key=lambda name: seeded_unit(config.seed, "position", p.prompt_id, name))
             rows.append(RatedPrompt(p.prompt, p.prompt_id, tuple(given[n] for n in order), p.source, p.category).row())
-        out.write_rows(split, rows, schemas.ratings())
+        out.write_rows(split, rows, schemas.completions())
     every = [c for given in answers.values() for c in given.values()]
     out.manifest.results = {
         "by_model": dict(sorted(Counter(c.model for c in every).items())),

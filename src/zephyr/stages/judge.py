@@ -17,7 +17,7 @@ from zephyr.evals.alpaca_eval import asking
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.evals.alpaca_eval import judging as alpaca_judging
 from zephyr.evals.alpaca_eval import scores as alpaca_scores
-from zephyr.evals.asks import CANARY, Ask, said
+from zephyr.evals.asks import CANARY, Ask
 from zephyr.evals.mt_bench import files as mt_bench
 from zephyr.evals.mt_bench import judging as mt_judging
 from zephyr.evals.mt_bench import prompts
@@ -30,7 +30,7 @@ from zephyr.records import Row
 from zephyr.stages import From, Inputs, Needs, teacher_inputs, training_data
 from zephyr.teachers import Reply, Request, ask
 
-VERSION = 4
+VERSION = 5
 TEACHER = "judge"
 JUDGE_TOKENS = 2048  # as in the original
 CONSTANT = hygiene.NULL_ANSWERS["posing as the verdict"]
@@ -125,13 +125,15 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     results: Row = {"judge": _name(config) or None, "bill": out.manifest.results.get("bill", {})}
     results |= {"names": config.names} if config.names else {}
     results |= _mt_bench(config, inputs, questions, replies, data)
-    if pairs := {what: (reply.text, reply.finish_reason) for what, reply in replies.items() if isinstance(what, alpaca_judging.Pair)}:
+    if pairs := {what: reply for what, reply in replies.items() if isinstance(what, alpaca_judging.Pair)}:
         results["alpaca_eval"] = _alpaca_eval(config, pairs, data, out)
     if "ifeval" in inputs.data:
         results["ifeval"] = _ifeval(config, inputs, data)
     results["canary"] = hygiene.canary_values(results) if config.canary and replies else None
     results |= _families(config) if replies else {"self_preference": []}
-    for text in [*hygiene.canary_warnings(results), *results["self_preference"]]:
+    results |= {"served": served} if (served := hygiene.served(reply.served for reply in replies.values() if not reply.problem)) else {}
+    results["warnings"] = hygiene.warnings(results)
+    for text in [*results["warnings"], *results["self_preference"]]:
         out.note(text)
     results["contamination"] = contamination.beside(inputs.data, _items(config, inputs, questions), config.not_at_hand)
     contamination.note(results["contamination"], out)
@@ -276,14 +278,15 @@ def _mt_bench(config: Config, inputs: Inputs, questions: Mapping[Id, Question], 
     """`mt_bench` and `mt_bench_pairs`, as far as they were judged."""
     judge, compatible = _name(config), config.compatible
     found: Row = {}
-    texts = {what: reply.text if compatible else said(reply.text, reply.finish_reason) for what, reply in replies.items()}
     turns = [
-        mt_judging.judgment(what, text, judge, compatible=compatible) for what, text in texts.items() if isinstance(what, mt_judging.Turn)
+        mt_judging.judgment(what, reply, judge, compatible=compatible)
+        for what, reply in replies.items()
+        if isinstance(what, mt_judging.Turn)
     ]
     if turns:
         mt_bench.write(data / "mt_bench_judgments.jsonl", turns)
         found["mt_bench"] = mt_scores.score(turns, compatible=compatible, questions=questions, seed=config.seed)
-    games = {what: text for what, text in texts.items() if isinstance(what, mt_judging.Game)}
+    games = {what: reply for what, reply in replies.items() if isinstance(what, mt_judging.Game)}
     if games:
         judgments = mt_judging.pair_judgments(games, judge, compatible=compatible)
         mt_bench.write(data / "mt_bench_pair_judgments.jsonl", judgments)
@@ -293,7 +296,7 @@ def _mt_bench(config: Config, inputs: Inputs, questions: Mapping[Id, Question], 
     return found
 
 
-def _alpaca_eval(config: Config, pairs: Mapping[alpaca_judging.Pair, tuple[str, str]], data: Path, out: Draft) -> Row:
+def _alpaca_eval(config: Config, pairs: Mapping[alpaca_judging.Pair, Reply], data: Path, out: Draft) -> Row:
     """The win rate of each model; of one without a verdict there is none, and that is said."""
     found: Row = {}
     annotated = alpaca_judging.annotated(pairs, _name(config))

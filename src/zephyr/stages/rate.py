@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -12,13 +13,14 @@ from pydantic import Field
 from zephyr import schemas, sources
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
+from zephyr.evals import hygiene
 from zephyr.progress import Bar, bar
 from zephyr.recipe import BudgetConfig, Invalid, RateConfig, Recipe, Section, Share, TeacherConfig
 from zephyr.records import RatedPrompt, Rating, parse_rated_prompt, seeded_unit
 from zephyr.stages import From, Inputs, Needs, teacher_inputs
 from zephyr.teachers import Reply, Request, ask, rubric
 
-VERSION = 4
+VERSION = 5
 TEACHER = "judge"  # its name in the journal
 FIRST_LOOK = 64  # requests after which a teacher that cannot be read is stopped, before the rest is paid for
 Place = tuple[str, int]  # the id of a prompt, and which of its answers
@@ -58,6 +60,13 @@ def _judge(teacher: TeacherConfig) -> TeacherConfig:
     if teacher.kind == "replay" or "temperature" in teacher.model_fields_set:
         return teacher
     return teacher.model_copy(update={"temperature": 0.0})
+
+
+def _called(teacher: TeacherConfig) -> str:
+    """The teacher as it was asked for."""
+    if teacher.kind == "replay":
+        return "the feedback's teacher, whose ratings are recorded"
+    return f"the feedback's teacher, {teacher.model if teacher.kind == 'api' else Path(teacher.path).name}"
 
 
 def needs(recipe: Recipe) -> Needs:
@@ -123,12 +132,16 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
                 continue
             rows.append(rated.row())
         out.write_rows(split, rows, schemas.ratings())
+    served = hygiene.served(heard.by.values())
+    for text in hygiene.served_warnings(_called(config.teacher), served, "ratings"):
+        out.note(text)
     out.manifest.results = {
         "mean_by_model": _by_model(prompts, heard.ratings),
         "unparsed": len(heard.unread),
         "asked_twice": heard.asked_twice,
         "replayed": config.teacher.kind == "replay",
         "bill": bill,
+        **({"served": served} if served else {}),
     }
 
 
@@ -139,6 +152,7 @@ class Heard:
     Attributes:
         ratings: of each answer that got one.
         shown: where each of them stood, from 0, when several were rated together.
+        by: the model that rated each of them, as its server calls it.
         unread: requests whose reply could not be read even the second time: the reply, and what is wrong with it.
         refused: requests that cannot be put to the teacher, and why.
         lost: requests that may have been paid for, and whose answer is lost.
@@ -149,6 +163,7 @@ class Heard:
 
     ratings: dict[Place, Rating] = field(default_factory=dict)
     shown: dict[Place, int] = field(default_factory=dict)
+    by: dict[Place, str] = field(default_factory=dict)
     unread: dict[Question, tuple[str, str]] = field(default_factory=dict)
     refused: dict[Question, str] = field(default_factory=dict)
     lost: dict[Question, str] = field(default_factory=dict)
@@ -200,6 +215,7 @@ def _take(question: Question, reply: Reply, heard: Heard) -> str:
         except DataError as error:
             return f"{error}" + (" (it was cut off at max_new_tokens)" if reply.finish_reason == "length" else "")
         heard.ratings.update(zip(question.places, ratings, strict=True))
+        heard.by.update(dict.fromkeys(question.places, reply.served))
         if question.request.subject == "":
             heard.shown.update({place: i for i, place in enumerate(question.places)})
     return ""
@@ -250,7 +266,7 @@ def _place(place: Place) -> str:
 
 def _rated(prompt: RatedPrompt, heard: Heard) -> RatedPrompt:
     done = tuple(
-        replace(c, rating=heard.ratings[place], position=heard.shown.get(place))
+        replace(c, rating=heard.ratings[place], position=heard.shown.get(place), rated_by=heard.by[place])
         for i, c in enumerate(prompt.completions)
         if (place := (prompt.prompt_id, i)) in heard.ratings
     )

@@ -30,6 +30,7 @@ class ReplayTeacher:
         self._path = recording.path
         self._answers: dict[str, tuple[str, str, str]] = {}
         self._ratings: dict[tuple[str, str, str], Rating] = {}
+        self._raters: dict[tuple[str, str, str], str] = {}
         for where, _, row in sources.rows(recording, whole=True):
             try:
                 self._remember(parse_rated_prompt(row, rated=_is_rated(row)))
@@ -41,8 +42,11 @@ class ReplayTeacher:
             answer = c.response, c.finish_reason, c.principle
             if c.model == self.name and self._answers.setdefault(record.prompt_id, answer) != answer:
                 raise DataError(f"a second, different answer of {c.model!r} to the same prompt")
-            if c.rating is not None and self._ratings.setdefault((record.prompt_id, c.model, c.response), c.rating) != c.rating:
+            rated = record.prompt_id, c.model, c.response
+            if c.rating is not None and self._ratings.setdefault(rated, c.rating) != c.rating:
                 raise DataError(f"a second, different rating of the same answer of {c.model!r}")
+            if c.rated_by:
+                self._raters.setdefault(rated, c.rated_by)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
         """What was recorded for each request; no tokens are spent.
@@ -58,10 +62,11 @@ class ReplayTeacher:
                 text, reason, principle = found
                 yield Reply(request, text, reason, 0, principle=principle)
             else:
-                rating = self._ratings.get((request.prompt_id, request.author, request.subject))
+                rated = request.prompt_id, request.author, request.subject
+                rating = self._ratings.get(rated)
                 if rating is None:
                     raise DataError(f"{self._path}: no rating of the answer {_short(request.subject)} of {request.author!r} was recorded")
-                yield Reply(request, _as_reply(rating), "stop", 0)
+                yield Reply(request, _as_reply(rating), "stop", 0, served=self._raters.get(rated, ""))
 
 
 def _is_rated(row: Row) -> bool:

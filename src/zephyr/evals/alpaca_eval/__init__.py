@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zephyr.errors import DataError
+from zephyr.evals import hygiene
 from zephyr.evals.alpaca_eval import files, leaderboard, scores
 from zephyr.evals.alpaca_eval.files import Annotation
+from zephyr.evals.asks import CANARY
 from zephyr.records import Row
 
 # the annotator whose weights the original publishes; those of others would be another judge's
@@ -53,6 +55,9 @@ def score_file(
     result = scores.score(rows, compatible=compatible, seed=seed)
     said: list[str] = result["warnings"]
     said += scores.belongs_to(rows, path)
+    if result["model"] == CANARY:
+        said += hygiene.canary_warnings({"alpaca_eval": {CANARY: result}})
+    said += hygiene.served_warnings(f"the judge, {rows[0].annotator}", hygiene.served(files.served_by(rows)))
     if outputs is not None and (other := files.check_outputs(rows, files.read_outputs(outputs))) is not None:
         said.append(f"{path}: {other}")
     above = path.resolve().parents

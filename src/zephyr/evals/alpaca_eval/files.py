@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -110,6 +110,15 @@ def read_outputs(path: Path, *, model: str | None = None) -> list[Output]:
     if not found:
         raise DataError(f"{path}: no outputs in it")
     return found
+
+
+def served_by(annotations: Iterable[Annotation]) -> Iterator[str]:
+    """The model of every verdict as the judge's server calls it, of rows that `zephyr evaluate` has written; "" where nobody says."""
+    for annotation in annotations:
+        verdicts = annotation.row.get("verdicts")
+        for verdict in verdicts if isinstance(verdicts, list) else ():
+            name = verdict.get("served") if isinstance(verdict, dict) else None
+            yield name if isinstance(name, str) else ""
 
 
 def write_outputs(path: Path, values: Iterable[Output]) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from zephyr.evals.alpaca_eval import asking, preferences, scores
 from zephyr.evals.alpaca_eval.files import Annotation, Output
-from zephyr.evals.asks import Ask, said
+from zephyr.evals.asks import Ask, Heard, said
 from zephyr.records import Row
 
 Order = Literal["both", "seeded"]
@@ -24,9 +24,9 @@ class Pair(Ask):
     model_first: bool
     by_choice: bool
 
-    def shown(self, text: str, finish_reason: str) -> float | None:
+    def shown(self, reply: Heard) -> float | None:
         """The preference of a reply, in the order shown."""
-        return asking.preference_of_choice(text) if self.by_choice else asking.preference(said(text, finish_reason))
+        return asking.preference_of_choice(reply.text) if self.by_choice else asking.preference(said(reply.text, reply.finish_reason))
 
 
 def pairs(
@@ -43,11 +43,11 @@ def pairs(
                 yield Pair(f"alpaca-eval {b.instruction[:40]}", subject, model, messages, given[b.instruction], b, first, by_choice)
 
 
-def annotated(replies: Mapping[Pair, tuple[str, str]], judge: str) -> dict[str, list[Annotation]]:
+def annotated(replies: Mapping[Pair, Heard], judge: str) -> dict[str, list[Annotation]]:
     """By model: AlpacaEval's rows. With both orders the preference is their mean, and null where one of them has no verdict.
 
     Args:
-        replies: (text, finish reason) of each question.
+        replies: to each question.
         judge: its name.
     """
     asked: dict[tuple[str, str], list[Pair]] = {}
@@ -56,7 +56,7 @@ def annotated(replies: Mapping[Pair, tuple[str, str]], judge: str) -> dict[str, 
     found: dict[str, list[Annotation]] = {}
     for (model, instruction), theirs in asked.items():
         pair = theirs[0]
-        verdicts = [_verdict(p, *replies[p]) for p in theirs]
+        verdicts = [_verdict(p, replies[p]) for p in theirs]
         known = [preferences.unswitched(v["preference"], model_first=v["model_first"]) for v in verdicts if v["preference"] is not None]
         preference = sum(known) / len(known) if len(known) == len(theirs) else None
         row: Row = {
@@ -77,10 +77,11 @@ def annotated(replies: Mapping[Pair, tuple[str, str]], judge: str) -> dict[str, 
     return found
 
 
-def _verdict(pair: Pair, text: str, finish_reason: str) -> Row:
-    """One verdict with its preference in the order shown."""
-    reply = text if pair.by_choice else said(text, finish_reason)
-    return {"model_first": pair.model_first, "reply": reply, "preference": pair.shown(text, finish_reason)}
+def _verdict(pair: Pair, reply: Heard) -> Row:
+    """One verdict with its preference in the order shown, and the model that gave it, where its server says which."""
+    text = reply.text if pair.by_choice else said(reply.text, reply.finish_reason)
+    served = {"served": reply.served} if reply.served else {}
+    return {"model_first": pair.model_first, "reply": text, "preference": pair.shown(reply), **served}
 
 
 def score(given: Sequence[Annotation], *, seed: int) -> Row:

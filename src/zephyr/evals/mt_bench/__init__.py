@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from zephyr.errors import UsageError
+from zephyr.evals import hygiene
+from zephyr.evals.asks import CANARY
 from zephyr.evals.mt_bench import pairs, scores
 from zephyr.evals.mt_bench.files import read_answers, read_judgments, read_questions
 from zephyr.evals.mt_bench.records import Answer, Id, Judgment, PairJudgment
@@ -67,7 +69,21 @@ def score_file(
     for model, text in [*_other_answers(shown, given).items(), *_empty_answers(shown, given).items()]:
         if model in results:  # who was set beside the canary alone has no result
             results[model]["warnings"].append(text)
+    if CANARY in results:
+        kind = "mt_bench_pairs" if isinstance(judgments[0], PairJudgment) else "mt_bench"
+        results[CANARY]["warnings"] += hygiene.canary_warnings({kind: results})
+    for name in (judge,) if judge is not None else names:
+        several = hygiene.served_warnings(f"the judge, {name}", hygiene.served(_served_by(judgments, name)))
+        for result in [*results.values()][:1]:  # said once: it is of the judge, not of a model
+            result["warnings"] += several
     return results
+
+
+def _served_by(judgments: Iterable[Judgment | PairJudgment], judge: str) -> Iterator[str]:
+    """The model of a judge's every verdict, as the server calls it."""
+    for j in judgments:
+        if j.judge[0] == judge:
+            yield from j.served if isinstance(j, PairJudgment) else (j.served,)
 
 
 def _models_of(judgment: Judgment | PairJudgment) -> tuple[str, ...]:

@@ -8,6 +8,8 @@
 | model_judgment/JUDGE_single.jsonl | question_id, model, judge: [name, prompt], user_prompt, judgment, score, turn, tstamp        |
 | model_judgment/JUDGE_pair.jsonl   | question_id, model_1, model_2, judge, turn, tstamp; of both games g1_ and g2_: winner,       |
 |                                   | user_prompt, judgment                                                                        |
+
+Ours is `served` in a judgment (g1_served, g2_served): the model that judged as its server calls it, where the server says.
 """
 
 from __future__ import annotations
@@ -119,6 +121,7 @@ def _single(where: str, row: Row) -> Judgment:
         judgment,
         score,
         _tstamp(row),
+        _text_or_none(where, row, "served") or "",
     )
 
 
@@ -134,8 +137,11 @@ def _pair(where: str, row: Row) -> PairJudgment:
     if models[0] == models[1]:
         raise DataError(f"{where}: {models[0]} is compared with itself")
     assert first is not None and second is not None
-    judge, prompts, judgments = _judge(where, row), both("user_prompt"), both("judgment")
-    return PairJudgment(where, _id(where, row), *models, _turn(where, row), judge, (first, second), prompts, judgments, _tstamp(row))
+    judge, prompts, judgments, served = _judge(where, row), both("user_prompt"), both("judgment"), both("served")
+    return PairJudgment(
+        where, _id(where, row), *models, _turn(where, row), judge, (first, second), prompts, judgments, _tstamp(row),
+        (served[0] or "", served[1] or ""),
+    )  # fmt: skip
 
 
 def _answer(where: str, row: Row) -> Answer:

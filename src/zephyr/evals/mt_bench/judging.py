@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr.errors import DataError, UsageError
-from zephyr.evals.asks import CANARY, Ask
+from zephyr.evals.asks import CANARY, Ask, Heard, said
 from zephyr.evals.mt_bench import files, pairs, prompts, verdicts
 from zephyr.evals.mt_bench.records import WITH_REFERENCE, Answer, Id, Judgment, PairJudgment, Question
 from zephyr.records import Row
@@ -133,9 +133,14 @@ def baseline_name(name: str, judged: Mapping[str, Any]) -> str:
 # --- what came of it -------------------------------------------------------------------------------------------
 
 
-def judgment(ask: Turn, reply: str, judge: str, *, compatible: bool) -> Judgment:
+def _text(reply: Heard, compatible: bool) -> str:
+    return reply.text if compatible else said(reply.text, reply.finish_reason)
+
+
+def judgment(ask: Turn, reply: Heard, judge: str, *, compatible: bool) -> Judgment:
     """A row of FastChat's; the score is by our strict reading, or the original's, and -1 where there is none."""
-    score = verdicts.single_compatible(reply) if compatible else verdicts.single(reply).score
+    text = _text(reply, compatible)
+    score = verdicts.single_compatible(text) if compatible else verdicts.single(text).score
     return Judgment(
         where=f"mt_bench_judgments.jsonl: question {ask.question.question_id}, turn {ask.turn}",
         question_id=ask.question.question_id,
@@ -143,12 +148,13 @@ def judgment(ask: Turn, reply: str, judge: str, *, compatible: bool) -> Judgment
         turn=ask.turn,
         judge=(judge, ask.template),
         user_prompt=ask.messages[-1]["content"],
-        judgment=reply,
+        judgment=text,
         score=-1 if score is None else score,
+        served=reply.served,
     )
 
 
-def pair_judgments(replies: Mapping[Game, str], judge: str, *, compatible: bool) -> list[PairJudgment]:
+def pair_judgments(replies: Mapping[Game, Heard], judge: str, *, compatible: bool) -> list[PairJudgment]:
     """Rows of FastChat's, one for the two games of a turn."""
     both: dict[tuple[str, Id, int], dict[int, Game]] = {}
     for ask in replies:
@@ -156,6 +162,7 @@ def pair_judgments(replies: Mapping[Game, str], judge: str, *, compatible: bool)
     found = []
     for (model, key, turn), played in both.items():
         first, second = played[1], played[2]
+        heard = replies[first], replies[second]
         unread = PairJudgment(
             where=f"mt_bench_pair_judgments.jsonl: question {key}, turn {turn}",
             question_id=key,
@@ -165,7 +172,8 @@ def pair_judgments(replies: Mapping[Game, str], judge: str, *, compatible: bool)
             judge=(judge, first.template),
             winners=("error", "error"),
             user_prompts=(first.messages[-1]["content"], second.messages[-1]["content"]),
-            judgments=(replies[first], replies[second]),
+            judgments=(_text(heard[0], compatible), _text(heard[1], compatible)),
+            served=(heard[0].served, heard[1].served),
         )
         game = pairs.read(unread, compatible=compatible)
         found.append(replace(unread, winners=(game.first, game.second)))

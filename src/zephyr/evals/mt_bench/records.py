@@ -69,6 +69,7 @@ class Judgment:
         judge: the judge model's name, and the name of its prompt.
         judgment: the reply; None where the file keeps scores alone.
         score: as recorded, -1 where the original found no verdict; None where the file has none.
+        served: the model that judged, as its server calls it; empty where nobody says.
     """
 
     where: str
@@ -80,6 +81,7 @@ class Judgment:
     judgment: str | None
     score: float | None
     tstamp: float = 0.0
+    served: str = ""
 
     def row(self) -> Row:
         """As FastChat writes it."""
@@ -92,12 +94,16 @@ class Judgment:
             "score": self.score,
             "turn": self.turn,
             "tstamp": self.tstamp,
+            **({"served": self.served} if self.served else {}),
         }
 
 
 @dataclass(frozen=True)
 class PairJudgment:
-    """A judge's two replies about two models' answers: in the first game model_1 is shown first, in the second model_2."""
+    """A judge's two replies about two models' answers: in the first game model_1 is shown first, in the second model_2.
+
+    `served`: the model that wrote each, as its server calls it; empty where nobody says.
+    """
 
     where: str
     question_id: Id
@@ -109,6 +115,7 @@ class PairJudgment:
     user_prompts: tuple[str | None, str | None]
     judgments: tuple[str | None, str | None]
     tstamp: float = 0.0
+    served: tuple[str, str] = ("", "")
 
     def row(self) -> Row:
         """As FastChat writes it."""
@@ -125,6 +132,7 @@ class PairJudgment:
             "g2_judgment": self.judgments[1],
             "turn": self.turn,
             "tstamp": self.tstamp,
+            **({"g1_served": self.served[0], "g2_served": self.served[1]} if any(self.served) else {}),
         }
 
 
