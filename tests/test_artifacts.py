@@ -217,6 +217,17 @@ def test_a_text_that_could_not_be_written_leaves_the_old_one(tmp_path: Path, mon
     assert file.read_text() == "old"
 
 
+def test_what_the_dead_left_aside_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
+    if (dead := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(dead, 0)
+    for pid in (dead, os.getppid()):
+        (tmp_path / f".t.{pid}.partial").write_text("half")
+    (tmp_path / f".u.{dead}.partial").write_text("of another name")
+    durable.write_text(tmp_path / "t", "new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f".t.{os.getppid()}.partial", f".u.{dead}.partial", "t"])
+
+
 # --- checking ------------------------------------------------------------------------------------------------
 
 
