@@ -14,8 +14,9 @@ from zephyr import artifacts, hashes
 from zephyr.artifacts import Artifact
 from zephyr.errors import ArtifactError, ModelError
 from zephyr.models import registry
-from zephyr.models.context import context_of, refuse_beyond
-from zephyr.models.reading import first_line, from_pretrained, say_once
+from zephyr.models.context import refuse_beyond
+from zephyr.models.reading import from_pretrained, say_once
+from zephyr.models.streams import guard_positions, refuse_other_numbers, refuse_unknown_head
 from zephyr.models.tokenizers import by_its_file
 from zephyr.models.weights import ADAPTER, refuse_other_weights
 from zephyr.recipe import ModelConfig
@@ -202,7 +203,7 @@ def load_model(
     if ref.revision is None and not Path(where).is_dir():
         say_once(f"  {where}: taken as the hub has it now; {_how_to_pin(where)}")
     refuse_other_weights(model, found, where)
-    _refuse_unknown_head(model, where)
+    refuse_unknown_head(model, where)
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if chat is not None and chat.ids_needed > rows:
         raise ModelError(f"{where}: its tokenizer has {len(chat.tokenizer)} tokens, the model {rows}; they do not belong together")
@@ -214,8 +215,8 @@ def load_model(
         from zephyr.train.fused import fuse
 
         fuse(model)
-        _refuse_other_numbers(model, where)
-        _guard_positions(model, where)
+        refuse_other_numbers(model, where)
+        guard_positions(model, where)
     whole: PreTrainedModel = model
     return whole
 
@@ -231,75 +232,9 @@ def _how_to_pin(name: str) -> str:
     return f"set model.revision: {commit} to keep to it"
 
 
-def _guard_positions(model: Any, where: str) -> None:
-    """Where positions depend on the longest sequence of a stream beyond a length, refuse streams that go beyond it."""
-    limit = context_of(model.config).alike
-    if limit is None:
-        return
-
-    def check(module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
-        positions = kwargs.get("position_ids")
-        longest = 0 if positions is None else int(positions.max()) + 1
-        if kwargs.get("segments") is not None and longest > limit:
-            raise ModelError(
-                f"{where}: a sequence of {longest} tokens; beyond {limit} the positions of this model depend on what else is in the batch: "
-                "lower sft.max_length or dpo.max_length"
-            )
-
-    model.base_model.register_forward_pre_hook(check, with_kwargs=True)
-
-
-def _refuse_other_numbers(model: Any, where: str) -> None:
-    """A model that mixes positions outside its attention (state spaces, convolutions) or does more with its logits would come out wrong.
-
-    Not told by names but tried: two documents and a prompt with two answers in one stream, against each sequence alone and the
-    model's own logits.
-    """
-    import torch
-
-    from zephyr.train.batches import Example, branching, flatten
-    from zephyr.train.logprobs import sequence_sums, stream_logprobs
-
-    size = min(model.config.get_text_config().vocab_size, model.get_input_embeddings().weight.shape[0])
-    first, second, prompt, one, other = (tuple((31 * i * i + 7 * j + 5) % size for i in range(1, 7)) for j in range(5))
-    alone = [Example(ids, (True,) * len(ids)) for ids in (first, second)]
-    alone += [Example(prompt + ids, (False,) * len(prompt) + (True,) * len(ids)) for ids in (one, other)]
-    device = str(model.device)
-    try:
-        with torch.no_grad():
-            stream = flatten([*alone[:2], branching(prompt, one, other)], device)
-            found = sequence_sums(stream_logprobs(model, stream), stream).tolist()
-            wanted = []
-            for example in alone:
-                ids = torch.tensor([example.ids], device=device)
-                logits = model(input_ids=ids, segments=[(len(example.ids),)], use_cache=False).logits[0, :-1].double()
-                logprobs = torch.log_softmax(logits, -1).gather(1, ids[0, 1:, None])[:, 0]
-                wanted.append(float(logprobs[torch.tensor(example.learnt[1:], device=device)].sum()))
-    except ModelError as error:
-        raise ModelError(f"{where}: {error}") from None
-    except (TypeError, RuntimeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{where}: {model.config.model_type} cannot be trained on flat streams ({first_line(error)})") from error
-    got, want = max(zip(found, wanted, strict=True), key=lambda pair: abs(pair[0] - pair[1]))
-    if abs(got - want) > 5e-4:  # rounding gives some 1e-6; weights that are not numbers are for the training to stop at
-        raise ModelError(
-            f"{where}: {model.config.model_type} gives other log-probabilities in a flat stream ({got:.4f} instead of {want:.4f}); "
-            "it mixes positions outside its attention or changes its logits, which is not supported yet"
-        )
-
-
 def ready_to_generate(model: Any) -> None:
     """Switch a model from our flat streams to padded batches: SDPA where its architecture allows it (Gemma 2 does not)."""
     model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
-
-
-def _refuse_unknown_head(model: Any, where: str) -> None:
-    """Our log-probabilities are hidden states times the output matrix; a model that does more would come out wrong."""
-    head = model.get_output_embeddings()
-    extra = [k for k in ("logit_scale", "logits_scaling") if getattr(model.config, k, None) not in (None, 1, 1.0)]
-    if getattr(head, "bias", None) is not None:
-        extra.append("a bias on the output matrix")
-    if extra:
-        raise ModelError(f"{where}: {model.config.model_type} computes its logits with {extra[0]}, which is not supported yet")
 
 
 def save_model(model: PreTrainedModel, chat: ChatFormat, out: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
