@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from test_checkpoint import CONFIG, STEPS, rows
+from torch.distributed.fsdp import FSDPModule
 
 import tiny
 import zephyr
@@ -19,6 +20,7 @@ from zephyr.errors import UsageError
 from zephyr.train import optim, parallel
 from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.loop import Trainer
+from zephyr.train.passes import through
 from zephyr.train.student import refuse_apart
 from zephyr.train.tasks import SFT
 
@@ -54,18 +56,31 @@ def test_the_weights_are_the_same_to_the_bit_also_going_on(offload: str, tmp_pat
     assert not dist.is_initialized(), "the group of one is gone"
 
 
-def test_gradients_are_exchanged_once_a_batch_however_many_passes_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one makes the calls that one of several makes."""
-    from torch.distributed.fsdp._fully_shard import _fsdp_param_group as groups
+@pytest.mark.parametrize(("offload", "exchanges"), [(False, 1), (True, 4)])
+def test_gradients_are_exchanged_once_a_batch_and_with_offload_once_a_pass(offload: bool, exchanges: int) -> None:
+    """A group of one makes room as one of several does. With offload no gradient stays on the device between two passes."""
+    made: list[int] = []
 
-    exchange, exchanged = groups.foreach_reduce, []
-    monkeypatch.setattr(groups, "foreach_reduce", lambda *args, **more: (exchanged.append(1), exchange(*args, **more))[1])
+    class Room:
+        """What an exchange of gradients asks for its memory."""
+
+        def allocate(self, size: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+            made.append(size[0])
+            return torch.empty(size, dtype=dtype, device=device)
+
+    def exchanged(passes: int) -> list[int]:
+        made.clear()
+        through(learner, rows(passes), SFT(), torch.float32, 9, learn=True)  # a row each
+        return list(made)
+
     with parallel.group_of_one(True):
-        training = Trainer(tiny.tiny_model(), SFT(), CONFIG, torch.float32, 9, 0, lambda _: None, offload="all")
-        parts = len(parallel.decoder_layers(training.model)) + 1  # what is gathered and exchanged at a time
-        for batches in (1, 2):
-            training.accumulate(rows(4))  # a pass each
-            assert len(exchanged) == batches * parts
+        learner = parallel.Learner(tiny.tiny_model())
+        parallel._shard(learner, offload=offload)  # as over several processes, too
+        for module in learner.modules():
+            if isinstance(module, FSDPModule):
+                module.set_custom_reduce_scatter(Room())  # type: ignore[arg-type]  # of one: nothing is sent
+        once = exchanged(1)
+        assert once and exchanged(4) == exchanges * once == exchanged(4)
 
 
 def test_moments_go_home_and_an_update_is_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,19 +25,21 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
         self.sharded = False
+        self.offloaded = False
         self.device = str(model.device)  # where it computes, wherever its weights are
 
     def forward(self, stream: Stream, items: Sequence[ItemT], task: Task[ItemT], scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Loss and sequence sums of a stream, as `head_loss` gives them."""
         return head_loss(self.model, stream_hidden(self.model, stream, dtype), stream, items, task, scale)
 
-    def communicate(self, wanted: bool) -> None:
+    def communicate(self, last: bool) -> None:
         """Gradients are summed over the processes in the last backward pass of a batch; until then each keeps its own, whole.
 
-        That takes memory for all gradients where a batch is more than one pass, and saves an exchange in every pass but one.
+        That takes memory for all gradients where a batch is more than one pass, and saves an exchange in every pass but one. Who
+        offloads has no such memory: there they are summed, and leave the device, in every pass.
         """
         if self.sharded:
-            self.set_requires_gradient_sync(wanted)  # type: ignore[operator]
+            self.set_requires_gradient_sync(last or self.offloaded)  # type: ignore[operator]
 
     def put_away(self) -> None:
         """After passes without a way back: what was gathered of the outermost weights is let go, so that each holds its share again."""
@@ -84,7 +86,7 @@ def _shard(made: Learner, *, offload: bool) -> None:
             # the loss is divided by the weight of the whole batch already: gradients are added up, not averaged
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo knows no other sum
-    made.sharded = True
+    made.sharded, made.offloaded = True, offload
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:
