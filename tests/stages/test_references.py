@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+import small
 import zephyr
 from conftest import SmallRun
+from zephyr import api
+from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import DataError
+from zephyr.parts import Parts
 from zephyr.stages import dpo
 
 
@@ -31,3 +36,31 @@ def test_auto_takes_the_format_of_the_reference(small_run: SmallRun) -> None:
     config = dpo.configure(recipe.load(small_run.file, ["train.dtype=auto"]))
     assert dpo._dtype(config, Inputs({"references": [DataSource(path=str(small_run.out / "reference"))]}, {})) == "float32"
     assert dpo._dtype(config, Inputs({"references": []}, {})) == "auto"
+
+
+def test_what_goes_on_keeps_its_number_format_and_its_parts(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the second start the other format is the faster one."""
+    settings = ("train.dtype=auto", "train.micro_batch_tokens=60")
+    keep, kept = Parts.keep, list[int]()
+
+    def run(name: str) -> Manifest:
+        given = {"preferences": [str(small_run.out / "binarize")]}
+        made = api.stage("reference", "dpo", given, tmp_path / name, settings=settings, model=str(small_run.out / "sft"))
+        return Artifact.open(Path(made["path"])).manifest
+
+    def killed(self: Parts, part: int, result: object) -> None:
+        keep(self, part, result)
+        kept.append(part)
+        if len(kept) == 2:
+            raise MemoryError
+
+    small.faster(monkeypatch, torch.bfloat16)
+    whole = run("whole")
+    monkeypatch.setattr(Parts, "keep", killed)
+    with pytest.raises(MemoryError):
+        run("cut")
+    small.faster(monkeypatch, torch.float32)
+    found = run("cut")
+    assert found.results["dtype"] == "bfloat16" and found.digest == whole.digest
+    assert len(kept) == whole.rows_out["train"] + whole.rows_out["test"], "a pair is a part, and none was computed twice"
+    assert run("other").results["dtype"] == "float32"

@@ -1,19 +1,25 @@
-"""A training that cannot begin says why."""
+"""A training that cannot begin says why; one that goes on goes on as it began."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from test_trackers import later
 
+import small
 import zephyr
 from conftest import SmallRun
 from zephyr.artifacts import draft
 from zephyr.errors import DataError, NonFiniteError
 from zephyr.recipe import SFTConfig, TrainConfig
 from zephyr.train import session
+from zephyr.train.checkpoint import Checkpoints
+from zephyr.train.loop import Trainer
 
 
 @pytest.mark.parametrize(
@@ -48,3 +54,41 @@ def test_what_is_not_a_number_is_said_with_what_can_be_done(dtype: str, or_else:
     with pytest.raises(NonFiniteError, match=said + or_else):
         zephyr.run(small_run.file, out=out, only="sft", overrides=["sft.learning_rate=1e30", f"train.dtype={dtype}"])
     assert not (out / "sft").exists()
+
+
+def test_what_goes_on_keeps_its_number_format_and_shows_each_step_once(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed after step 3 with a checkpoint after step 1; on the second start the other format is the faster one."""
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = small_run.copy(tmp_path / "run")
+    shutil.rmtree(out / "sft")
+    overrides = ["train.dtype=auto", "train.log_to=[tensorboard]", "sft.epochs=2"]
+    accumulate = Trainer.accumulate
+
+    def killed(self: Trainer[Any], batch: Any) -> Any:
+        if self.at.step == 3:
+            raise MemoryError
+        return accumulate(self, batch)
+
+    with monkeypatch.context() as first:
+        small.faster(first, torch.bfloat16)
+        first.setattr(Trainer, "accumulate", killed)
+        first.setattr(Checkpoints, "due", lambda self: self._step == 0)
+        with pytest.raises(MemoryError):
+            zephyr.run(small_run.file, out=out, only="sft", overrides=overrides)
+    later(monkeypatch)
+    small.faster(monkeypatch, torch.float32)
+    zephyr.run(small_run.file, out=out, only="sft", overrides=overrides)
+    assert "dtype: bfloat16, as in the checkpoint it goes on from" in capsys.readouterr().err
+    assert json.loads((out / "sft" / "manifest.json").read_text())["results"]["dtype"] == "bfloat16"
+    lines = [json.loads(line) for line in (out / "sft" / "metrics.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(out / "tensorboard" / "sft"))
+    events.Reload()
+    for kind in ("train", "test"):
+        logged = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
+        shown = [(e.step, e.value) for e in events.Scalars(f"{kind}/loss")]
+        assert [step for step, _ in shown] == [step for step, _ in logged]
+        assert [loss for _, loss in shown] == pytest.approx([loss for _, loss in logged])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,33 @@ def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:
     events.Reload()
     assert set(events.Tags()["scalars"]) == {"test/loss", "train/epoch", "train/loss", "train/accuracy"}
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 2.25), (2, 2.0)]
+
+
+@pytest.mark.parametrize(("begins", "left"), [(3, [(1, 1.0), (2, 2.0), (3, 0.5), (4, 0.5)]), (0, [(3, 0.5), (4, 0.5)])])
+def test_tensorboard_forgets_the_steps_that_are_taken_again(
+    begins: int, left: list[tuple[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after step 4, with a checkpoint after step 2; or with none, or made again with other settings."""
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run" / "sft"
+    with trackers.tee(lambda _: None, ["tensorboard"], folder, {}) as log:
+        for step in (1, 2, 3, 4):
+            log({"kind": "train", "step": step, "loss": float(step)})
+    later(monkeypatch)
+    with trackers.tee(lambda _: None, ["tensorboard"], folder, {}, begins) as log:
+        for step in (3, 4):
+            log({"kind": "train", "step": step, "loss": 0.5})
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "sft"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == left
+
+
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard reads a folder's files in the order of the seconds in their names: as if a minute had passed."""
+    clock = types.SimpleNamespace(time=lambda: time.time() + 60)
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer.time", clock)
 
 
 @pytest.mark.parametrize("package", ["wandb", "trackio"])

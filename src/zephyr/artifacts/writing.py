@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,18 @@ class Draft:
         found = Parts(self.checkpoints / PARTS / f"{slug}-{content.hexdigest()[:16]}.jsonl")
         self.earlier_seconds += found.seconds
         return found
+
+    def settled(self, name: str, choose: Callable[[], str]) -> str:
+        """A choice that depends on more than the artifact's key, made once: as an interrupted run made it, else `choose()`."""
+        if not self._resumable:
+            return choose()
+        file = self.checkpoints / f"{name}.txt"
+        if file.exists():
+            return file.read_text(encoding="utf-8")
+        chosen = choose()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        durable.write_text(file, chosen)
+        return chosen
 
     def log_path(self, name: str = "metrics") -> Path:
         """A JSONL log of the artifact."""

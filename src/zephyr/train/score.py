@@ -51,6 +51,15 @@ def _identity(
     yield from (array("i", group).tobytes() for group in groups)
 
 
+def _number_format(wanted: str, device: str, out: Draft) -> str:
+    """With `auto`, timed once for all that an artifact scores: a run that goes on keeps to what it began with, and to its parts."""
+
+    def resolved() -> str:
+        return str(resolve_dtype(wanted, device)).removeprefix("torch.")
+
+    return out.settled(f"dtype-{torch.device(device).type}", resolved) if wanted == "auto" else resolved()
+
+
 @torch.no_grad()
 def sums(
     model: Any, examples: Sequence[Example], config: TrainConfig, label: str, out: Draft, *, names: Sequence[str], measure: Measure
@@ -61,10 +70,11 @@ def sums(
         NonFiniteError: one of them is not finite.
     """
     device = str(model.device)
-    dtype = world.share(resolve_dtype(config.dtype, device))
-    out.manifest.results["dtype"] = str(dtype).removeprefix("torch.")
-    model.eval()
     here = world.current()
+    chosen = world.share(_number_format(config.dtype, device, out) if here.leads else "")
+    dtype: torch.dtype = getattr(torch, chosen)
+    out.manifest.results["dtype"] = chosen
+    model.eval()
     mine = range(here.rank, len(examples), here.size)
     found: dict[int, list[list[float]]] = {}
     first = [0, *itertools.accumulate(len(e.targets) for e in examples)]  # of each example's sequences, its number in all

@@ -59,8 +59,10 @@ def fit(
     if train_config.activation_checkpointing:
         parallel.recompute_activations(model)
     meter = Meter(model, dtype, device)
+    begun = checkpoints.newest()
+    begins = begun[1]["position"]["step"] + 1 if begun else 0
     with parallel.group_of_one(offload == "all"):
-        with trackers.tee(out.log, train_config.log_to, out.final, out.manifest.config) as log:
+        with trackers.tee(out.log, train_config.log_to, out.final, out.manifest.config, begins) as log:
             trainer = Trainer(model, task, config, dtype, train_config.micro_batch_tokens, seed, log, checkpoints, meter, offload)
             final = _trained(trainer, train, test, label)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -27,7 +27,7 @@ def require(names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def tee(log: Log, names: Sequence[str], folder: Path, settings: dict[str, Any]) -> Iterator[Log]:
+def tee(log: Log, names: Sequence[str], folder: Path, settings: dict[str, Any], begins: int = 0) -> Iterator[Log]:
     """A log that tells the trackers, too, as `train/loss` and `test/loss` by step; in the leader alone.
 
     Args:
@@ -36,13 +36,15 @@ def tee(log: Log, names: Sequence[str], folder: Path, settings: dict[str, Any]) 
         folder: the artifact that is being made: its name is that of the stage, its parent's that of the run. What TensorBoard reads
             goes beside it, into `tensorboard/STAGE`.
         settings: of the stage, for the trackers that show them.
+        begins: the first step that will be logged. TensorBoard strikes out what it was told of this step and later ones before, by a run
+            that was cut after its last checkpoint.
     """
     if not names or not world.current().leads:
         yield log
         return
     require(names)
     with contextlib.ExitStack() as stack:
-        logs = [log, *(stack.enter_context(_OPEN[name](folder, settings)) for name in names)]
+        logs = [log, *(stack.enter_context(_OPEN[name](folder, settings, begins)) for name in names)]
 
         def every(line: dict[str, Any]) -> None:
             for one in logs:
@@ -57,10 +59,10 @@ def _numbers(line: dict[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _tensorboard(folder: Path, settings: dict[str, Any]) -> Iterator[Log]:
+def _tensorboard(folder: Path, settings: dict[str, Any], begins: int) -> Iterator[Log]:
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder.parent / "tensorboard" / folder.name))
+    writer = SummaryWriter(str(folder.parent / "tensorboard" / folder.name), purge_step=begins)
 
     def log(line: dict[str, Any]) -> None:
         for name, value in _numbers(line).items():
@@ -75,7 +77,7 @@ def _tensorboard(folder: Path, settings: dict[str, Any]) -> Iterator[Log]:
 
 @contextlib.contextmanager
 def _like_wandb(package: str, folder: Path, settings: dict[str, Any]) -> Iterator[Log]:
-    """Weights & Biases, or trackio, which has the same calls."""
+    """Weights & Biases, or trackio, which has the same calls. A run that goes on is another run there: neither takes back a step."""
     module = importlib.import_module(package)
     module.init(project="zephyr", name=f"{folder.resolve().parent.name}/{folder.name}", config=settings)
     try:
@@ -84,8 +86,8 @@ def _like_wandb(package: str, folder: Path, settings: dict[str, Any]) -> Iterato
         module.finish()
 
 
-_OPEN: dict[str, Callable[[Path, dict[str, Any]], contextlib.AbstractContextManager[Log]]] = {
+_OPEN: dict[str, Callable[[Path, dict[str, Any], int], contextlib.AbstractContextManager[Log]]] = {
     "tensorboard": _tensorboard,
-    "wandb": lambda folder, settings: _like_wandb("wandb", folder, settings),
-    "trackio": lambda folder, settings: _like_wandb("trackio", folder, settings),
+    "wandb": lambda folder, settings, _: _like_wandb("wandb", folder, settings),
+    "trackio": lambda folder, settings, _: _like_wandb("trackio", folder, settings),
 }
