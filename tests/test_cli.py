@@ -194,6 +194,17 @@ def test_references_of_another_model_are_refused(
     assert code == 1 and "not a row of `zephyr reference`" in last_line(err)
 
 
+def test_references_are_asked_for_where_they_are_read(zephyr_command: Command, small_run: SmallRun, tmp_path: Path) -> None:
+    run = small_run.out
+    arguments = ["dpo", run / "binarize", "--model", run / "sft", "--out", tmp_path / "dpo", "--chat-template", "tokenizer"]
+    code, _, err = zephyr_command(*arguments)
+    assert code == 2 and last_line(err) == "zephyr: dpo: needs references, and none were given; `zephyr reference` makes them"
+    code, _, err = zephyr_command(*arguments, "--references", run / "reference", "objective=simpo")
+    assert code == 2 and last_line(err) == "zephyr: dpo: with these settings it reads no references; leave them out"
+    code, _, err = zephyr_command(*arguments, "objective=simpo", "train.dtype=float32")
+    assert code == 0, err
+
+
 def test_a_folder_of_the_users_is_not_replaced(zephyr_command: Command, small_run: SmallRun, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")

@@ -147,14 +147,22 @@ def test_what_is_elsewhere_is_not_on_the_device() -> None:
     n = found.parameters
     for offload, passes, expected in (
         ("none", 1, (4 * n, 4 * n, 8 * n)),
-        ("all", 2, (0, 4 * n, 0)),  # gradients wait for the last pass
-        ("all", 1, (0, 4 * (n - 3 * found.layer), 0)),
+        ("none", 2, (4 * n, 4 * n, 8 * n)),
+        *(("all", passes, (0, 4 * (n - 3 * found.layer), 0)) for passes in (1, 2)),  # gradients go back in every pass
     ):
         got = memory.step_bytes(found, kept, trained=n, tokens=64, learnt=32, dtype="float32", passes=passes, offload=offload)
         assert (got.weights, got.gradients, got.optimizer) == expected, offload
     large = shape.Shape(10**10, 10**10, 10**8, 10**8, 90, 4096, 4096, 32000)
     got = memory.step_bytes(large, kept, trained=10**10, tokens=64, learnt=32, dtype="bfloat16", offload="optimizer")
     assert got.optimizer == 2 * 2**30, "both moments of a gigabyte of weights"
+
+
+def test_an_objective_without_a_reference_does_not_hold_one() -> None:
+    data = volume.Volume(100, 10, (volume.Length(7, (3, 4)),))
+    planner = training.Planner(load(ROOT / "recipes" / "zephyr-7b-beta.yaml"))
+    plain, simpo = (training.dpo(DPOConfig.model_validate({"objective": name}), data) for name in ("dpo", "simpo"))
+    assert (plain.reference, simpo.reference) == (110 * data.mean, 0) and plain.looked - simpo.looked == plain.reference
+    assert ways.loaded(planner, plain, "all") > 0 == ways.loaded(planner, simpo, "all")
 
 
 def test_the_test_rows_are_looked_at_as_often_as_the_trainer_does() -> None:
@@ -223,7 +231,7 @@ def test_the_papers_recipe_is_planned_without_a_network() -> None:
     assert "training of mistralai/Mistral-7B-v0.1" in show.describe(found)
 
 
-def test_it_says_what_would_make_it_fit() -> None:
+def test_it_says_what_would_make_it_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load(ROOT / "recipes" / "zephyr-7b-beta.yaml")
     planner = training.Planner(recipe)
     work, pairs = training.works(recipe, Path("nowhere"), None)
@@ -232,6 +240,10 @@ def test_it_says_what_would_make_it_fit() -> None:
     small = machines.KNOWN["rtx-4090"]
     assert ways.change(planner, pairs, small, 16, "bfloat16") == "does not fit; take GPUs with more memory"
     larger = machines.Machine("larger", 40e9, 1e14)
+    assert "train.offload=all" in ways.change(planner, pairs, larger, 1, "bfloat16")
+    # and if that did not help
+    held = planner.bytes
+    monkeypatch.setattr(planner, "bytes", lambda *args, **how: held(*args, **{**how, "offload": "none"}))
     advice = ways.change(planner, pairs, larger, 1, "bfloat16")
     count = int(advice.split("fits on ")[1].split()[0])
     assert f"fits on {count} of them with train.micro_batch_tokens=2048" in advice

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tiny import byte_tokenizer, tiny_model
-from zephyr import forecast, recipe, sources
+from zephyr import forecast, pipeline, recipe, sources
 from zephyr.estimate import speed, volume
 from zephyr.models import load
 from zephyr.recipe import ModelConfig
@@ -90,12 +90,12 @@ def test_what_is_made_need_not_be_guessed(model: Path, tmp_path: Path, monkeypat
     assert volume.pairs(given, {stage: tmp_path / stage for stage in ("rate", "binarize")}, chat).answers == 4
 
 
-def test_the_reference_of_simpo_is_counted(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_is_counted_where_there_is_one(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "probe", lambda *_: (1.0, 1.0, 0.0))
     ref = load.refer(ModelConfig(path=str(model)))
     both = [recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}", f"dpo.objective={name}"]) for name in ("dpo", "simpo")]
-    plain, simpo = (forecast.forecast(r, ["reference"], ref, {})["reference"] for r in both)
-    assert plain == simpo and plain
+    plain, simpo = (forecast.forecast(r, pipeline.stages_of(r), ref, {}) for r in both)
+    assert plain.pop("reference") and plain == simpo
 
 
 def test_pairs_that_do_not_fit_are_not_counted(model: Path, tmp_path: Path) -> None:

@@ -144,6 +144,19 @@ def test_changing_the_dpo_reruns_dpo_and_what_follows(small_run: SmallRun, tmp_p
     assert result["artifacts"]["dpo"]["digest"] != small_run.result["artifacts"]["dpo"]["digest"]
 
 
+def test_an_objective_without_a_reference_runs_without_its_stage(small_run: SmallRun, tmp_path: Path) -> None:
+    out = small_run.copy(tmp_path / "run")
+    shutil.rmtree(out / "reference")
+    result = zephyr.run(small_run.file, ["dpo.objective=simpo", "dpo.beta=2"], out=out)
+    assert list(statuses(result)) == [stage for stage in small.STAGES if stage != "reference"]
+    assert ran(result) == ["dpo", "evaluate", "report"] and not (out / "reference").exists()
+    assert set(Manifest.read(out / "dpo").parents) == {"preferences", "policy"}  # type: ignore[union-attr]
+    log = [json.loads(line) for line in (out / "dpo" / "metrics.jsonl").read_text().splitlines()]
+    assert all(
+        line["chosen_reward"] < 0 and line["margin"] == pytest.approx(line["chosen_reward"] - line["rejected_reward"]) for line in log
+    )
+
+
 def test_a_stage_that_gives_the_same_again_stops_the_wave(small_run: SmallRun, tmp_path: Path) -> None:
     out = small_run.copy(tmp_path / "run")
     result = zephyr.run(small_run.file, ["rate.max_unparsed=0.5"], out=out)

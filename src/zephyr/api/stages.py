@@ -63,6 +63,11 @@ def stage(
     wanted = module.needs(whole)
     if model is None and any(key in wanted.models for key in ("base", "policy")):
         raise UsageError(f"{name}: needs a model")
+    if unread := [key for key in given if key not in wanted.data]:
+        raise UsageError(f"{name}: with these settings it reads no {unread[0]}; leave them out")
+    for key, found in wanted.data.items():
+        if isinstance(found, From) and key not in given:
+            raise UsageError(f"{name}: needs {key}, and none were given; `zephyr {found.stage}` makes them")
     needs = Needs({key: given.get(key, found) for key, found in wanted.data.items()}, wanted.models)
     config = module.configure(whole)
     return _sampled(name, config, needs, Path(out).expanduser()) if dry_run else alone(name, config, needs, out)

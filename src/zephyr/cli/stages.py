@@ -117,14 +117,17 @@ def reference(files: Files, model: Model, out: Out, test: Test = None, chat_temp
 @app.command(epilog="Example: `zephyr dpo data/preferences --references data/references --model models/sft --out models/dpo beta=0.1`")
 def dpo(
     files: Files,
-    references: Annotated[str, typer.Option("--references", help="What `zephyr reference` wrote for these pairs and this model.")],
     model: Model,
     out: Out,
+    references: Annotated[
+        str | None,
+        typer.Option("--references", help="What `zephyr reference` wrote for these pairs and this model.", show_default=False),
+    ] = None,
     test: Test = None,
     chat_template: Template = "tokenizer",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Train a model on preferences (dDPO)."""
-    inputs = {"preferences": files, "references": [references]}
+    inputs = {"preferences": files, **({"references": [references]} if references else {})}
     one_stage("dpo", "dpo", inputs, out, json, test=test, model=model, chat_template=chat_template, seed=seed)

@@ -127,7 +127,7 @@ class Bytes:
 
     Args:
         weights: its share, in float32.
-        gradients: its share, or all of them where a batch takes several passes.
+        gradients: its share, or all of them where a batch takes several passes; with offload those that are on their way.
         optimizer: two numbers a trained weight (Adam), its share.
         activations: what is kept for the way back.
         copies: weights in the format of the products, and layers gathered from other devices.
@@ -175,7 +175,7 @@ def step_bytes(
         learnt: of them, those that are predicted.
         dtype: of the products.
         devices: that share weights, gradients and optimizer (FSDP2).
-        passes: of a device, in a batch: with several, gradients of all weights wait on it.
+        passes: of a device, in a batch: with several, gradients of all weights wait on it, unless they are in the host's memory.
         full: with activation checkpointing, what a layer keeps without: one is computed again at a time.
         four_bits: the frozen matrices of the layers are in NF4, with a scale for each 64 weights.
         offload: what is in the host's memory instead: `none`, `optimizer`, `all` (weights, gradients and optimizer).
@@ -205,9 +205,9 @@ def step_bytes(
     optimizer = 2 * shared * trained
     if offload == "optimizer":  # moments come for some weights after the others, the largest whole
         optimizer = min(optimizer, 2 * max(AT_ONCE_BYTES, 4.0 * shape.head))
-    elif offload == "all":  # gradients wait on the GPU until the last pass of a batch
+    elif offload == "all":  # gradients go back in every pass, as they come
         weights, optimizer = 0.0, 0.0
-        gradients = 4.0 * trained if passes > 1 else min(4.0 * trained, gathered)
+        gradients = min(4.0 * trained, gathered)
     return Bytes(weights, gradients, optimizer, activations, copies, head)
 
 

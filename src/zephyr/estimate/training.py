@@ -75,9 +75,9 @@ def sft(config: SFTConfig, data: Volume) -> Work:
 
 
 def dpo(config: DPOConfig, data: Volume) -> Work:
-    """What dDPO does with so much data, and the pass of its reference."""
-    # simpo learns without it, but its rewards are measured against it
-    return _work("dpo", config, data, data.train, data.mean, (data.train + data.test) * data.mean)
+    """What dDPO does with so much data, and the pass of its reference, if the objective has one."""
+    reference = (data.train + data.test) * data.mean if config.has_reference else 0.0
+    return _work("dpo", config, data, data.train, data.mean, reference)
 
 
 def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, size: float, reference: float) -> Work:
@@ -291,7 +291,7 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
         raise UsageError(f"--calibrate measures float32 weights that stay where they are, and {setting} is set: plan without --calibrate")
     found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths)
     counted = planner.bytes(work, found.dtype, 1, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens, fused=True)
-    loads = 2 if work.stage == "dpo" else 1  # once for the reference, too
+    loads = 2 if work.reference else 1  # once for the reference, too
     seconds = loads * found.load + work.tokens * found.token + work.looked * found.look + work.steps * found.update
     done = flops(work, planner.shape, recompute=train.activation_checkpointing) / seconds
     known = machines.named(found.device)

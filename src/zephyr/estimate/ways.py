@@ -45,7 +45,7 @@ def of(
 
 def loaded(planner: Planner, work: Work, offload: str) -> float:
     """Bytes of the model whole, in float32: each device has it before it is shared out, and while it is the reference."""
-    if work.config.quantize or (offload == "all" and work.stage == "sft"):  # loaded in the host's memory
+    if work.config.quantize or (offload == "all" and not work.reference):  # loaded in the host's memory
         return 0.0
     return 4.0 * planner.shape.parameters
 

@@ -17,9 +17,8 @@ LOADS = (*TOGETHER, "evaluate")
 
 
 def stages_of(recipe: Recipe) -> list[str]:
-    """The stages a recipe asks for, in order. The reference's log-probabilities belong to dpo, answers to who judges them."""
-    sections = {"reference": recipe.dpo, "answer": recipe.judge}
-    return [name for name in STAGES if (sections[name] if name in sections else getattr(recipe, name)) is not None]
+    """The stages a recipe asks for, in order. Answers belong to who judges them."""
+    return [name for name in STAGES if getattr(recipe, "judge" if name == "answer" else name) is not None]
 
 
 def selected(recipe: Recipe, only: str | None, until: str | None) -> list[str]:

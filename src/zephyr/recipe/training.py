@@ -151,5 +151,10 @@ class DPOConfig(OptimizerConfig):
             raise ValueError(f"objective {objective} does not read it; take it out, or set objective: {reader}")
         return value
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether the objective compares the policy with a frozen model."""
+        return self.objective != "simpo"
+
     def _is_read(self, name: str) -> bool:
         return super()._is_read(name) and READ_BY.get(name, self.objective) == self.objective

@@ -80,6 +80,11 @@ class Recipe(Section):
             raise ValueError("dpo: there is no `binarize` section to give it preferences")
         return self
 
+    @property
+    def reference(self) -> DPOConfig | None:
+        """The settings of the stage that computes the reference's log-probabilities: dDPO's, where its objective has a reference."""
+        return self.dpo if self.dpo and self.dpo.has_reference else None
+
     def teachers(self) -> dict[str, ReplayConfig | LocalConfig | APIConfig]:
         """All of them, by where they stand in the recipe."""
         pool = {f"complete.pool.{name}": teacher for name, teacher in self.complete.pool.items()} if self.complete else {}

@@ -33,9 +33,10 @@ def configure(recipe: Recipe) -> Config:
 
 
 def needs(recipe: Recipe) -> Needs:
-    """The preferences, the reference's log-probabilities of them, and the model to start from."""
+    """The preferences, the reference's log-probabilities of them (if the objective has one), and the model to start from."""
+    references = {"references": From("reference")} if recipe.reference else {}
     return Needs(
-        data={"preferences": From("binarize"), "references": From("reference"), **template_file(configure(recipe).chat_template)},
+        data={"preferences": From("binarize"), **references, **template_file(configure(recipe).chat_template)},
         models={"policy": From("sft") if recipe.sft else recipe.model},
     )
 
@@ -54,6 +55,8 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
 
     def with_references(split: str) -> list[Pair]:
         encoded = encode.pairs(by_split[split], chat, config.dpo, out, split)
+        if not config.dpo.has_reference:
+            return [Pair(p.id, p.answers, math.nan, math.nan) for p in encoded]
         unknown = [p.id for p in encoded if p.id not in known]
         if unknown:
             raise DataError(
@@ -74,7 +77,7 @@ def _dtype(config: Config, inputs: Inputs) -> str:
     Raises:
         DataError: the recipe asks for another, or the references were computed in several.
     """
-    found = (sources.resolve(source.path) for source in inputs.data["references"])
+    found = (sources.resolve(source.path) for source in inputs.data.get("references", ()))
     manifests = [manifest for path in found if path and (manifest := Manifest.read(path))]
     known = {m.results["dtype"] for m in manifests if "dtype" in m.results}
     if config.train.dtype != "auto":
@@ -94,7 +97,7 @@ def _references(config: Config, inputs: Inputs) -> dict[str, tuple[float, float]
         DataError: they are of another model, chat template or length than the training will use, or not numbers.
     """
     known: dict[str, tuple[float, float]] = {}
-    for source in inputs.data["references"]:
+    for source in inputs.data.get("references", ()):
         _refuse_others(source.path, config, inputs)
         for where, _, row in sources.rows(source):
             name, chosen, rejected = row.get("pair_id"), row.get("ref_chosen_logps"), row.get("ref_rejected_logps")

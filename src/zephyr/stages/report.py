@@ -37,8 +37,7 @@ def configure(recipe: Recipe) -> Config:
 
 def needs(recipe: Recipe) -> Needs:
     """Every artifact of the run."""
-    section = {"reference": "dpo", "answer": "judge"}
-    there = {name: getattr(recipe, section.get(name, name)) is not None for name in ORDER}
+    there = {name: getattr(recipe, "judge" if name == "answer" else name) is not None for name in ORDER}
     return Needs(data={name: From(name, whole=True) for name in ORDER if there[name]})
 
 

@@ -94,7 +94,7 @@ class Dialogues:
 
 @dataclass(frozen=True)
 class Pair:
-    """A preference, with what the frozen reference says of both answers (log-probabilities in nats, summed)."""
+    """A preference, with what the frozen reference says of both answers (log-probabilities in nats, summed); NaN where there is none."""
 
     id: str
     answers: Example
@@ -137,20 +137,22 @@ class Preferences:
 
     Args:
         objective: a function of `zephyr.objectives`, its settings bound.
-        beta: of the implicit reward that is shown, beta (log pi - log ref).
+        beta: of the reward that is shown: beta (log pi - log ref), or without a reference beta log pi per token.
         by_mean: the objective is about log-probabilities per token, not summed.
+        has_reference: the objective compares the policy with a frozen model.
     """
 
     objective: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     beta: float
     by_mean: bool = False
+    has_reference: bool = True
     by_token = False
 
     def loss(self, sums_S: Tensor, items: Sequence[Pair]) -> Tensor:
         """Summed over pairs."""
         logp_B2, reference_B2 = sums_S.reshape(-1, 2), _references(items, sums_S.device)
         if self.by_mean:
-            tokens_B2 = torch.tensor([p.answers.targets for p in items], dtype=torch.float64, device=sums_S.device)
+            tokens_B2 = _tokens(items, sums_S.device)
             logp_B2, reference_B2 = logp_B2 / tokens_B2, reference_B2 / tokens_B2
         return self.objective(logp_B2[:, 0], logp_B2[:, 1], reference_B2[:, 0], reference_B2[:, 1]).sum()
 
@@ -158,10 +160,11 @@ class Preferences:
     def stats(self, sums_S: Tensor, items: Sequence[Pair]) -> Stats:
         """For each pair: who wins, by how much, and the log-probabilities."""
         logp_B2 = sums_S.reshape(-1, 2)
-        reward_B2 = self.beta * (logp_B2 - _references(items, sums_S.device))
+        value_B2 = logp_B2 if self.has_reference else logp_B2 / _tokens(items, sums_S.device)
+        reward_B2 = self.beta * (value_B2 - _references(items, sums_S.device) if self.has_reference else value_B2)
         margin_B = reward_B2[:, 0] - reward_B2[:, 1]
         # equal rewards prefer neither: half a win, so that an untrained model scores 0.5; equal is what float32 products cannot tell apart
-        tie_B = margin_B.abs() <= ROUNDING * self.beta * logp_B2.abs().sum(1)
+        tie_B = margin_B.abs() <= ROUNDING * self.beta * value_B2.abs().sum(1)
         wins_B = torch.where(tie_B, 0.5, (margin_B > 0).double())
         sums = torch.cat([wins_B.sum()[None], margin_B.sum()[None], reward_B2.sum(0), logp_B2.sum(0)]).tolist()
         names = ("accuracy", "margin", "chosen_reward", "rejected_reward", "chosen_logp", "rejected_logp")
@@ -180,8 +183,12 @@ def preferences(config: DPOConfig) -> Preferences:
             return Preferences(partial(objectives.ipo, beta=beta), beta, by_mean=True)
         case "simpo":
             simpo = partial(objectives.simpo, beta=beta, gamma=config.gamma)
-            return Preferences(lambda chosen_B, rejected_B, *_: simpo(chosen_B, rejected_B), beta, by_mean=True)
+            return Preferences(lambda chosen_B, rejected_B, *_: simpo(chosen_B, rejected_B), beta, by_mean=True, has_reference=False)
 
 
 def _references(items: Sequence[Pair], device: torch.device) -> Tensor:
     return torch.tensor([(p.reference_chosen, p.reference_rejected) for p in items], dtype=torch.float64, device=device).reshape(-1, 2)
+
+
+def _tokens(items: Sequence[Pair], device: torch.device) -> Tensor:
+    return torch.tensor([p.answers.targets for p in items], dtype=torch.float64, device=device).reshape(-1, 2)
