@@ -229,3 +229,28 @@ def test_a_norm_in_another_format_is_computed_by_its_own() -> None:
     fuse(model)
     assert isinstance(norm.forward, partial)
     assert torch.equal(norm(x), want)
+
+
+def test_rows_are_dealt_out_by_whoever_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the compiler has no OpenMP that torch's threads are of, a pool of our own gives the same bits."""
+    monkeypatch.setattr(kernels, "ALONE", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    x, w = numbers(1, 1000, 64).float(), numbers(64, seed=1).float()
+    want = Norm.apply(x, w, 0.0, 1e-6)
+    monkeypatch.setattr(kernels, "_threads_of_torch", lambda: None)
+    for cached in (kernels.library, kernels._parallel, kernels._function):
+        cached.cache_clear()
+    try:
+        assert not kernels._parallel(torch.float32)
+        assert torch.equal(Norm.apply(x, w, 0.0, 1e-6), want)
+    finally:
+        for cached in (kernels.library, kernels._parallel, kernels._function):
+            cached.cache_clear()
+
+
+@pytest.mark.skipif(kernels._threads_of_torch() is None, reason="torch has no GNU OpenMP here")
+def test_there_is_one_set_of_threads() -> None:
+    """With a second one, threads of the one would wait for processors on which those of the other still spin."""
+    assert kernels._parallel(torch.float32)
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
+    assert str(kernels._threads_of_torch()) in loaded and sum("torch" in path for path in loaded) == 1

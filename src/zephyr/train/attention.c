@@ -309,25 +309,25 @@ static int unit_backward(const Unit *u, const act *query, const act *key, const 
 /* --- units are taken by whichever thread is free --------------------------------------------------------------------------------- */
 
 /* tree_first: position of each tree's first token; tree_segment: number of its first segment, one more at the end; length: of each
- * segment; next: the first unit that nobody has taken, and how many units there was no memory for */
-void attention_forward(i64 begin, i64 end, i64 units, i64 heads, i64 kv_heads, i64 d, double scale, const i64 *tree_first,
-                       const i64 *tree_segment, const i64 *length, i64 *next, const act *query, const act *key, const act *value, act *out,
-                       float *lse) {
-    (void)begin, (void)end;
-    for (i64 n; (n = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < units;) {
+ * segment; failed: how many units there was no memory for */
+void attention_forward(i64 begin, i64 end, i64 threads, i64 heads, i64 kv_heads, i64 d, double scale, const i64 *tree_first,
+                       const i64 *tree_segment, const i64 *length, i64 *failed, const act *query, const act *key, const act *value,
+                       act *out, float *lse) {
+    DEALT_ONE_BY_ONE
+    for (i64 n = begin; n < end; n++) {
         const Unit u = unit_of(n, heads, kv_heads, d, tree_first, tree_segment, length);
-        if (!unit_forward(&u, query, key, value, (float)scale, out, lse)) __atomic_fetch_add(next + 1, 1, __ATOMIC_RELAXED);
+        if (!unit_forward(&u, query, key, value, (float)scale, out, lse)) __atomic_fetch_add(failed, 1, __ATOMIC_RELAXED);
     }
 }
 
-void attention_backward(i64 begin, i64 end, i64 units, i64 heads, i64 kv_heads, i64 d, double scale, const i64 *tree_first,
-                        const i64 *tree_segment, const i64 *length, i64 *next, const act *query, const act *key, const act *value,
+void attention_backward(i64 begin, i64 end, i64 threads, i64 heads, i64 kv_heads, i64 d, double scale, const i64 *tree_first,
+                        const i64 *tree_segment, const i64 *length, i64 *failed, const act *query, const act *key, const act *value,
                         const act *out, const float *lse, const act *grad, act *d_query, act *d_key, act *d_value) {
-    (void)begin, (void)end;
-    for (i64 n; (n = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < units;) {
+    DEALT_ONE_BY_ONE
+    for (i64 n = begin; n < end; n++) {
         const Unit u = unit_of(n, heads, kv_heads, d, tree_first, tree_segment, length);
         const int done = unit_backward(&u, query, key, value, out, lse, grad, (float)scale, d_query, d_key, d_value);
-        if (!done) __atomic_fetch_add(next + 1, 1, __ATOMIC_RELAXED);
+        if (!done) __atomic_fetch_add(failed, 1, __ATOMIC_RELAXED);
     }
 }
 #endif

@@ -44,7 +44,7 @@ class HalfAttention(torch.autograd.Function):
 
 
 def _units(name: str, q: Tensor, k: Tensor, segments: Sequence[Sequence[int]], scale: float, *tensors: Tensor) -> None:
-    """Every tree and key head, by as many threads as torch has, each of which takes the next that nobody has taken."""
+    """Every tree and key head."""
     heads, kv_heads, size = q.shape[2], k.shape[2], q.shape[3]
     first, number, tree_first, tree_segment = 0, 0, [], [0]
     for tree in segments:
@@ -53,7 +53,7 @@ def _units(name: str, q: Tensor, k: Tensor, segments: Sequence[Sequence[int]], s
         tree_segment.append(number)
     units = len(tree_first) * kv_heads
     numbers = (torch.tensor(n, dtype=torch.int64) for n in (tree_first, tree_segment, [n for tree in segments for n in tree]))
-    taken = torch.zeros(2, dtype=torch.int64)
-    kernels.call(name, units, q.dtype, units, heads, kv_heads, size, scale, *numbers, taken, *tensors)
-    if int(taken[1]):
+    failed = torch.zeros(1, dtype=torch.int64)
+    kernels.call(name, units, q.dtype, heads, kv_heads, size, scale, *numbers, failed, *tensors)
+    if int(failed):
         raise MemoryError(f"attention over {first} positions: no memory for the scores of a block")

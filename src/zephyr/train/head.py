@@ -97,22 +97,26 @@ class _HeadLoss(torch.autograd.Function):
         weight = weight_VD.to(hidden_ND.dtype)
         sums_S = torch.zeros(stream.sequences, dtype=torch.float64, device=hidden_ND.device)
         grad_hidden_ND = torch.empty_like(hidden_ND) if wanted else None
-        grad_weight_VD = torch.zeros_like(weight_VD) if wanted and ctx.needs_input_grad[1] else None
+        grad_weight_VD: Tensor | None = None  # what the first block gives, and the others add to
 
         def block(at: slice) -> Block:
             return block_of(hidden_ND[at], weight, stream.target_N[at], softcap)
 
         def add_gradients(at: slice, found: Block, slope_S: Tensor) -> None:
+            nonlocal grad_weight_VD
             assert grad_hidden_ND is not None
             factor_B1 = (-scale * slope_S[stream.owner_N[at]])[:, None].to(found.logprob_B.dtype)
             d_BV = found.d_logits().to(weight.dtype)
             grad_hidden_ND[at] = (d_BV @ weight) * factor_B1
-            if grad_weight_VD is not None:
-                scaled_BD = hidden_ND[at] * factor_B1.to(hidden_ND.dtype)
-                if grad_weight_VD.dtype == d_BV.dtype:
-                    grad_weight_VD.addmm_(d_BV.T, scaled_BD)
-                else:
-                    grad_weight_VD.add_(d_BV.T @ scaled_BD)
+            if not ctx.needs_input_grad[1]:
+                return
+            scaled_BD = hidden_ND[at] * factor_B1.to(hidden_ND.dtype)
+            if grad_weight_VD is None:
+                grad_weight_VD = (d_BV.T @ scaled_BD).to(weight_VD.dtype)
+            elif grad_weight_VD.dtype == d_BV.dtype:
+                grad_weight_VD.addmm_(d_BV.T, scaled_BD)
+            else:
+                grad_weight_VD.add_(d_BV.T @ scaled_BD)
 
         with torch.autocast(hidden_ND.device.type, enabled=False):
             for tile in groups:
@@ -132,6 +136,8 @@ class _HeadLoss(torch.autograd.Function):
                 for at in blocks:
                     add_gradients(at, block(at) if twice or known is None else known, found_S)
             loss = task.loss(sums_S, items) * scale
+        if wanted and ctx.needs_input_grad[1] and grad_weight_VD is None:
+            grad_weight_VD = torch.zeros_like(weight_VD)  # nothing is predicted here
         ctx.gradients = (grad_hidden_ND, grad_weight_VD)
         ctx.mark_non_differentiable(sums_S)
         return loss, sums_S

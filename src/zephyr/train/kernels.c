@@ -2,14 +2,21 @@
  * the vocabulary.
  *
  * Compiled by `kernels.py` where there is a compiler, once for each number format of real.h. All tensors are contiguous;
- * each function does rows `begin` to `end`, so that rows can be dealt out to threads without changing a bit of the result.
+ * each function does rows `begin` to `end` in `threads` threads, where there is OpenMP; how many changes no bit of the result.
  * No flag relaxes the arithmetic: NaN stays NaN. Only sums over a row are taken in several lanes, in an order fixed by the machine.
  */
 #include "real.h"
 
+#ifdef _OPENMP
+const int parallel = 1;
+#else
+const int parallel = 0; /* whoever calls has to */
+#endif
+
 /* --- root mean square norm: y = x r (offset + w), r = 1 / sqrt(mean(x^2) + eps) ------------------------------------------- */
 
-void norm_forward(i64 begin, i64 end, i64 d, const real *x, const real *w, double offset, double eps, act *y, real *r) {
+void norm_forward(i64 begin, i64 end, i64 threads, i64 d, const real *x, const real *w, double offset, double eps, act *y, real *r) {
+    DEALT
     for (i64 t = begin; t < end; t++) {
         const real *xt = x + t * d;
         act *yt = y + t * d;
@@ -26,29 +33,34 @@ void norm_forward(i64 begin, i64 end, i64 d, const real *x, const real *w, doubl
  * added up must not depend on the number of threads, to which stretches are dealt out */
 #define STRETCH 256
 
-void norm_backward(i64 begin, i64 end, i64 n, i64 d, const real *x, const real *w, double offset, const real *r, const act *g,
+void norm_backward(i64 begin, i64 end, i64 threads, i64 n, i64 d, const real *x, const real *w, double offset, const real *r, const act *g,
                    real *dx, real *dw) {
-    for (i64 t = begin * STRETCH; t < n && t < end * STRETCH; t++) {
-        const real *xt = x + t * d, rt = r[t];
-        const act *gt = g + t * d;
-        real *dxt = dx + t * d, *dwt = dw + t / STRETCH * d, dot = 0;
+    DEALT
+    for (i64 stretch = begin; stretch < end; stretch++) {
+        const i64 stop = (stretch + 1) * STRETCH < n ? (stretch + 1) * STRETCH : n;
+        for (i64 t = stretch * STRETCH; t < stop; t++) {
+            const real *xt = x + t * d, rt = r[t];
+            const act *gt = g + t * d;
+            real *dxt = dx + t * d, *dwt = dw + stretch * d, dot = 0;
 #pragma omp simd reduction(+ : dot)
-        for (i64 i = 0; i < d; i++) {
-            const real gx = real_of(gt[i]) * xt[i];
-            dot += gx * ((real)offset + w[i]);
-            dwt[i] += gx * rt;
-        }
-        const real back = dot * rt * rt / (real)d;
+            for (i64 i = 0; i < d; i++) {
+                const real gx = real_of(gt[i]) * xt[i];
+                dot += gx * ((real)offset + w[i]);
+                dwt[i] += gx * rt;
+            }
+            const real back = dot * rt * rt / (real)d;
 #pragma omp simd
-        for (i64 i = 0; i < d; i++) dxt[i] = rt * (real_of(gt[i]) * ((real)offset + w[i]) - xt[i] * back);
+            for (i64 i = 0; i < d; i++) dxt[i] = rt * (real_of(gt[i]) * ((real)offset + w[i]) - xt[i] * back);
+        }
     }
 }
 
 /* --- rotary positions: heads of size d, the first half of each turned against the second; back is the transposed matrix ------ */
 
-void rotate(i64 begin, i64 end, i64 heads, i64 d, const act *x, const real *cosine, const real *sine, i64 back, act *y) {
+void rotate(i64 begin, i64 end, i64 threads, i64 heads, i64 d, const act *x, const real *cosine, const real *sine, i64 back, act *y) {
     const i64 half = d / 2;
     const real sign = back ? -1 : 1;
+    DEALT
     for (i64 t = begin; t < end; t++) {
         const real *c = cosine + t * d, *s = sine + t * d, *sa = back ? s + half : s, *sb = back ? s : s + half;
         for (i64 h = 0; h < heads; h++) {
@@ -66,16 +78,16 @@ void rotate(i64 begin, i64 end, i64 heads, i64 d, const act *x, const real *cosi
 
 /* --- silu(gate) * up, silu(x) = x / (1 + e^-x) ------------------------------------------------------------------------------ */
 
-void gated_forward(i64 begin, i64 end, i64 d, const act *gate, const act *up, act *y) {
-#pragma omp simd
+void gated_forward(i64 begin, i64 end, i64 threads, i64 d, const act *gate, const act *up, act *y) {
+#pragma omp parallel for simd num_threads(threads) schedule(static)
     for (i64 i = begin * d; i < end * d; i++) {
         const real x = real_of(gate[i]), high = -x > 80 ? 80 : -x;
         y[i] = act_of(x / (1 + exponential(high)) * real_of(up[i]));
     }
 }
 
-void gated_backward(i64 begin, i64 end, i64 d, const act *gate, const act *up, const act *g, act *dgate, act *dup) {
-#pragma omp simd
+void gated_backward(i64 begin, i64 end, i64 threads, i64 d, const act *gate, const act *up, const act *g, act *dgate, act *dup) {
+#pragma omp parallel for simd num_threads(threads) schedule(static)
     for (i64 i = begin * d; i < end * d; i++) {
         const real x = real_of(gate[i]), high = -x > 80 ? 80 : -x;
         const real sigmoid = 1 / (1 + exponential(high)), silu = x * sigmoid, gi = real_of(g[i]);
@@ -89,7 +101,8 @@ void gated_backward(i64 begin, i64 end, i64 d, const act *gate, const act *up, c
 #define LANES_SUM 1024 /* terms added up in `real` before they go into a double: a vocabulary has many */
 
 /* log p of a row's target, and the log-sum-exp of its logits */
-void target_logprob(i64 begin, i64 end, i64 v, const act *logits, const i64 *target, real *logprob, real *lse) {
+void target_logprob(i64 begin, i64 end, i64 threads, i64 v, const act *logits, const i64 *target, real *logprob, real *lse) {
+    DEALT
     for (i64 row = begin; row < end; row++) {
         const act *l = logits + row * v;
         real most = real_of(l[0]);
@@ -109,7 +122,8 @@ void target_logprob(i64 begin, i64 end, i64 v, const act *logits, const i64 *tar
 }
 
 /* logits to -d log p(target) / d logits = softmax - onehot, in place */
-void target_logprob_backward(i64 begin, i64 end, i64 v, act *logits, const i64 *target, const real *lse) {
+void target_logprob_backward(i64 begin, i64 end, i64 threads, i64 v, act *logits, const i64 *target, const real *lse) {
+    DEALT
     for (i64 row = begin; row < end; row++) {
         act *l = logits + row * v;
         const real whole = lse[row], own = real_of(l[target[row]]) - whole;
@@ -126,7 +140,8 @@ void target_logprob_backward(i64 begin, i64 end, i64 v, act *logits, const i64 *
 static inline i64 visible(i64 row, i64 group, i64 positions, i64 n) { return n - positions + row % (positions * group) / group + 1; }
 
 /* scores to weights, in place; their log-sum-exp is kept */
-void softmax_forward(i64 begin, i64 end, i64 n, i64 group, i64 positions, real *s, real *lse) {
+void softmax_forward(i64 begin, i64 end, i64 threads, i64 n, i64 group, i64 positions, real *s, real *lse) {
+    DEALT
     for (i64 row = begin; row < end; row++) {
         real *p = s + row * n, most = p[0], sum = 0;
         const i64 seen = visible(row, group, positions, n);
@@ -147,7 +162,8 @@ void softmax_forward(i64 begin, i64 end, i64 n, i64 group, i64 positions, real *
 }
 
 /* scores to weights p again, and the gradient of the weights to that of the scores, p (dp - sum(p dp)), both in place */
-void softmax_backward(i64 begin, i64 end, i64 n, i64 group, i64 positions, real *s, const real *lse, real *dp) {
+void softmax_backward(i64 begin, i64 end, i64 threads, i64 n, i64 group, i64 positions, real *s, const real *lse, real *dp) {
+    DEALT
     for (i64 row = begin; row < end; row++) {
         real *p = s + row * n, *d = dp + row * n, dot = 0;
         const real whole = lse[row];

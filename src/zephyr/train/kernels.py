@@ -66,12 +66,20 @@ def where_computed(device: torch.device) -> str:
 
 
 def call(name: str, rows: int, dtype: torch.dtype, *arguments: Tensor | int | float) -> None:
-    """One of the functions, over all rows of contiguous tensors, by as many threads as torch has."""
+    """One of the functions, over all rows of contiguous tensors, by as many threads as torch has, its own where that can be."""
     function = _function(name, dtype)
     assert all(a.is_contiguous() for a in arguments if isinstance(a, Tensor)), f"{name}: a tensor is not contiguous"
     converted = [_converted(a) for a in arguments]
     largest = max(a.numel() for a in arguments if isinstance(a, Tensor))
-    spread(lambda begin, end: function(ctypes.c_int64(begin), ctypes.c_int64(end), *converted), rows, largest)
+    threads = max(1, min(torch.get_num_threads(), largest // ALONE, rows))
+
+    def work(begin: int, end: int, threads: int = 1) -> None:
+        function(ctypes.c_int64(begin), ctypes.c_int64(end), ctypes.c_int64(threads), *converted)
+
+    if threads == 1 or _parallel(dtype):
+        work(0, rows, threads)
+    else:
+        _deal(work, rows, threads)
 
 
 def _converted(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_double:
@@ -80,12 +88,8 @@ def _converted(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 
     return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_double(value)
 
 
-def spread(work: Callable[[int, int], object], rows: int, numbers: int) -> None:
-    """Rows dealt out to torch's number of threads, in equal stretches; the calling thread takes the first."""
-    threads = min(torch.get_num_threads(), max(1, numbers // ALONE), rows)
-    if threads <= 1:
-        work(0, rows)
-        return
+def _deal(work: Callable[[int, int], object], rows: int, threads: int) -> None:
+    """Rows dealt out in equal stretches; the calling thread takes the first."""
     bounds = [rows * i // threads for i in range(threads + 1)]
     others = [_pool(os.getpid()).submit(work, *pair) for pair in itertools.pairwise(bounds[1:])]
     work(bounds[0], bounds[1])
@@ -109,27 +113,49 @@ def _function(name: str, dtype: torch.dtype) -> Callable[..., None]:
 
 
 @functools.cache
+def _parallel(dtype: torch.dtype) -> bool:
+    """Do the functions deal out rows themselves?"""
+    return bool(ctypes.c_int.in_dll(library(dtype), "parallel"))  # type: ignore[arg-type]  # there is one, or nobody asks
+
+
+@functools.cache
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled functions for a number format; None where they cannot be had."""
-    try:
-        path, command = _planned(dtype)
-        if path.exists():
-            with contextlib.suppress(OSError):
-                return ctypes.CDLL(str(path))
-        _compile(command, path)  # also over a file that was damaged
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError, RuntimeError, ValueError):  # no compiler, no home, a version that is no text
-        return None
+    for openmp in (True, False):
+        try:
+            path, command = _planned(dtype, openmp=openmp)
+            if path.exists():
+                with contextlib.suppress(OSError):
+                    return ctypes.CDLL(str(path))
+            _compile(command, path)  # also over a file that was damaged
+            return ctypes.CDLL(str(path))
+        except (OSError, subprocess.SubprocessError, RuntimeError, ValueError):  # no compiler, no home, a version that is no text
+            continue
+    return None
 
 
-def _planned(dtype: torch.dtype) -> tuple[Path, list[str]]:
-    """Where the compiled functions lie, and what makes them."""
+def _planned(dtype: torch.dtype, *, openmp: bool = True) -> tuple[Path, list[str]]:
+    """Where the compiled functions lie, and what makes them; with `openmp` in torch's threads, where its library of them is GNU's."""
     compiler, flags = shlex.split(os.environ.get("CC", "cc")), (*FLAGS, *FLAGS_OF[dtype])
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    runtime = _threads_of_torch() if openmp and "clang" not in version else None
+    # of the runtime that torch has loaded: another one's threads would wait for processors on which torch's are still spinning
+    link = [f"-Wl,--as-needed,{runtime}", "-fopenmp"] if runtime else []
     texts = [path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS)]
-    identity = "\n".join([*texts, *flags, version, platform.machine(), _processor()])
+    identity = "\n".join([*texts, *flags, *link, version, platform.machine(), _processor()])
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    return cache_dir() / "kernels" / f"{digest[:32]}.so", [*compiler, *flags, *map(str, SOURCES)]
+    return cache_dir() / "kernels" / f"{digest[:32]}.so", [*compiler, *flags, *map(str, SOURCES), *link]
+
+
+def _threads_of_torch() -> Path | None:
+    """GNU's OpenMP runtime, as torch has loaded it."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    loaded = {Path(line.split(maxsplit=5)[5]) for line in lines if "libgomp" in line}
+    ours = Path(torch.__file__).parent
+    return next((path for path in sorted(loaded) if ours in path.parents or ours.parent / "torch.libs" in path.parents), None)
 
 
 def _compile(command: list[str], path: Path) -> None:

@@ -11,6 +11,9 @@
 
 typedef int64_t i64;
 #define INLINE static inline __attribute__((always_inline))
+/* a loop over rows, dealt out to threads; without OpenMP it is one loop in the calling thread, which does `begin` to `end` */
+#define DEALT _Pragma("omp parallel for num_threads(threads) schedule(static)")
+#define DEALT_ONE_BY_ONE _Pragma("omp parallel for num_threads(threads) schedule(dynamic, 1)")
 
 #ifdef DOUBLE
 typedef double real;
