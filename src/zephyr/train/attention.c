@@ -150,13 +150,12 @@ static int unit_forward(const Unit *u, const act *query, const act *key, const a
             product(m, own, d, rows, d, keys + at * d / 2, d / 2 * 16, scores + trunk_size, columns, 0);
             for (i64 r = 0; r < m; r++) {
                 const i64 seen = from + r / u->group + 1;
-                float *score = scores + r * columns, *mine = score + trunk_size, most = mine[0], sum = 0;
+                float *score = scores + r * columns, *mine = score + trunk_size, most = mine[0] * scale, sum = 0;
                 act *weight = weights + r * columns;
 #pragma omp simd reduction(max : most)
-                for (i64 i = 0; i < trunk; i++) most = score[i] > most ? score[i] : most;
+                for (i64 i = 0; i < trunk; i++) most = score[i] * scale > most ? score[i] * scale : most;
 #pragma omp simd reduction(max : most)
-                for (i64 i = 0; i < seen; i++) most = mine[i] > most ? mine[i] : most;
-                most *= scale;
+                for (i64 i = 0; i < seen; i++) most = mine[i] * scale > most ? mine[i] * scale : most;
 #pragma omp simd reduction(+ : sum)
                 for (i64 i = 0; i < trunk; i++) sum += score[i] = exponential(score[i] * scale - most);
 #pragma omp simd reduction(+ : sum)

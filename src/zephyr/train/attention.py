@@ -71,7 +71,7 @@ def segment_attention(
         raise ModelError(f"{type(module).__name__}: {kind} is not supported on flat streams")
     if sum(map(sum, segments)) != query.shape[2]:
         raise ValueError(f"segments add up to {sum(map(sum, segments))}, not to the {query.shape[2]} positions of the stream")
-    scale = query.shape[3] ** -0.5 if scaling is None else scaling
+    scale = query.shape[3] ** -0.5 if scaling is None else float(scaling)  # a configuration may have a whole number (Granite)
     dropout = dropout if module.training else 0.0
     if torch.is_autocast_enabled(query.device.type):  # norms of queries and keys come out in float32 (Qwen 3)
         dtype = torch.get_autocast_dtype(query.device.type)

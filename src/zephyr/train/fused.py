@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -76,9 +77,9 @@ def _norm_forward(module: nn.Module, own: Callable[[Tensor], Tensor], offset: fl
 
 
 def _in_half(x: Tensor) -> bool:
-    """Are products computed in bfloat16, from activations in it?"""
+    """Are products computed in bfloat16, from what is in float32 or in it already?"""
     half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return half and kernels.usable_in_half(x.new_empty(0, dtype=torch.bfloat16))
+    return half and x.dtype in (torch.float32, torch.bfloat16) and kernels.usable_in_half(x.new_empty(0, dtype=torch.bfloat16))
 
 
 def _gated(module: nn.Module) -> Callable[..., Any] | None:
@@ -98,7 +99,9 @@ def _gated(module: nn.Module) -> Callable[..., Any] | None:
 def _gated_forward(module: Any, own: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not (_in_half(x) if torch.is_autocast_enabled("cpu") else kernels.usable(x)):
         return own(x)
-    found: Tensor = module.down_proj(_apply(Gated, module.gate_proj(x), module.up_proj(x)))
+    gate, up = module.gate_proj(x), module.up_proj(x)  # what an adapter or a hook makes of them may be of another format
+    known = kernels.usable(gate, up) or kernels.usable_in_half(gate, up)
+    found: Tensor = module.down_proj(_apply(Gated, gate, up) if known else F.silu(gate) * up)
     return found
 
 

@@ -54,6 +54,6 @@ def _units(name: str, q: Tensor, k: Tensor, segments: Sequence[Sequence[int]], s
     units = len(tree_first) * kv_heads
     numbers = (torch.tensor(n, dtype=torch.int64) for n in (tree_first, tree_segment, [n for tree in segments for n in tree]))
     failed = torch.zeros(1, dtype=torch.int64)
-    kernels.call(name, units, q.dtype, heads, kv_heads, size, scale, *numbers, failed, *tensors)
+    kernels.call(name, units, q.dtype, heads, kv_heads, size, float(scale), *numbers, failed, *tensors)
     if int(failed):
         raise MemoryError(f"attention over {first} positions: no memory for the scores of a block")

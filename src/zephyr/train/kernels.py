@@ -62,6 +62,7 @@ def where_computed(device: torch.device) -> str:
     if device.type != "cpu":
         return f"{torch.cuda.get_device_name(device)} torch {torch.__version__}"
     used = [str(dtype) for dtype in FLAGS_OF if _usable(torch.empty(0, dtype=dtype))]
+    used += ["attention"] if str(torch.bfloat16) in used and has("attention_forward", torch.bfloat16) else []
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} torch {torch.__version__} {used}"
 
 
@@ -142,7 +143,7 @@ def _planned(dtype: torch.dtype, *, openmp: bool = True) -> tuple[Path, list[str
     # of the runtime that torch has loaded: another one's threads would wait for processors on which torch's are still spinning
     link = [f"-Wl,--as-needed,{runtime}", "-fopenmp"] if runtime else []
     texts = [path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS)]
-    identity = "\n".join([*texts, *flags, *link, version, platform.machine(), _processor()])
+    identity = "\n".join([*texts, *compiler, *flags, *link, version, platform.machine(), _processor()])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     return cache_dir() / "kernels" / f"{digest[:32]}.so", [*compiler, *flags, *map(str, SOURCES), *link]
 

@@ -53,6 +53,8 @@ def block_of(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: fl
     with torch.autocast(hidden_BD.device.type, enabled=False):
         logits_BV = hidden_BD @ weight_VD.T
     rows, size = logits_BV.shape
+    if rows and not (target_B.dtype == torch.int64 and int(target_B.min()) >= 0 and int(target_B.max()) < size):
+        raise IndexError(f"targets from {int(target_B.min())} to {int(target_B.max())} ({target_B.dtype}): the vocabulary has {size}")
     logprob_B, lse_B = hidden_BD.new_empty(2, rows, dtype=_exact(hidden_BD.dtype)).unbind()
     kernels.call("target_logprob", rows, logits_BV.dtype, size, logits_BV, target_B, logprob_B, lse_B)
 

@@ -18,6 +18,7 @@ typedef int64_t i64;
 #ifdef DOUBLE
 typedef double real;
 typedef int64_t bits;
+typedef uint64_t ubits;
 #define LOWEST -708.0
 #define MAGIC 6755399441055744.0 /* 1.5 * 2^52: what is added to it is rounded to whole numbers, in its last bits */
 #define MANTISSA 52
@@ -27,6 +28,7 @@ typedef int64_t bits;
 #else
 typedef float real;
 typedef int32_t bits;
+typedef uint32_t ubits;
 #define LOWEST -87.0f
 #define MAGIC 12582912.0f /* 1.5 * 2^23 */
 #define MANTISSA 23
@@ -85,7 +87,7 @@ INLINE real exponential(real x) {
     bits zero;
     memcpy(&power, &shifted, sizeof power);
     memcpy(&zero, &magic, sizeof zero);
-    power = (bits)(power - zero + BIAS) << MANTISSA;
+    power = (bits)((ubits)((ubits)power - (ubits)zero + BIAS) << MANTISSA);
     memcpy(&scale, &power, sizeof scale);
     return x < (real)LOWEST ? 0 : p * scale;
 }
