@@ -8,8 +8,6 @@ At the shape of Mistral-7B both sides have float32 weights, gradients and Adam (
 
 from __future__ import annotations
 
-import json
-
 import race
 from race import Race
 
@@ -27,7 +25,7 @@ def main() -> None:
     """Parse, race, print: the last line is one JSON object."""
     args = race.parsed(__doc__, list(STEPS), device="cuda")
     chosen = {name: STEPS[name] for name in args.only or STEPS}
-    print(json.dumps(race.run({name: lambda a, one=one, name=name: race.steps(name, one, a) for name, one in chosen.items()}, args)))
+    race.done(race.run({name: lambda a, one=one, name=name: race.steps(name, one, a) for name, one in chosen.items()}, args))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ class Apart:
     reference_rejected: float
     weight: int = 1
 
+    @property
+    def tokens(self) -> int:
+        """How many go through the model."""
+        return sum(e.tokens for e in self.examples)
+
 
 def apart(pair: Pair) -> Apart:
     """The prompt with the chosen answer, and the prompt with the rejected one."""

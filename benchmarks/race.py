@@ -66,7 +66,13 @@ def main() -> None:
     }
     args = parsed(__doc__, list(every))
     wanted = args.only or [name for name in every if not (args.quick and name in SAME_WHEN_QUICK)]
-    print(json.dumps(run({name: every[name] for name in wanted}, args)))
+    done(run({name: every[name] for name in wanted}, args))
+
+
+def done(results: dict[str, Any]) -> None:
+    """The last line, and an exit code of 1 where a race failed."""
+    print(json.dumps(results))
+    sys.exit(1 if results["failed"] else 0)
 
 
 def parsed(doc: str | None, names: list[str], device: str = "cpu") -> argparse.Namespace:
@@ -98,18 +104,23 @@ def parsed(doc: str | None, names: list[str], device: str = "cpu") -> argparse.N
 
 
 def run(races: dict[str, Callable[[argparse.Namespace], dict[str, Any]]], args: argparse.Namespace) -> dict[str, Any]:
-    """One after the other; what each says goes to stderr, what it found is returned."""
+    """One after the other; what each says goes to stderr, what it found is returned. One that fails does not take the others with it."""
     found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     took: dict[str, float] = {}
     for name, one in races.items():
         began = time.perf_counter()
-        found |= (new := one(args))
+        try:
+            found |= (new := one(args))
+        except (SystemExit, AssertionError) as error:
+            failed[name], new = str(error), {}
+            say(f"{name} failed: {error}")
         for line, result in new.items():
             say(f"{line}: {described(result)}")
         took[name] = round(time.perf_counter() - began, 1)
         say(f"({name} took {took[name]:.0f} s)")
     settled = {"dtype": args.dtype, "rounds": args.rounds, "quick": args.quick}
-    return {"machine": measure.machine(args.device), **settled, "took_seconds": took, "races": found}
+    return {"machine": measure.machine(args.device), **settled, "took_seconds": took, "races": found, "failed": failed}
 
 
 def described(result: dict[str, Any]) -> str:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import json
+import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+import tiny
+from zephyr.recipe import DPOConfig
+from zephyr.train.batches import branching, flatten
+from zephyr.train.logprobs import sequence_sums, stream_logprobs
+from zephyr.train.loop import Trainer
+from zephyr.train.tasks import Pair, preferences
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+IDEAS = (
+    "no-padding", "learnt-only-head", "shared-prompt", "one-pass-head", "segment-attention", "c-kernels", "cached-references", "all"
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -66,3 +81,44 @@ def test_what_warms_up_does_not_count(race: Any) -> None:
     measure = importlib.import_module("measure")
     assert measure.counted([9.0, 8.0, 3.0, 2.0], 2) == {"steps": [3.0, 2.0], "train_seconds": 5.0, "first_seconds": 17.0}
     assert measure.counted([9.0, 8.0], 2)["train_seconds"] == 17.0
+
+
+def test_a_race_that_fails_does_not_take_the_others_with_it(race: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def ended(_: Any) -> dict[str, Any]:
+        sys.exit("ours.py: failed")
+
+    args = argparse.Namespace(device="cpu", dtype="float32", rounds=1, quick=True)
+    found = race.run({"lost": ended, "won": lambda _: {"won": {"ratio": 2.0}}}, args)
+    assert (found["failed"], found["races"]) == ({"lost": "ours.py: failed"}, {"won": {"ratio": 2.0}})
+    with pytest.raises(SystemExit, match="1"):
+        race.done(found)
+    assert json.loads(capsys.readouterr().out)["failed"]
+
+
+@pytest.mark.parametrize("without", ["none", *IDEAS])
+def test_without_an_idea_the_step_is_the_same(without: str, race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEPHYR_KERNELS", "1")  # one of them switches the kernels off
+    ideas = importlib.import_module("ideas")
+    assert [*IDEAS] == [*ideas.IDEAS]
+    rng = random.Random(0)
+    pairs = [
+        Pair(f"p{i}", branching(*([rng.randrange(3, 90) for _ in range(rng.randint(3, 30))] for _ in range(3))), -20.0, -25.0)
+        for i in range(4)
+    ]
+    found = []
+    for idea in ("none", without):
+        model = tiny.tiny_model("llama")
+        known = reference(model, pairs)  # which a reference in the step computes again
+        config = DPOConfig(batch_size=4)
+        trainer = Trainer(model, preferences(config), config, torch.float32, 4096, 0, lambda _: None)
+        stats = trainer.accumulate(ideas.leave_out(idea, trainer, known))
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        found.append([stats["loss"], stats["chosen_logp"], stats["rejected_logp"], float(norm)])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def reference(model: Any, pairs: list[Pair]) -> list[Pair]:
+    """The pairs with the model's own log-probabilities."""
+    stream = flatten([p.answers for p in pairs])
+    sums = sequence_sums(stream_logprobs(model, stream), stream).reshape(-1, 2).tolist()
+    return [replace(p, reference_chosen=c, reference_rejected=r) for p, (c, r) in zip(pairs, sums, strict=True)]
