@@ -420,6 +420,7 @@ def test_the_model_that_answers_is_kept_as_the_server_calls_it(tmp_path: Path, m
     """In the reply, and in that of a later run out of the journal; what is no name is none, and a key in it is taken out."""
     monkeypatch.setenv("CANARY_KEY", CANARY)
     names: list[Any] = ["m-2026-11", "m-2026-12", None, 7, f"m {CANARY}", "half \ud800\n", "m" * 999]
+    names += ["m" * 190 + CANARY, "\x1b[31mred"]
 
     def named(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         name = names[int(body["messages"][0]["content"].split()[1].rstrip("?"))]
@@ -432,6 +433,7 @@ def test_the_model_that_answers_is_kept_as_the_server_calls_it(tmp_path: Path, m
         again = collect(tmp_path, questions(len(names)), a=config(running.url, key_env="CANARY_KEY"))
         assert running.book.sent.total() == len(names), "the second time they are kept"
     expected = ["m-2026-11", "m-2026-12", "", "", "m [key]", "half ?", "m" * wire.NAME_CHARACTERS]
+    expected += ["m" * 190 + "[key]", "\N{REPLACEMENT CHARACTER}[31mred"]
     assert [first[f"p{i}"].served for i in range(len(names))] == expected
     assert [again[f"p{i}"].served for i in range(len(names))] == expected
 

@@ -184,11 +184,12 @@ class Server:
         return outcome
 
     def _without_key(self, outcome: Answer | Trouble) -> Answer | Trouble:
-        """An answer might repeat the key; nothing keeps it."""
-        if self.secret is None or isinstance(outcome, Trouble):
+        """An answer might repeat the key; nothing keeps it. A name is cut after that: half a key would not be found."""
+        if isinstance(outcome, Trouble):
             return outcome
-        text, reason, served = map(self.secret.removed_from_answer, (outcome.text, outcome.finish_reason, outcome.served))
-        return replace(outcome, text=text, finish_reason=reason, served=served)
+        given = outcome.text, outcome.finish_reason, outcome.served
+        text, reason, served = map(self.secret.removed_from_answer, given) if self.secret else given
+        return replace(outcome, text=text, finish_reason=reason, served=served[: wire.NAME_CHARACTERS])
 
     def _learn(self, outcome: Answer | Trouble, sent_at: float, pause_s: float | None) -> None:
         """What an outcome says about the server."""

@@ -222,8 +222,9 @@ def _is_broke(value: object) -> bool:
 
 
 def _printable(text: str) -> str:
-    """In one line, and such that it can be written down: no half characters."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    """In one line, and such that it can be written down and shown: no half characters, none that a terminal obeys."""
+    line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _message(value: object, body: bytes) -> str:
@@ -271,7 +272,7 @@ def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
             raise DataError("the text holds half a character (a lone surrogate)") from None
     prompt, completion, known = _usage(config, request, text, value.get("usage"))
     served = value.get("model")
-    return Answer(text, reason, prompt, completion, known, _printable(served)[:NAME_CHARACTERS] if isinstance(served, str) else "")
+    return Answer(text, reason, prompt, completion, known, _printable(served) if isinstance(served, str) else "")
 
 
 def _first_token(logprobs: object) -> str:
