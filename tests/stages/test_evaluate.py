@@ -368,7 +368,7 @@ def test_simpos_reward_is_said_to_be_another(small_run: SmallRun, tmp_path: Path
 
     assert notes("a") == []
     (note,) = notes("b", "dpo.objective=simpo")
-    assert "simpo trained another reward" in note
+    assert "simpo trained another reward" in note and "those in the log of its training" in note
 
 
 def test_the_tokens_of_samples_are_counted(tiny_folder: Path, tmp_path: Path) -> None:

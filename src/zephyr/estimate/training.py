@@ -17,7 +17,7 @@ from zephyr.models import load, registry
 from zephyr.recipe import DPOConfig, LoRAConfig, OptimizerConfig, Recipe, SFTConfig
 
 DEVICES = (1, 8, 16)
-_WHOLE = "each GPU holds the whole model in float32 once, when it is loaded and as the reference"
+_WHOLE = "each GPU holds the whole model in float32 once, when it is loaded"
 
 
 @dataclass(frozen=True)
@@ -310,12 +310,14 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
 
 
 def _assumptions(planner: Planner, todo: Sequence[Work], utilization: float, dtype: str, here: Mapping[str, Any]) -> list[str]:
+    compared = any(work.reference for work in todo)
+    held = any(ways.loaded(planner, work, planner.recipe.train.offload) for work in todo)
     lines = [
         f"weights, gradients and Adam in float32, products in {dtype}; shared by all devices (FSDP2)",
         f"{utilization:.0%} of a GPU's peak, which was not measured here: --calibrate measures this machine, --utilization sets another",
         f"a GPU's memory is full at {machines.USABLE:.0%}",
-        *([_WHOLE] if any(ways.loaded(planner, work, planner.recipe.train.offload) for work in todo) else []),
-        "time is that of training, its looks at test rows and its reference: answers and verdicts are not in it",
+        *([_WHOLE + " and as the reference" * compared] if held else []),
+        f"time is that of training, its looks at test rows{' and its reference' * compared}: answers and verdicts are not in it",
     ]
     for stage, found in here.items():
         if found["gpu"]:

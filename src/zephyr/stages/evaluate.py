@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 VERSION = 4
 MODELS = ("base", "dsft", "ddpo")
 NOT_SIMPOS = (
-    "The reward accuracy and margin are those of β (log π - log ref), as for every objective; simpo trained another reward, "
-    "β × the mean log-probability per token, without a reference."
+    "The reward accuracy and margin that evaluate measures are those of β (log π - log ref), as for every objective; simpo trained another "
+    "reward, β × the mean log-probability per token, without a reference, and those in the log of its training are of that one."
 )
 
 
