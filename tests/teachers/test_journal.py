@@ -54,8 +54,9 @@ def test_an_answer_is_taken_in_though_its_process_was_believed_dead(tmp_path: Pa
     with Journal(tmp_path / "j") as journal:
         journal.write([sending(1)], [])
         journal._orphan(journal.owner)
-        journal.write([], [answered(1)])
-        assert journal.kept([sending(1).key])[sending(1).key].state == "answered"
+        journal.write([], [answered(1, served="gpt-4-0613")])
+        kept = journal.kept([sending(1).key])[sending(1).key]
+        assert (kept.state, kept.served) == ("answered", "gpt-4-0613")
         assert (journal.totals().spent, journal.totals().maybe, journal.totals().reserved) == (2, 5, 0)
         journal.write([], [answered(1)])  # the other process's, of the same request
         assert journal.totals().spent == 4 and journal.bill()["complete a"]["spent_usd"] == 4 / NANO
