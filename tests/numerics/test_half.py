@@ -88,6 +88,7 @@ def test_softmax_of_the_vocabulary(size: int, dtype: torch.dtype) -> None:
     assert found.logprob_B.dtype == torch.promote_types(dtype, torch.float32)
     rounds = torch.finfo(found.logprob_B.dtype).eps
     torch.testing.assert_close(found.logprob_B.double(), want_B, rtol=rounds, atol=10 * rounds)
+    torch.testing.assert_close(found.whole().double(), exact_BV, rtol=rounds, atol=20 * rounds)
     d_BV, wanted_BV = found.d_logits(), exact_BV.exp() - F.one_hot(target_B, size)
     near = {torch.float64: 1e-13, torch.float32: 5e-6, torch.bfloat16: ROUNDING}[dtype]
     assert d_BV.dtype == dtype and ((d_BV - wanted_BV).abs() <= near * wanted_BV.abs() + near * 1e-3).all()

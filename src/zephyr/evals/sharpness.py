@@ -23,7 +23,7 @@ from zephyr.text.chat import ChatFormat
 from zephyr.train import score
 from zephyr.train.batches import Example, Stream, branching
 from zephyr.train.encode import beheaded
-from zephyr.train.logprobs import BLOCK, block_logprobs, output_softcap, stream_hidden
+from zephyr.train.logprobs import BLOCK, block_of, output_softcap, stream_hidden
 
 SEVERAL = 10  # the likeliest tokens whose mass is counted, beside that of the likeliest alone
 MEASURES = ("entropy", "top1", f"top{SEVERAL}")
@@ -53,12 +53,12 @@ def stream_sharpness(model: Any, stream: Stream, dtype: torch.dtype = torch.floa
     """
     hidden_ND = stream_hidden(model, stream, dtype)
     weight_VD = model.get_output_embeddings().weight.to(hidden_ND.dtype)
-    softcap, targets = output_softcap(model), stream.target_N[:, None]
+    softcap = output_softcap(model)
     parts = [torch.empty(0, 1 + len(MEASURES), device=hidden_ND.device)]
-    for at in range(0, len(targets), BLOCK):
+    for at in range(0, len(stream.target_N), BLOCK):
         block = slice(at, at + BLOCK)
-        logprob_BV = block_logprobs(hidden_ND[block], weight_VD, softcap)
-        parts.append(torch.cat([logprob_BV.gather(1, targets[block]), _spread(logprob_BV)], 1))
+        found = block_of(hidden_ND[block], weight_VD, stream.target_N[block], softcap)
+        parts.append(torch.cat([found.logprob_B[:, None], _spread(found.whole())], 1))
     return torch.cat(parts[1:] or parts)
 
 

@@ -41,6 +41,8 @@ class Block:
     """What is known of B positions: the log-probability of each target, in float32 at least, and what its gradient is made of."""
 
     logprob_B: Tensor
+    whole: Callable[[], Tensor]
+    """Log-probabilities of the whole vocabulary (B, V), in float32 at least: to be asked for before `d_logits`."""
     d_logits: Callable[[], Tensor]
     """-d log p(target) / d logits (B, V) = softmax - onehot, in the memory of the logits: to be asked for once."""
 
@@ -62,7 +64,7 @@ def block_of(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: fl
         kernels.call("target_logprob_backward", rows, logits_BV.dtype, size, logits_BV, target_B, lse_B)
         return logits_BV
 
-    return Block(logprob_B, d_logits)
+    return Block(logprob_B, lambda: torch.log_softmax(logits_BV.to(logprob_B.dtype), -1), d_logits)
 
 
 def _block_by_torch(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: float | None) -> Block:
@@ -75,7 +77,7 @@ def _block_by_torch(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, soft
             d_BV *= 1 - torch.tanh((hidden_BD @ weight_VD.T).to(d_BV.dtype) / softcap) ** 2
         return d_BV
 
-    return Block(logprob_BV.gather(1, target_B[:, None])[:, 0], d_logits)
+    return Block(logprob_BV.gather(1, target_B[:, None])[:, 0], lambda: logprob_BV, d_logits)
 
 
 def output_softcap(model: Any) -> float | None:
