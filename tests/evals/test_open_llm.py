@@ -556,7 +556,8 @@ def test_what_is_no_number_is_not_written_and_where_files_lie_stands_nowhere(tmp
         "target": 0,
     }
     kwargs = {"data_files": {"test": "/home/me/rows.jsonl", "train": ["rows.jsonl", "/x/two words.jsonl"]}, "cache_dir": Path("/tmp/cache")}
-    config = {"dataset_kwargs": kwargs, "target_delimiter": "/", "description": "/a line\nand another"}
+    texts = {"target_delimiter": "/", "description": "/a line\nand another", "doc_to_text": "/no_think {{q}}/{{a}}"}
+    config = {"dataset_kwargs": kwargs, "metadata": {"version": 1.0, "config_source": "/x/lm_eval/t.yaml"}, **texts}
     whole = {"results": {"t": {"acc": 0.5}}, "configs": {"t": config}, "samples": {"t": [sample]}}
     outputs.write(tmp_path / "one", "t", whole)
     written = json.loads((tmp_path / "one" / "results_t.json").read_text())["configs"]["t"]
@@ -564,7 +565,7 @@ def test_what_is_no_number_is_not_written_and_where_files_lie_stands_nowhere(tmp
         "data_files": {"test": "rows.jsonl", "train": ["rows.jsonl", "two words.jsonl"]},
         "cache_dir": "cache",
     }
-    assert (written["target_delimiter"], written["description"]) == ("/", "/a line\nand another")
+    assert written["metadata"] == {"version": 1.0, "config_source": "t.yaml"} and {key: written[key] for key in texts} == texts
     assert json.loads((tmp_path / "one" / "samples_t.jsonl").read_text())["doc"] == sample["doc"], "what was asked is as it was"
     for where, bad in (
         ("results_t.json", {**whole, "results": {"t": {"acc": math.nan}}}),

@@ -8,6 +8,9 @@ from typing import Any
 
 from zephyr.evals import plain_files
 
+# what of a task's configuration names files; of the rest a text may begin with a slash too (`/no_think`)
+FILES = ("dataset_path", "dataset_kwargs", "metadata")
+
 
 def write(folder: Path, name: str, results: Mapping[str, Any]) -> None:
     """What lm-eval's evaluation returned, in a folder.
@@ -31,14 +34,13 @@ def write(folder: Path, name: str, results: Mapping[str, Any]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _named(value: Any) -> Any:
+def _named(value: Any, *, of_files: bool = False) -> Any:
     """A configuration in which an absolute path is its last name: where files lie is no part of what was done."""
     if isinstance(value, Mapping):
-        return {key: _named(one) for key, one in value.items()}
+        return {key: _named(one, of_files=of_files or key in FILES) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_named(one) for one in value]
-    path = Path(value) if isinstance(value, str) and "\n" not in value else value
-    return path.name if isinstance(path, Path) and path.is_absolute() and path.name else value
+        return [_named(one, of_files=of_files) for one in value]
+    return Path(value).name or value if of_files and isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
