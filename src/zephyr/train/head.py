@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr.train.batches import Stream
-from zephyr.train.logprobs import Block, block_of, output_softcap
+from zephyr.train.logprobs import Block, block_of, bytes_a_logit, output_softcap
 from zephyr.train.tasks import ItemT, Task
 
-TILE_BYTES = 128 << 20  # of float32 logits
+TILE_BYTES = 128 << 20  # of logits
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,15 @@ def head_loss(
         the scaled loss, in float64, and the log-probability of each sequence (S values), in float64.
     """
     weight_VD = model.get_output_embeddings().weight
-    limit = max(1, TILE_BYTES // (4 * len(weight_VD)))
+    softcap = output_softcap(model)
+    limit = max(1, TILE_BYTES // (bytes_a_logit(hidden_ND, softcap) * len(weight_VD)))
     # a loss by tokens asks the same of every token whatever the others are: its tiles may be cut anywhere
     slope_S = _slope(torch.zeros(stream.sequences, dtype=torch.float64, device=hidden_ND.device), items, task) if task.by_token else None
     whole = Tile(slice(0, len(items)), slice(0, stream.sequences), slice(0, len(stream.target_N)))
     groups = [whole] if task.by_token else list(tiles(items, limit))
     wanted = torch.is_grad_enabled()
     loss, sums_S = _HeadLoss.apply(  # type: ignore[no-untyped-call]  # torch's has no types
-        hidden_ND, weight_VD, stream, items, task, slope_S, groups, limit, scale, output_softcap(model), wanted
+        hidden_ND, weight_VD, stream, items, task, slope_S, groups, limit, scale, softcap, wanted
     )
     return loss, sums_S
 

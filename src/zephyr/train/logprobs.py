@@ -49,8 +49,7 @@ class Block:
 
 def block_of(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: float | None) -> Block:
     """Log-probabilities of targets at B positions, and their gradients: by kernels.c in two passes over the logits, else by torch."""
-    half = kernels.usable_in_half(hidden_BD, weight_VD)
-    if softcap is not None or not (half or kernels.usable(hidden_BD, weight_VD)):
+    if softcap is not None or not (kernels.usable_in_half(hidden_BD, weight_VD) or kernels.usable(hidden_BD, weight_VD)):
         return _block_by_torch(hidden_BD, weight_VD, target_B, softcap)
     with torch.autocast(hidden_BD.device.type, enabled=False):
         logits_BV = hidden_BD @ weight_VD.T
@@ -65,6 +64,11 @@ def block_of(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: fl
         return logits_BV
 
     return Block(logprob_B, lambda: torch.log_softmax(logits_BV.to(logprob_B.dtype), -1), d_logits)
+
+
+def bytes_a_logit(hidden_ND: Tensor, softcap: float | None) -> int:
+    """Of a block's largest tensor: kernels.c leaves logits in the format of the products."""
+    return 2 if softcap is None and kernels.usable_in_half(hidden_ND) else 4
 
 
 def _block_by_torch(hidden_BD: Tensor, weight_VD: Tensor, target_B: Tensor, softcap: float | None) -> Block:
