@@ -31,13 +31,16 @@ class Heard(Protocol):
     """What came back: a text, why it ended, and the model that wrote it as its server calls it (empty where it does not say)."""
 
     @property
-    def text(self) -> str: ...  # noqa: D102
+    def text(self) -> str:
+        """What was written."""
 
     @property
-    def finish_reason(self) -> str: ...  # noqa: D102
+    def finish_reason(self) -> str:
+        """Why it ended: `length` where it was cut off."""
 
     @property
-    def served(self) -> str: ...  # noqa: D102
+    def served(self) -> str:
+        """The model, as its server calls it; empty where it does not say."""
 
 
 def said(text: str, finish_reason: str) -> str:

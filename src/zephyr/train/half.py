@@ -1,4 +1,4 @@
-"""Attention over trees in bfloat16 by attention.c: scores and sums in float32, neither of them ever in the memory of the machine."""
+"""Attention over trees in bfloat16 by attention.c: scores and sums in float32, those of a block of rows at a time."""
 
 from __future__ import annotations
 
