@@ -13,6 +13,9 @@ from typing import Any
 
 import aiohttp
 
+# `found` in the middle of the window; again at each look, since what comes into sight is laid out only then and moves the rest
+SCROLLED = "found.scrollIntoView({block: 'center', behavior: 'instant'});"
+
 
 class Tab:
     """A page that is open."""
@@ -63,14 +66,23 @@ class Tab:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    async def becomes(self, script: str) -> Any:
+        """What an expression is once it is true, or what it still is after half a minute: a page is drawn some time after it was touched."""
+        end = time.monotonic() + 30
+        while not (found := await self.value(script)) and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        return found
+
     async def click(self, selector: str) -> None:
-        """Move the mouse to the middle of an element and press its button."""
-        await self.value(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        x, y = await self.value(
-            f"(() => {{ const r = document.querySelector({selector!r}).getBoundingClientRect(); return [r.x + 20, r.y + r.height / 2] }})()"
+        """Move the mouse to an element, once it can be seen there, and press its button."""
+        point = await self.becomes(
+            f"(() => {{ const found = document.querySelector({selector!r}); {SCROLLED} const r = found.getClientRects()[0] ?? new DOMRect(); "
+            "const x = r.x + 20, y = r.y + r.height / 2; "
+            "return found.contains(document.elementFromPoint(x, y)) ? [x, y] : null })()"
         )
+        assert point, f"{selector} is not to be seen"
         for kind in ("mousePressed", "mouseReleased"):
-            await self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            await self.tell("Input.dispatchMouseEvent", type=kind, x=point[0], y=point[1], button="left", clickCount=1)
 
 
 @asynccontextmanager

@@ -113,14 +113,15 @@ def test_torchrun_runs_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_an_error_is_said_once_and_ends_all_of_them(tmp_path: Path) -> None:
     """What the first process finds before any work: the others are told, and are silent."""
-    code = (
-        "import zephyr\n"
+    code = (  # a line in one write: two processes share the pipe, and print() unbuffered writes a line in pieces
+        "import sys, zephyr\n"
         "from zephyr.errors import ZephyrError\n"
         "for name in ('missing.yaml', 'r.yaml'):\n"
         "    try:\n"
-        "        print('RESULT', zephyr.run(name, out='out', until='sft')['artifacts']['sft']['status'])\n"
+        "        result = zephyr.run(name, out='out', until='sft')\n"
+        "        sys.stdout.write(f\"RESULT {result['artifacts']['sft']['status']}\\n\")\n"
         "    except ZephyrError as error:\n"
-        "        print('ERROR', error)\n"
+        "        sys.stdout.write(f'ERROR {error}\\n')\n"
     )
     (tmp_path / "script.py").write_text(code)
     small.write_recipe(tmp_path / "r.yaml", small.recipe(tmp_path / "data", small.model_folder(tmp_path / "model")))
