@@ -113,6 +113,21 @@ def test_simpos_reward_is_its_own() -> None:
     assert math.isfinite(float(task.loss(sums_S, items)))
 
 
+def test_simpos_ties_are_what_float32_cannot_tell_apart_per_token() -> None:
+    """Rounding of sums grows with the number of tokens, and so do the sums; per token what counts as equal is a millionth of a mean."""
+    task = preferences(DPOConfig(objective="simpo", beta=2.0))
+    answers = ([2] * 99, [2] * 99, [2] * 99, [2] * 9)
+    items = [Pair(str(i), branching([1], answer, [3] * 49), math.nan, math.nan) for i, answer in enumerate(answers)]
+    # means of -3 nats and a little: within rounding to either side, and well beyond it though it would be lost among the sums
+    means = [(-3.0 + 4e-6, -3.0), (-3.0 - 4e-6, -3.0), (-3.0 + 4e-5, -3.0), (-3.0 - 4e-5, -3.0)]
+    tokens = [p.answers.targets for p in items]
+    sums_S = torch.tensor(
+        [m * n for row, its in zip(means, tokens, strict=True) for m, n in zip(row, its, strict=True)], dtype=torch.float64
+    )
+    wins = [task.stats(sums_S[2 * i : 2 * i + 2], [item])["accuracy"] for i, item in enumerate(items)]
+    assert wins == [0.5, 0.5, 1.0, 0.0]
+
+
 @pytest.mark.parametrize(("objective", "loss_type"), [("dpo", "sigmoid"), ("ipo", "ipo")])
 def test_equals_trl(objective: Any, loss_type: str, tmp_path: Path) -> None:
     """Loss and gradients of TRL's trainer in float32, through our shared prompts and one-pass head."""
