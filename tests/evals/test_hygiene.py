@@ -163,6 +163,18 @@ def test_which_model_judged() -> None:
     )
 
 
+def test_of_many_names_the_first_are_said_and_how_many_there_are() -> None:
+    """A server that calls itself by a new name in each reply."""
+    names = ["", "main", "main", *(f"build {i:02}" for i in range(11))]
+    counts = hygiene.served(names)
+    first = {"main": 2, "": 1, **{f"build {i:02}": 1 for i in range(4)}}
+    assert list(counts.items()) == [*first.items(), ("… and 7 more names", 7)] and sum(counts.values()) == len(names)
+    (said,) = hygiene.served_warnings("the judge, j", counts)
+    assert "(verdicts of each: main 2, not said 1, build 00 1, build 01 1, build 02 1, build 03 1, … and 7 more names 7)" in said
+    assert hygiene.served("abcde") == dict.fromkeys("abcde", 1), "as many as are named"
+    assert hygiene.served("abcdef") == {**dict.fromkeys("abcde", 1), "… and 1 more name": 1}
+
+
 def test_families_and_self_preference() -> None:
     wanted = {
         "openai/gpt-4-1106-preview": "GPT", "GPT_4": "GPT", "text_davinci_003": "GPT", "claude-3-5-sonnet-20240620": "Claude",

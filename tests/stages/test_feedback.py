@@ -21,6 +21,8 @@ from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
 from zephyr.recipe import load
 from zephyr.records import ASPECTS
+from zephyr.report import trust
+from zephyr.report.facts import Run
 from zephyr.stages import Needs, complete, rate
 from zephyr.teachers import Reply, Request, ask
 
@@ -155,6 +157,25 @@ def test_which_model_rated_is_kept_beside_each_rating(tmp_path: Path, monkeypatc
     answers = [c for split in silent.splits() for r in silent.rows(split) for c in r["completions"]]
     assert {c["rated_by"] for c in answers} == {None} and "served" not in silent.manifest.results
     assert not any("several models" in n for n in silent.manifest.notes)
+
+
+def test_a_server_of_many_names_makes_no_long_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows keep the name that came with each reply."""
+
+    class Renamed(Fickle):
+        def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
+            for i, reply in enumerate(super().answer(requests)):
+                yield replace(reply, served=f"build {i:02}")
+
+    artifact = rated(tmp_path, Renamed(set(), set()), monkeypatch)
+    names = {c["rated_by"] for split in artifact.splits() for r in artifact.rows(split) for c in r["completions"]}
+    assert names == {f"build {i:02}" for i in range(40)}
+    counts = {**{f"build {i:02}": 1 for i in range(5)}, "… and 35 more names": 35}
+    assert artifact.manifest.results["served"] == counts
+    table = trust.hygiene(Run({"rate": artifact}))
+    assert table is not None
+    (found,) = (row[1] for row in table.rows if row[0].endswith("as its server calls it"))
+    assert found.endswith("build 04 in 1 ratings, … and 35 more names in 35 ratings") and found.count(",") == 5
 
 
 def test_what_cannot_be_read_twice_is_set_aside_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,14 +88,22 @@ def canary_warnings(judged: Mapping[str, Any]) -> list[str]:
 
 # --- which model judged ----------------------------------------------------------------------------------------------
 
+MOST_NAMES = 5  # a server may call itself by a new name in every reply: each row has its own, a summary the first of them
+
 
 def served(names: Iterable[str]) -> dict[str, int]:
     """How many verdicts each model gave, by the name in its server's replies, most first; {} where no server says.
 
-    Under "" are those of which the server does not say, where it does of others.
+    Under "" are those of which the server does not say, where it does of others. Beyond `MOST_NAMES` the others are counted together,
+    last, as `… and 7 more names`.
     """
     counts = Counter(names)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))) if any(counts) else {}
+    if not any(counts):
+        return {}
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = [item for item in ordered if item[0]][MOST_NAMES:]
+    shown = dict(item for item in ordered if item not in more)
+    return shown | ({f"… and {len(more):,} more name{'s' * (len(more) > 1)}": sum(n for _, n in more)} if more else {})
 
 
 def served_warnings(judge: str, counts: Mapping[str, int], what: str = "verdicts") -> list[str]:

@@ -105,7 +105,9 @@ def _served(run: Run) -> Iterator[tuple[str, str, str]]:
         counts = run.result(stage, "served")
         if not isinstance(counts, Mapping) or not counts:
             continue
-        each = ", ".join(f"{name or 'not said'} in {count(n)} {what}" for name, n in counts.items())
+        # a manifest has them by name; those that are counted together (`… and 7 more names`) stand last
+        ordered = sorted(counts.items(), key=lambda item: (item[0].startswith("…"), -(finite(item[1]) or 0)))
+        each = ", ".join(f"{name or 'not said'} in {count(n)} {what}" for name, n in ordered)
         one = "One name throughout: what was asked for did not become another model meanwhile, as far as its server says."
         several = "Several models under one name: what they said is not of one judge, and its mean not of one scale."
         yield f"{who}, as its server calls it", each, one if len(counts.keys() - {""}) < 2 else several
