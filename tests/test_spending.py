@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import pytest
 
 from misbehaving import judge_or_answer, serving
 from zephyr import api, recipe
+from zephyr.artifacts import Artifact
+from zephyr.cli import main
 from zephyr.errors import UsageError
 from zephyr.spending import describe
+from zephyr.teachers.journal import NAME, Journal
 
 
 def write(folder: Path, url: str, count: int = 40, **changes: Any) -> recipe.Recipe:
@@ -87,6 +92,20 @@ def test_a_budget_that_will_not_do_is_said(tmp_path: Path) -> None:
     assert "complete  amber" in text and "in all" in text
 
 
+def test_a_journal_of_a_newer_version_stops_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it keeps would be counted, and paid for in the budget, once more."""
+    write(tmp_path, "http://localhost:1/v1")
+    journal = tmp_path / "run" / NAME
+    with Journal(journal):
+        pass
+    with contextlib.closing(sqlite3.connect(journal)) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(SystemExit) as end:
+        main(["plan", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "run")])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.strip() == f"zephyr: {journal}: was written by a newer version of zephyr; update zephyr"
+
+
 def test_a_budget_in_money_needs_prices(tmp_path: Path) -> None:
     made = write(tmp_path, "http://localhost:1/v1")
     values = made.model_dump(exclude_unset=True)
@@ -97,9 +116,6 @@ def test_a_budget_in_money_needs_prices(tmp_path: Path) -> None:
 
 
 def test_the_run_says_what_was_spent_and_the_budget_has_its_own_exit_code(tmp_path: Path) -> None:
-    from zephyr.artifacts import Artifact
-    from zephyr.cli import main
-
     with serving(answer=judge_or_answer) as running:
         write(tmp_path, running.url, budget={"calls": 100})
         with pytest.raises(SystemExit) as end:

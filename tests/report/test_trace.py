@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,17 @@ def test_one_prompt_must_be_meant(run: Path, tmp_path: Path) -> None:
         api.trace(run, "nobody asked this")
     with pytest.raises(UsageError, match="no artifact of a run"):
         api.trace(tmp_path, "a")
+
+
+def test_a_journal_of_a_newer_version_is_said_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    journal = tmp_path / "run" / NAME
+    with contextlib.closing(sqlite3.connect(journal)) as db:
+        db.execute("PRAGMA user_version = 99")
+    found = api.trace(tmp_path / "run", PROMPT.prompt_id)
+    assert found["journal"] is None and all(a["replies"] == {"answer": None, "rating": None} for a in found["answers"])
+    said = " ".join(telling.describe(found).split())
+    assert f"{journal}: was written by a newer version of zephyr; update zephyr." in said and PROMPT.prompt in said
 
 
 def test_what_was_replayed_or_left_out_is_said(tmp_path: Path) -> None:

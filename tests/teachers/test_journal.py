@@ -13,7 +13,19 @@ import pytest
 
 from zephyr.errors import BudgetError, ZephyrError
 from zephyr.recipe import BudgetConfig
-from zephyr.teachers.journal import NANO, OVER_BUDGET, SENT, TAKEN, Journal, Sending, Settled, over_budget, peek, tables
+from zephyr.teachers.journal import (
+    NANO,
+    OVER_BUDGET,
+    SENT,
+    TAKEN,
+    Journal,
+    NewerJournalError,
+    Sending,
+    Settled,
+    over_budget,
+    peek,
+    tables,
+)
 
 
 def sending(n: int, reserve: int = 5) -> Sending:
@@ -209,11 +221,22 @@ def test_a_journal_from_before_the_served_name_is_read_and_brought_up(tmp_path: 
         assert journal.kept([sending(2).key])[sending(2).key].served == "gpt-4-0613"
 
 
-def test_a_journal_of_a_newer_version_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_of_a_newer_version_is_not_taken_for_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(tmp_path / "j") as journal:
         journal.write([sending(1)], [])
     monkeypatch.setattr(peek, "MIGRATIONS", tables.MIGRATIONS[:1])
-    assert peek.totals(tmp_path / "j").calls == 0
+    for look in (
+        lambda path: peek.totals(path),
+        lambda path: peek.answered(path, [sending(1).key]),
+        lambda path: peek.lengths(path, "rate", "judge"),
+    ):
+        with pytest.raises(NewerJournalError, match=r"/j: was written by a newer version of zephyr; update zephyr"):
+            look(tmp_path / "j")
+
+
+def test_a_journal_that_is_just_being_begun_holds_nothing(tmp_path: Path) -> None:
+    with contextlib.closing(tables.connected(tmp_path / "j")):
+        assert peek.totals(tmp_path / "j").calls == 0
 
 
 def test_a_damaged_journal_is_not_written_over(tmp_path: Path) -> None:

@@ -71,13 +71,11 @@ def chain(artifacts: Artifacts, prompt_id: str) -> dict[str, Any]:
         replies that no rating was read from), `journal` (the file, or None) and `no_journal` (why there is none).
     """
     from zephyr.report import trace
-    from zephyr.teachers import journal, kept
+    from zephyr.teachers import kept
 
     found = trace.chain(artifacts, prompt_id)
-    where = {stage: a.path.parent / journal.NAME for stage, a in artifacts.items() if stage in ("complete", "rate")}
-    files = {stage: path for stage, path in where.items() if path.exists()}
+    files, found["no_journal"] = _journals(artifacts)
     found["journal"] = str(next(iter(files.values()))) if files else None
-    found["no_journal"] = _no_journal(artifacts) if not files else ""
     found["unread"] = []
     if found["answers"]:
         rated = parse_rated_prompt(trace.row_of(found), rated="rate" in artifacts)
@@ -87,6 +85,26 @@ def chain(artifacts: Artifacts, prompt_id: str) -> dict[str, Any]:
             answer["replies"] = {"answer": one.json() if one else None, "rating": other.json() if other else None}
         found["unread"] = [reply.json() for reply in unread]
     return found
+
+
+def _journals(artifacts: Artifacts) -> tuple[dict[str, Path], str]:
+    """The journal that each stage's replies are in; and why there is none, or none that this version can read."""
+    from zephyr.teachers import journal
+    from zephyr.teachers.journal import peek
+
+    where = {stage: a.path.parent / journal.NAME for stage, a in artifacts.items() if stage in ("complete", "rate")}
+    files = {stage: path for stage, path in where.items() if path.exists()}
+    if not files:
+        return {}, _no_journal(artifacts)
+    problems = []
+    for path in dict.fromkeys(files.values()):
+        try:
+            with peek.looking(path):
+                pass
+        except journal.NewerJournalError as error:  # the replies are an addition: the page is as well without them
+            problems.append(f"No raw reply: {error}.")
+            files = {stage: file for stage, file in files.items() if file != path}
+    return files, " ".join(problems)
 
 
 def _no_journal(artifacts: Artifacts) -> str:

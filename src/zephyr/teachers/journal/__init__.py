@@ -13,6 +13,19 @@ tables   the tables, and the connection to them
 
 from zephyr.teachers.journal.entries import NANO, Kept, Sending, Settled, Totals
 from zephyr.teachers.journal.hold import OVER_BUDGET, SENT, TAKEN, Journal, over_budget
-from zephyr.teachers.journal.tables import NAME
+from zephyr.teachers.journal.tables import NAME, NewerJournalError
 
-__all__ = ["NAME", "NANO", "OVER_BUDGET", "SENT", "TAKEN", "Journal", "Kept", "Sending", "Settled", "Totals", "over_budget"]
+__all__ = [
+    "NAME",
+    "NANO",
+    "OVER_BUDGET",
+    "SENT",
+    "TAKEN",
+    "Journal",
+    "Kept",
+    "NewerJournalError",
+    "Sending",
+    "Settled",
+    "Totals",
+    "over_budget",
+]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zephyr.errors import ZephyrError
 from zephyr.teachers.journal.entries import Totals
-from zephyr.teachers.journal.tables import MIGRATIONS
+from zephyr.teachers.journal.tables import MIGRATIONS, NewerJournalError
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,13 @@ class Lengths:
 
 @contextlib.contextmanager
 def looking(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """A connection that changes nothing; None where there is no journal, or one of a newer version.
+    """A connection that changes nothing; None where there is no journal, or one that is just being begun.
 
     One of an older version lacks the columns that came later (`tables.MIGRATIONS`): only those of the first are read here.
+
+    Raises:
+        NewerJournalError: it was written by a newer version, so that what is kept in it cannot be told from nothing.
+        ZephyrError: it cannot be read.
     """
     if not path.exists():
         yield None
@@ -34,7 +38,9 @@ def looking(path: Path) -> Iterator[sqlite3.Connection | None]:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
         with contextlib.closing(db):
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            yield db if 1 <= version <= len(MIGRATIONS) else None
+            if version > len(MIGRATIONS):
+                raise NewerJournalError(path)
+            yield db if version >= 1 else None
     except sqlite3.Error as error:
         raise ZephyrError(f"{path}: {error}") from None
 

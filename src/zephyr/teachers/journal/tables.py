@@ -48,6 +48,13 @@ MIGRATIONS = (
 )
 
 
+class NewerJournalError(ZephyrError):
+    """A journal that a newer version of zephyr has written: what its columns mean is not known here."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: was written by a newer version of zephyr; update zephyr")
+
+
 def connected(path: Path) -> sqlite3.Connection:
     """A connection that many threads may use in turn, in WAL, every commit durable."""
     # isolation_level None: transactions are where we say, not where the module guesses
@@ -78,11 +85,11 @@ def bring_up(db: sqlite3.Connection, path: Path) -> None:
     """The steps that the journal of an older version lacks, in a transaction.
 
     Raises:
-        ZephyrError: it was written by a newer version.
+        NewerJournalError: it was written by a newer version.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
-        raise ZephyrError(f"{path}: was written by a newer version of zephyr; update zephyr")
+        raise NewerJournalError(path)
     for step in MIGRATIONS[version:]:
         for statement in step.split(";\n"):
             db.execute(statement)
