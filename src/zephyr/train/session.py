@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from zephyr import world
-from zephyr.artifacts import Draft
+from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError, NonFiniteError
 from zephyr.models import load
 from zephyr.models.load import save_model
@@ -72,19 +72,39 @@ def fit(
         out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
     if world.current().leads:
         save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
-    out.manifest.tokens += trainer.at.tokens
-    out.manifest.rows_out = {"train": len(train), "test": len(test)}
-    out.manifest.results |= {
-        "steps": -(-len(train) // config.batch_size) * config.epochs,
-        "tokens_per_second": trainer.at.tokens / trainer.at.seconds,
-        "mfu": meter.mfu(trainer.at.tokens / trainer.at.seconds),
-        "dtype": str(dtype).removeprefix("torch."),
+    _describe(out.manifest, trainer, len(train), len(test), final, parameters=parameters, trained_parameters=trained)
+
+
+def _describe(
+    manifest: Manifest, trainer: Trainer[ItemT], train: int, test: int, final: Stats, *, parameters: int, trained_parameters: int
+) -> None:
+    """Write into the manifest what a training was: its rows, steps, speed, memory and last look, and the machine it ran on.
+
+    Args:
+        manifest: of what it made.
+        trainer: that is done.
+        train: rows that it learnt from.
+        test: rows that it looked at.
+        final: what it saw at the last look.
+        parameters: of the model, all of them.
+        trained_parameters: of them, or of its adapters, those that learnt.
+    """
+    assert trainer.meter is not None
+    config, at = trainer.config, trainer.at
+    speed = at.tokens / at.seconds
+    manifest.tokens += at.tokens
+    manifest.rows_out = {"train": train, "test": test}
+    manifest.results |= {
+        "steps": -(-train // config.batch_size) * config.epochs,
+        "tokens_per_second": speed,
+        "mfu": trainer.meter.mfu(speed),
+        "dtype": str(trainer.dtype).removeprefix("torch."),
         "parameters": parameters,
-        "trained_parameters": trained,
+        "trained_parameters": trained_parameters,
         "final_test": final,
         "peak_memory_bytes": peak_memory_bytes(),
     }
-    out.manifest.environment = {
+    manifest.environment = {
         "torch": torch.__version__,
         "device": _device_name(),
         "threads": str(torch.get_num_threads()),
