@@ -23,11 +23,12 @@ from zephyr.errors import ModelError
 from zephyr.objectives import dpo
 from zephyr.recipe import DPOConfig, LoRAConfig, SFTConfig
 from zephyr.train.batches import flatten
-from zephyr.train.checkpoint import Checkpoints, weights_of
+from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.loop import Trainer
 from zephyr.train.lora import adapt, merged
 from zephyr.train.parallel import whole_weights
+from zephyr.train.state import weights_of
 from zephyr.train.tasks import SFT, Preferences
 
 

@@ -24,10 +24,10 @@ from zephyr.models import load
 from zephyr.objectives import dpo
 from zephyr.recipe import DPOConfig, LoRAConfig, ModelConfig, TrainConfig
 from zephyr.train import quantized, student
-from zephyr.train.checkpoint import weights_of
 from zephyr.train.lora import adapt, merged
 from zephyr.train.meter import matmul_weights
 from zephyr.train.parallel import whole_weights
+from zephyr.train.state import weights_of
 from zephyr.train.tasks import SFT, Preferences
 
 

@@ -32,6 +32,7 @@ from zephyr.progress import say
 from zephyr.train import pieces
 from zephyr.train.pieces import Pieces
 from zephyr.train.sealing import LOG, STATE, Parts, Writing, publish, verified
+from zephyr.train.state import moments_of, own_generators, restore_generators, restore_moments, weights_of
 
 OWN = "generators"  # which every process has its own of
 
@@ -85,7 +86,7 @@ class Checkpoints:
 
     def mark(self) -> None:
         """An update is whole: what the next one draws (dropout) before it is cut, whoever goes on from here has to draw again."""
-        self._generators = _generators()
+        self._generators = own_generators()
 
     def save(self, position: Position, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Publish a checkpoint, if there is something new to save, then remove the ones that are not kept; in the background, begin to.
@@ -96,7 +97,7 @@ class Checkpoints:
         self.settle()
         if position.step == self._step:
             return
-        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: self._generators or _generators()}
+        tensors = {"weights": weights_of(model), "optimizer": moments_of(model, optimizer), OWN: self._generators or own_generators()}
         parts = {kind: pieces.of_this_process(values, own=kind == OWN) for kind, values in tensors.items()}
         log = self.log.read_bytes() if world.current().leads and self.log.exists() else None
         what = (self.folder / f"step-{position.step:08d}", log, {"position": asdict(position), "made_with": self.made_with})
@@ -179,8 +180,8 @@ class Checkpoints:
         )
         for name, parameter in weights_of(model).items():
             weights.fill(name, parameter)
-        _load_moments(model, optimizer, moments)
-        _set_generators(generators)
+        restore_moments(model, optimizer, moments)
+        restore_generators(generators)
         if world.current().leads:
             self.log.unlink(missing_ok=True)
             if (path / LOG).exists():
@@ -263,46 +264,3 @@ def _test_loss(path: Path) -> float:
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return math.inf
     return float(loss) if isinstance(loss, float) else math.inf
-
-
-# --- what is in it -----------------------------------------------------------------------------------------------
-
-
-def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:
-    """What is trained, by name; tied weights once."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def moments_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors, as `KIND/NAME OF THE WEIGHT`."""
-    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    return {f"{kind}/{names[p]}": value for p, state in optimizer.state.items() for kind, value in state.items()}
-
-
-def _generators() -> dict[str, Tensor]:
-    """Of each process its own."""
-    rank = world.current().rank
-    names = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-    return {f"generator/{device}-{rank}": state for device, state in names.items()}
-
-
-def _set_generators(state: Pieces) -> None:
-    """A process that was not there when the checkpoint was written keeps the generators it began with."""
-    rank, names = world.current().rank, state.names()
-    if f"generator/cpu-{rank}" in names:
-        torch.set_rng_state(state.whole(f"generator/cpu-{rank}"))
-    if torch.cuda.is_available() and f"generator/cuda-{rank}" in names:
-        torch.cuda.set_rng_state(state.whole(f"generator/cuda-{rank}"))
-
-
-def _load_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer, moments: Pieces) -> None:
-    kinds: dict[str, list[str]] = {}
-    for key in moments.names():
-        kind, _, name = key.partition("/")
-        kinds.setdefault(name, []).append(kind)
-    for name, parameter in model.named_parameters():
-        for kind in kinds.get(name, ()):
-            home = getattr(optimizer, "home", None)
-            value = torch.zeros((), device=parameter.device) if kind == "step" else torch.zeros_like(parameter, device=home)
-            moments.fill(f"{kind}/{name}", value)
-            optimizer.state[parameter][kind] = value
