@@ -17,8 +17,9 @@ from zephyr import api, pipeline, recipe, sources
 from zephyr.artifacts import Artifact
 from zephyr.errors import BudgetError, DataError, UsageError
 from zephyr.records import parse_dialogue
+from zephyr.spending import dialogues
 from zephyr.stages import curate, synthesize
-from zephyr.synthesis import texts
+from zephyr.synthesis import texts, turns
 
 COUNTS = {"world": 24, "writing": 12, "materials": 8, "self_instruct": 9}
 
@@ -55,6 +56,37 @@ def rows_of(out: Path) -> dict[str, dict[str, Any]]:
 
 def messages_sent(running: Running) -> Counter[str]:
     return Counter(json.dumps(body["messages"]) for body in running.book.bodies.values())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_plan_counts_what_it_does_not_go_through(begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the token as if every dialogue were led to its end, of a run that has not begun and of one that was cut."""
+    with serving(answer=teacher(NONE)) as running:
+        # passages of several lengths, characters of several bytes
+        whole = made(tmp_path, running.url, materials={"count": 8, "files": [str(tmp_path / "texts")], "passage_characters": 700})
+        (tmp_path / "texts" / "snow.txt").write_text("Снег идёт, и ветер гонит его по полю.\n\n" * 3)
+        if begun:
+            cut = whole.model_copy(update={"budget": whole.budget.model_copy(update={"calls": 150})})
+            with pytest.raises(BudgetError):
+                api.run(cut, out=tmp_path / "run", until="synthesize")
+    read: list[str] = []
+    refuse = turns._refuse_copies
+    monkeypatch.setattr(turns, "_refuse_copies", lambda body, *more, **names: (read.append(body), refuse(body, *more, **names))[1])
+    found, few = api.plan(whole, out=tmp_path / "run"), len(read)
+    monkeypatch.setattr(dialogues._StandIn, "known", lambda self, asks: set(asks))
+    assert api.plan(whole, out=tmp_path / "run") == found
+    assert sum(line["kept"] for line in found["lines"]) == (150 if begun else 0)
+    assert few < len(read) - few, "turns that were read"
+
+
+def test_the_time_of_a_plan_does_not_go_with_the_length_of_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of dialogues that nothing is known of, one for each number of turns is led."""
+    read: list[str] = []
+    monkeypatch.setattr(turns, "_refuse_copies", lambda body, *more, **names: read.append(body))
+    world = {"count": 600, "turns": [2, 4]}
+    found = api.plan(made(tmp_path, "http://localhost:1/v1", world=world, writing=None, materials=None, self_instruct=None), out=tmp_path)
+    assert sum(line["calls"] for line in found["lines"]) > 3000
+    assert len(read) <= 2 * (3 + 5 + 7), "twice: as long as usual, and as long as may be"
 
 
 def test_every_sector_comes_to_dialogues_that_curate_reads(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from zephyr.synthesis import measures, openings, passages, rows, talk, texts, tu
 from zephyr.synthesis.aside import Aside, side_by_side
 from zephyr.synthesis.near import Near
 from zephyr.synthesis.openings import Opening, Place, Writer
-from zephyr.synthesis.steps import Answers, Ask, Hearing, RejectedError
+from zephyr.synthesis.steps import Answers, Ask, Hearing, RejectedError, Steps
 from zephyr.synthesis.talk import Talk
 from zephyr.teachers import Reply, ask
 
@@ -150,6 +150,10 @@ class Job:
         """The least and the most turns of a sector's dialogues."""
         return list(getattr(self.config, sector).turns)
 
+    def steps(self, begun: Talk) -> Steps[None]:
+        """A dialogue from its first turn on."""
+        return begun.steps(self.texts, keep_cut=self.config.cut_turns == "keep")
+
 
 def job(config: Config, data: Mapping[str, Sequence[DataSource]], out: Draft) -> Job:
     """All that a synthesis begins with, read and checked; nothing is asked.
@@ -220,29 +224,41 @@ def _answers(teachers: ask.Teachers, asks: Sequence[Ask]) -> Iterator[tuple[Ask,
         yield requests[reply.request], reply
 
 
-def converse(work: Job, hearing: Hearing, out: Draft | None = None, status: Callable[[int], str] = lambda left: "") -> list[Talk]:
-    """All dialogues that come to something, in the order of their places; without `out` nothing is refused for being alike.
+def converse(work: Job, hearing: Hearing, out: Draft, status: Callable[[int], str]) -> list[Talk]:
+    """All dialogues that come to something, in the order of their places.
 
     Raises:
         DataError: more than the recipe allows come to nothing.
     """
     aside = Aside(len(work.places), work.config.max_rejected, out, status)
+    kept = lead(work, begin(work, hearing, aside), hearing, aside)
+    if not kept:
+        raise DataError(f"not one of {len(work.places):,} dialogues came to something{out.why_dropped()}")
+    return kept
+
+
+def begin(work: Job, hearing: Hearing, aside: Aside) -> list[Talk]:
+    """The dialogues whose first turn comes to something, in the order of their places, each with its number of turns drawn.
+
+    In a plan (`aside` counts nothing) no first turn is refused for being like another.
+    """
     by_name = {place.name: place for place in work.places}
     found = side_by_side("first turns", {name: place.steps() for name, place in by_name.items()}, hearing, aside)
-    begun = [talk.begin(by_name[n], o, work.turns_of(by_name[n].sector), work.config.seed) for n, o in _openings(work, found, aside)]
-    keep_cut = work.config.cut_turns == "keep"
+    return [talk.begin(by_name[n], o, work.turns_of(by_name[n].sector), work.config.seed) for n, o in _openings(work, found, aside)]
+
+
+def lead(work: Job, begun: Sequence[Talk], hearing: Hearing, aside: Aside) -> list[Talk]:
+    """Dialogues from their first turn to their end, those that come to something."""
     kept = []
     for start in range(0, len(begun), AT_ONCE):  # what is sent holds whole conversations: of all at once it would be too much
         part = {t.place.name: t for t in begun[start : start + AT_ONCE]}
-        ended = side_by_side("dialogues", {n: t.steps(work.texts, keep_cut=keep_cut) for n, t in part.items()}, hearing, aside)
+        ended = side_by_side("dialogues", {name: work.steps(t) for name, t in part.items()}, hearing, aside)
         for name, t in part.items():
             if isinstance(end := ended[name], RejectedError):
                 aside.put(end, t.place, {"messages": list(t.messages)})
             else:
                 kept.append(t)
         aside.look({})
-    if out and not kept:
-        raise DataError(f"not one of {len(work.places):,} dialogues came to something{out.why_dropped()}")
     return kept
 
 
