@@ -15,6 +15,7 @@ import tiny
 from zephyr.errors import NonFiniteError
 from zephyr.objectives import dpo
 from zephyr.recipe import DPOConfig, SFTConfig
+from zephyr.recipe.training import number_of_looks
 from zephyr.train.batches import Example, branching, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.loop import Trainer
@@ -244,6 +245,13 @@ def test_what_is_logged() -> None:
     assert [line["step"] for line in lines if line["kind"] == "test"] == [0, 2, 4, 6]
     assert train[-1]["loss"] < train[0]["loss"]
     assert all(line["grad_norm"] > 0 for line in train)
+
+
+@pytest.mark.parametrize("every", [1, 4, 6, 100])
+def test_the_test_rows_are_looked_at_as_often_as_is_counted(every: int) -> None:
+    """What the plan and the comparison of recipes go by."""
+    _, lines = run(0, evaluate_every=every)
+    assert sum(line["kind"] == "test" for line in lines) == number_of_looks(6, every)
 
 
 def test_every_row_is_seen_once_an_epoch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
@@ -158,3 +159,8 @@ class DPOConfig(OptimizerConfig):
 
     def _is_read(self, name: str) -> bool:
         return super()._is_read(name) and READ_BY.get(name, self.objective) == self.objective
+
+
+def number_of_looks(steps: int, evaluate_every: int) -> int:
+    """How often so many updates look at the test split: before the first, at every so many, and after the last in any case."""
+    return 1 + math.ceil(steps / evaluate_every)

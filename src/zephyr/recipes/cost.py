@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from zephyr.recipe import LoRAConfig, Recipe, ShapeConfig
+from zephyr.recipe.training import number_of_looks
 from zephyr.recipes.volume import TRAINED_BYTES, adapter_weights, volumes
 
 # what changes the result and not the work
@@ -82,11 +82,10 @@ def _more_or_less(stage: str, a: Recipe, changed: Recipe, name: str) -> str:
 
 
 def _looks(stage: str, before: int, after: int, a: Recipe) -> str:
-    """Before the first step, at every so many, and after the last."""
     volume = volumes(a).get(stage)
     if volume is None or volume.steps is None:
         return f"looks at the test split {_ratio(after, before)}"
-    was, now = (1 + math.ceil(volume.steps / every) for every in (before, after))
+    was, now = (number_of_looks(volume.steps, every) for every in (before, after))
     return "nothing" if was == now else f"{was:,} → {now:,} looks at the test split"
 
 
