@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 import small
 from zephyr import api
 from zephyr.errors import UsageError
-from zephyr.estimate import machines, memory, shape, show, speed, training, volume, ways
+from zephyr.estimate import machines, memory, shape, show, speed, training, volume, ways, workload
 from zephyr.recipe import DPOConfig, SFTConfig, load
 from zephyr.train.attention import NAME
 from zephyr.train.batches import Example, flatten
@@ -131,7 +131,7 @@ def test_what_is_not_made_yet_is_not_known(tmp_path: Path) -> None:
 def test_four_bits_are_counted() -> None:
     recipe = load(ROOT / "recipes" / "zephyr-7b-handbook-f0ffa0d-qlora.yaml")
     planner = training.Planner(recipe)
-    work = training.works(recipe, Path("nowhere"), None)[0]
+    work = workload.works(recipe, Path("nowhere"), None)[0]
     found = planner.bytes(work, "bfloat16", 1, recompute=True, budget=2048)
     assert found.weights < 0.25 * 4 * planner.shape.parameters and found.peak < 24e9
     one, eight = (way for _, way in ways.of(planner, work, [machines.KNOWN["rtx-4090"]], [1, 8], "bfloat16"))
@@ -161,57 +161,82 @@ def test_what_is_elsewhere_is_not_on_the_device() -> None:
 def test_an_objective_without_a_reference_does_not_hold_one() -> None:
     data = volume.Volume(100, 10, (volume.Length(7, (3, 4)),))
     planner = training.Planner(load(ROOT / "recipes" / "zephyr-7b-beta.yaml"))
-    plain, simpo = (training.dpo(DPOConfig.model_validate({"objective": name}), data) for name in ("dpo", "simpo"))
+    plain, simpo = (workload.dpo(DPOConfig.model_validate({"objective": name}), data) for name in ("dpo", "simpo"))
     assert (plain.reference, simpo.reference) == (110 * data.mean, 0) and plain.looked - simpo.looked == plain.reference
     assert ways.loaded(planner, plain, "all") > 0 == ways.loaded(planner, simpo, "all")
     for work, times in ((plain, 2), (simpo, 0)):  # when it is held, and what its time is that of
         assert "\n".join(training._assumptions(planner, [work], 0.35, "bfloat16", {})).count("reference") == times
 
 
+def test_it_says_when_a_device_holds_the_whole_model() -> None:
+    """Counted where it is said: `loaded` has its bytes then, and none where no line says when."""
+    data = volume.Volume(100, 10, (volume.Length(7, (3, 4)),))
+    work = workload.dpo(DPOConfig(), data)
+    simpo = workload.dpo(DPOConfig.model_validate({"objective": "simpo"}), data)
+    quantized = workload.dpo(DPOConfig.model_validate({"lora": {"quantize": "nf4"}}), data)
+    planner = training.Planner(load(ROOT / "recipes" / "zephyr-7b-beta.yaml"))
+    for offload, given, said in (
+        ("none", work, "when it is loaded and as the reference"),
+        ("optimizer", work, "when it is loaded and as the reference"),
+        ("all", work, "as the reference, which train.offload=all does not keep off it"),
+        ("none", simpo, "when it is loaded"),
+        ("all", simpo, ""),
+        ("none", quantized, ""),
+    ):
+        planner.recipe = load(ROOT / "recipes" / "zephyr-7b-beta.yaml", [f"train.offload={offload}"])
+        lines = [line for line in training._assumptions(planner, [given], 0.35, "bfloat16", {}) if "whole model" in line]
+        assert lines == ([training._WHOLE + said] if said else []), offload
+        assert bool(ways.loaded(planner, given, offload)) == bool(said), offload
+
+
 def test_the_test_rows_are_looked_at_as_often_as_the_trainer_does() -> None:
     """Before the first step, at every so many, and after the last, once where these coincide; so often that it costs more, it is said."""
     data = volume.Volume(100, 10, (volume.Length(7, learnt=5),))
     for every, looks in ((5, 3), (4, 4), (10, 2), (100, 2)):
-        work = training.sft(SFTConfig(batch_size=10, packing=False, evaluate_every=every), data)
+        work = workload.sft(SFTConfig(batch_size=10, packing=False, evaluate_every=every), data)
         assert (work.steps, work.looks, work.looked) == (10, looks, 10 * 7 * looks), every
 
 
-def test_looks_that_cost_more_than_the_training_are_named() -> None:
+def test_looks_that_take_much_of_the_work_are_named() -> None:
     def said(path: Path, *changed: str) -> list[list[str]]:
         recipe = load(path, changed)
         planner = training.Planner(recipe)
-        works = training.works(recipe, Path("nowhere"), None)
-        return [ways.too_many_looks(planner, work, training.flops(work, planner.shape, recompute=True)) for work in works]
+        works = workload.works(recipe, Path("nowhere"), None)
+        return [ways.too_many_looks(planner, work, workload.flops(work, planner.shape, recompute=True)) for work in works]
 
-    shipped = sorted((ROOT / "recipes").glob("zephyr-7b-*.yaml"))
-    assert len(shipped) == 4 and [said(path) for path in shipped] == [[[], []]] * 4
-    found, _ = said(ROOT / "recipes" / "zephyr-7b-handbook-f0ffa0d-qlora.yaml", "sft.evaluate_every=10")
-    assert found == ["1,741 looks at the test rows take 98% of all operations: sft.evaluate_every=2000 looks 10 times"]
+    qlora = ROOT / "recipes" / "zephyr-7b-handbook-f0ffa0d-qlora.yaml"
+    others = set((ROOT / "recipes").glob("zephyr-7b-*.yaml")) - {qlora}
+    assert len(others) == 3 and [said(path) for path in others] == [[[], []]] * 3
+    # its eval_steps are those of the recipe of whole weights, a step of which is of 128 rows, not of 8
+    found, pairs = said(qlora, "sft.evaluate_every=10")
+    assert pairs == ["78 looks at the test rows take 39% of all operations: dpo.evaluate_every=900 looks 10 times"]
+    assert found == ["1,741 looks at the test rows take 98% of all operations: sft.evaluate_every=4000 looks 6 times"]
 
 
 @pytest.mark.parametrize(
     ("tested", "every", "said"),
     [
-        (450, 10, ""),
-        (500, 7, "evaluate_every=10 looks 3 times"),  # ten would be more than there are
+        (140, 10, ""),  # 19% of all
+        (160, 10, "evaluate_every=20 looks 2 times"),  # 21%
+        (130, 7, "evaluate_every=10 looks 3 times"),  # ten would be more than there are
         (2000, 10, "evaluate_every=20 looks 2 times"),  # the fewest there can be
-        (200, 1, "evaluate_every=3 looks 8 times"),
+        (48, 1, "evaluate_every=3 looks 8 times"),
     ],
 )
 def test_what_is_said_of_looks_is_fewer_of_them(tested: int, every: int, said: str) -> None:
     planner = training.Planner(load(ROOT / "recipes" / "zephyr-7b-beta.yaml"))
     data = volume.Volume(600, tested, (volume.Length(7, learnt=5),))
-    work = training.sft(SFTConfig(batch_size=30, packing=False, evaluate_every=every), data)
-    found = ways.too_many_looks(planner, work, training.flops(work, planner.shape, recompute=False))
+    work = workload.sft(SFTConfig(batch_size=30, packing=False, evaluate_every=every), data)
+    found = ways.too_many_looks(planner, work, workload.flops(work, planner.shape, recompute=False))
     assert (found[0].partition("sft.")[2] if found else "") == said
 
 
 def test_rows_that_are_not_at_hand_may_be_as_long_as_they_are_let() -> None:
     """What fits is asked of the longest pair, not of the mean one that the recipe states."""
     recipe = load(ROOT / "recipes" / "zephyr-7b-beta.yaml")
-    assert [work.longest for work in training.works(recipe, Path("nowhere"), None)] == [2048, 2 * 1024]
+    assert [work.longest for work in workload.works(recipe, Path("nowhere"), None)] == [2048, 2 * 1024]
     seen = volume.Volume(10, 0, (volume.Length(7, (5, 6)),))
-    assert training.dpo(DPOConfig(), seen).longest == 18
+    assert workload.dpo(DPOConfig(), seen).longest == 18
 
 
 def test_the_papers_recipe_is_planned_without_a_network() -> None:
@@ -237,7 +262,7 @@ def test_the_papers_recipe_is_planned_without_a_network() -> None:
 def test_it_says_what_would_make_it_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load(ROOT / "recipes" / "zephyr-7b-beta.yaml")
     planner = training.Planner(recipe)
-    work, pairs = training.works(recipe, Path("nowhere"), None)
+    work, pairs = workload.works(recipe, Path("nowhere"), None)
     assert ways.change(planner, work, machines.KNOWN["h200"], 16, "bfloat16") == ""
     # not on 32 either: the frozen model is whole on each of them
     small = machines.KNOWN["rtx-4090"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zephyr.recipe import Recipe
 
 if TYPE_CHECKING:
-    from zephyr.estimate.training import Work
+    from zephyr.estimate.workload import Work
     from zephyr.models.load import ModelRef
 
 
@@ -22,7 +22,7 @@ def forecast(recipe: Recipe, stages: Collection[str], ref: ModelRef, made: Mappi
     `made` are the artifacts that stand, by their stages: what they hold need not be guessed. None where it cannot be known yet: answers
     that a live model has yet to write have no length, and academic tasks are not measured.
     """
-    from zephyr.estimate import speed, training, volume
+    from zephyr.estimate import speed, volume, workload
     from zephyr.models import load
 
     chat = load.load_chat(ref, recipe.model.chat_template)
@@ -35,9 +35,9 @@ def forecast(recipe: Recipe, stages: Collection[str], ref: ModelRef, made: Mappi
     seconds: dict[str, float | None] = {}
     for stage in (stage for stage in MEASURED if stage in stages):
         if stage == "sft" and recipe.sft:
-            seconds[stage] = trained(training.sft(recipe.sft, dialogues)) if dialogues.written else None
+            seconds[stage] = trained(workload.sft(recipe.sft, dialogues)) if dialogues.written else None
         elif stage in ("reference", "dpo") and recipe.dpo:
-            work = training.dpo(recipe.dpo, pairs)
+            work = workload.dpo(recipe.dpo, pairs)
             seconds[stage] = None if not pairs.written else look * work.reference if stage == "reference" else trained(work)
         elif stage == "evaluate" and recipe.evaluate:
             models = 1 + (recipe.sft is not None) + (recipe.dpo is not None)

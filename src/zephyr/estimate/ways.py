@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from zephyr.estimate import machines
 from zephyr.estimate.machines import Machine
 from zephyr.recipe import LoRAConfig
+from zephyr.recipe.training import number_of_looks
 
 if TYPE_CHECKING:
-    from zephyr.estimate.training import Planner, Work
+    from zephyr.estimate.training import Planner
+    from zephyr.estimate.workload import Work
 
 MORE = (1, 2, 4, 8, 16, 32, 64)  # devices that are tried where it does not fit
+LOOKS = 0.2  # the share of all operations up to which looking at the test rows is not worth a word
 _NAMES = {"recompute": "activation_checkpointing", "budget": "micro_batch_tokens", "offload": "offload"}
 
 
@@ -119,16 +122,17 @@ def _adapters(work: Work, count: int, offload: str) -> list[tuple[LoRAConfig, st
 
 
 def too_many_looks(planner: Planner, work: Work, operations: float) -> list[str]:
-    """Said where looking at the test rows computes more than the training itself."""
+    """Said where looking at the test rows takes more than `LOOKS` of all operations."""
     looked = work.looked - work.reference
     seen = planner.shape.forward_flops(looked, looked * work.predicted, work.seen)
-    if work.looks < 3 or seen <= operations / 2:
+    if work.looks < 3 or seen <= LOOKS * operations:
         return []
-    affordable = int((operations - seen) / (seen / work.looks))  # looks that take no more than all else; fewer than there are now
+    each, rest = seen / work.looks, operations - seen
+    affordable = int(LOOKS / (1 - LOOKS) * rest / each)  # looks that take no more than this share; fewer than there are now
     every = _rounded(work.steps / (min(10, affordable) - 1)) if affordable > 2 else work.steps
     return [
         f"{work.looks:,} looks at the test rows take {seen / operations:.0%} of all operations: "
-        f"{work.stage}.evaluate_every={every} looks {1 + math.ceil(work.steps / every)} times"
+        f"{work.stage}.evaluate_every={every} looks {number_of_looks(work.steps, every)} times"
     ]
 
 
