@@ -108,7 +108,7 @@ def test_the_files_that_it_names_are_written(place: Path) -> None:
     """Every name in the table is one that a stage writes."""
     named = re.findall(r"^\| `((?:answer|judge|evaluate)/data/[^`]+)`", PAGE, re.MULTILINE)
     sources = "".join((Path(__file__).resolve().parents[2] / "src" / "zephyr" / name).read_text() for name in (
-        "stages/answer.py", "stages/judge.py", "stages/evaluate.py", "evals/preference_runs.py"
+        "stages/answer.py", "stages/judge.py", "stages/evaluate.py", "evals/judged.py", "evals/preference_runs.py"
     ))  # fmt: skip
     for name in named:
         file = Path(name).name.replace("MODEL", "{model}").replace("SET", "{name}")

@@ -200,6 +200,26 @@ def self_preference(judge: str, others: Mapping[str, str]) -> list[Finding]:
     return found
 
 
+def families(judge: str, judged: Mapping[str, str], taught: Mapping[str, str]) -> Row:
+    """Whether the judge judges models of its own family, or of which a teacher was, where the names tell; and where they do not.
+
+    Args:
+        judge: the name of the judging model.
+        judged: what the judged models are or were made of, by what they are called.
+        taught: the models of the teachers, by what they did.
+
+    Returns:
+        Sentences, as `self_preference` and `family_unknown`.
+    """
+    others = {path: f"a teacher ({place})" for place, path in taught.items()}
+    others |= {path: f"the judged model ({name})" for name, path in judged.items()}
+    found = self_preference(judge, others)
+    return {
+        key: list(dict.fromkeys(f"{f.text}." for f in found if f.name == kind))
+        for key, kind in (("self_preference", "self-preference"), ("family_unknown", "family unknown"))
+    }
+
+
 # --- contamination -----------------------------------------------------------------------------------------------------
 
 

@@ -12,16 +12,14 @@ from pydantic import Field
 
 from zephyr.artifacts import Draft
 from zephyr.errors import DataError
-from zephyr.evals import contamination, hygiene, names, plain_files
+from zephyr.evals import contamination, hygiene, ifeval, judged, names
 from zephyr.evals.alpaca_eval import asking
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.evals.alpaca_eval import judging as alpaca_judging
-from zephyr.evals.alpaca_eval import scores as alpaca_scores
 from zephyr.evals.asks import CANARY, Ask
 from zephyr.evals.mt_bench import files as mt_bench
 from zephyr.evals.mt_bench import judging as mt_judging
 from zephyr.evals.mt_bench import prompts
-from zephyr.evals.mt_bench import scores as mt_scores
 from zephyr.evals.mt_bench.records import Answer, Id, Question
 from zephyr.progress import bar
 from zephyr.recipe import BudgetConfig, DataSource, JudgeConfig, Recipe, Section
@@ -126,11 +124,15 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     results |= {"names": config.names} if config.names else {}
     results |= _mt_bench(config, inputs, questions, replies, data)
     if pairs := {what: reply for what, reply in replies.items() if isinstance(what, alpaca_judging.Pair)}:
-        results["alpaca_eval"] = _alpaca_eval(config, pairs, data, out)
+        results["alpaca_eval"] = judged.alpaca_eval(pairs, _name(config), data, seed=config.seed)
+        for model, scored in results["alpaca_eval"].items():
+            if scored["win_rate"] is None:
+                out.note(f"alpaca-eval: none of {scored['n_null']} comparisons of {model} has a verdict that could be read.")
     if "ifeval" in inputs.data:
-        results["ifeval"] = _ifeval(config, inputs, data)
+        files = _models_in(Path(inputs.data["answers"][0].path) / "data", "ifeval.*.jsonl")
+        results["ifeval"] = judged.ifeval(files, _prompts(config, inputs), data)
     results["canary"] = hygiene.canary_values(results) if config.canary and replies else None
-    results |= _families(config) if replies else {"self_preference": []}
+    results |= hygiene.families(_name(config), config.judged, config.taught) if replies else {"self_preference": []}
     results |= {"served": served} if (served := hygiene.served(reply.served for reply in replies.values() if not reply.problem)) else {}
     results["warnings"] = hygiene.warnings(results)
     for text in [*results["warnings"], *results["self_preference"]]:
@@ -278,51 +280,18 @@ def _mt_bench(config: Config, inputs: Inputs, questions: Mapping[Id, Question], 
     """`mt_bench` and `mt_bench_pairs`, as far as they were judged."""
     judge, compatible = _name(config), config.compatible
     found: Row = {}
-    turns = [
-        mt_judging.judgment(what, reply, judge, compatible=compatible)
-        for what, reply in replies.items()
-        if isinstance(what, mt_judging.Turn)
-    ]
-    if turns:
-        mt_bench.write(data / "mt_bench_judgments.jsonl", turns)
-        found["mt_bench"] = mt_scores.score(turns, compatible=compatible, questions=questions, seed=config.seed)
-    games = {what: reply for what, reply in replies.items() if isinstance(what, mt_judging.Game)}
-    if games:
-        judgments = mt_judging.pair_judgments(games, judge, compatible=compatible)
-        mt_bench.write(data / "mt_bench_pair_judgments.jsonl", judgments)
+    if turns := {what: reply for what, reply in replies.items() if isinstance(what, mt_judging.Turn)}:
+        found["mt_bench"] = judged.mt_bench(turns, judge, questions, data, compatible=compatible, seed=config.seed)
+    if games := {what: reply for what, reply in replies.items() if isinstance(what, mt_judging.Game)}:
         answers = _answers(config, Path(inputs.data["answers"][0].path) / "data", questions)
         name, theirs = _baseline(config, inputs, answers, questions)
-        found["mt_bench_pairs"] = mt_judging.score_pairs(judgments, {**answers, name: theirs}, questions, compatible=compatible)
+        answers = {**answers, name: theirs}
+        found["mt_bench_pairs"] = judged.mt_bench_pairs(games, judge, questions, answers, data, compatible=compatible)
     return found
 
 
-def _alpaca_eval(config: Config, pairs: Mapping[alpaca_judging.Pair, Reply], data: Path, out: Draft) -> Row:
-    """The win rate of each model; of one without a verdict there is none, and that is said."""
-    found: Row = {}
-    annotated = alpaca_judging.annotated(pairs, _name(config))
-    for model, theirs in annotated.items():
-        alpaca.write(data / f"alpaca_eval.{model}.annotations.json", theirs)
-        found[model] = alpaca_judging.score(theirs, seed=config.seed)
-        if found[model]["win_rate"] is None:
-            out.note(f"alpaca-eval: none of {len(theirs)} comparisons of {model} has a verdict that could be read.")
-        others = {name: rows for name, rows in annotated.items() if name not in (model, CANARY)}
-        if others and model != CANARY:
-            found[model]["against"] = {name: alpaca_scores.difference(theirs, rows) for name, rows in others.items()}
-    return found
-
-
-def _ifeval(config: Config, inputs: Inputs, data: Path) -> Row:
-    """What each model's responses follow: nobody is asked."""
-    from zephyr.evals import ifeval
-
-    items = ifeval.read_items(inputs.data["ifeval"][0])[: config.limit]
-    files = _models_in(Path(inputs.data["answers"][0].path) / "data", "ifeval.*.jsonl")
-    found = {model: ifeval.score_items(str(path), items, rows=data / path.name) for model, path in files.items()}
-    rows = {model: [row for _, row in plain_files.rows(data / path.name)] for model, path in files.items()}
-    for model in found if len(found) > 1 else ():
-        others = {name: theirs for name, theirs in rows.items() if name != model}
-        found[model]["against"] = {name: ifeval.difference((model, rows[model]), (name, theirs)) for name, theirs in others.items()}
-    return found
+def _prompts(config: Config, inputs: Inputs) -> list[ifeval.Item]:
+    return ifeval.read_items(inputs.data["ifeval"][0])[: config.limit]
 
 
 def _items(config: Config, inputs: Inputs, questions: Mapping[Id, Question]) -> dict[str, contamination.Items]:
@@ -332,18 +301,5 @@ def _items(config: Config, inputs: Inputs, questions: Mapping[Id, Question]) -> 
         outputs = alpaca.read_outputs(_file(inputs, "baseline"))[: config.limit]
         found["alpaca_eval"] = {o.instruction: [o.instruction] for o in outputs}
     if "ifeval" in inputs.data:
-        from zephyr.evals import ifeval
-
-        found["ifeval"] = {item.key: [item.prompt] for item in ifeval.read_items(inputs.data["ifeval"][0])[: config.limit]}
+        found["ifeval"] = {item.key: [item.prompt] for item in _prompts(config, inputs)}
     return found
-
-
-def _families(config: Config) -> Row:
-    """Whether the judge judges models of its own family, or of which a teacher was, where the names tell; and where they do not."""
-    others = {path: f"a teacher ({place})" for place, path in config.taught.items()}
-    others |= {path: f"the judged model ({name})" for name, path in config.judged.items()}
-    found = hygiene.self_preference(_name(config), others)
-    return {
-        key: list(dict.fromkeys(f"{f.text}." for f in found if f.name == kind))
-        for key, kind in (("self_preference", "self-preference"), ("family_unknown", "family unknown"))
-    }
