@@ -199,3 +199,19 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
     with pytest.raises(UsageError, match="at most 6 fit"):
         api.report(many, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_reference_of_an_earlier_objective_is_no_part_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "draw", lambda chart: f'<svg role="img" aria-label="{html.escape(chart.described)}"></svg>')
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder in (run, other):
+        fake_run.make(folder)
+    manifest = run / "dpo" / "manifest.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    del values["parents"]["references"]  # as simpo makes it
+    manifest.write_text(json.dumps(values), encoding="utf-8")
+    result = api.report(run, tmp_path / "page")
+    assert set(Artifact.open(Path(result["path"])).manifest.parents) == {*fake_run.ORDER} - {"reference"}
+    assert words(page_of(result)).count("not in this run") == 1
+    both = api.report([other, run], tmp_path / "both")
+    assert {name for name in Artifact.open(Path(both["path"])).manifest.parents if "reference" in name} == {"other/reference"}

@@ -8,7 +8,6 @@ from typing import Any
 
 from zephyr import artifacts, hashes, pipeline
 from zephyr.api.base import Result, led, result_of
-from zephyr.artifacts import Manifest
 from zephyr.errors import ArtifactError, UsageError
 from zephyr.recipe import DataSource
 from zephyr.stages import From, Inputs, Needs
@@ -34,11 +33,11 @@ def report(run_dir: str | Path | Sequence[str | Path], out: str | Path, title: s
     given = [run_dir] if isinstance(run_dir, str | Path) else run_dir
     folders, out = [Path(folder).expanduser() for folder in given], Path(out).expanduser()
     for folder in folders:
-        if not any(Manifest.read(folder / name) for name in module.ORDER):
+        if not module.stages_in(folder):
             raise UsageError(f"{folder}: no artifact of a run is there")
     if len(folders) > 1:
         return result_of(pipeline.run_one(_side_by_side(folders, out, title)))
-    there = {name: From(name, whole=True) for name in module.ORDER if Manifest.read(folders[0] / name)}
+    there = {name: From(name, whole=True) for name in module.stages_in(folders[0])}
     name = folders[0].resolve().name
     return result_of(pipeline.run_single("report", module.Config(name=name, title=title or name), Needs(there), folders[0], out))
 
@@ -101,7 +100,7 @@ def trace(run_dir: str | Path, wanted: str) -> Result:
     from zephyr.stages import report as module
 
     run_dir = Path(run_dir).expanduser()
-    there = {name: artifacts.Artifact.open(run_dir / name) for name in module.ORDER if Manifest.read(run_dir / name)}
+    there = {name: artifacts.Artifact.open(run_dir / name) for name in module.stages_in(run_dir)}
     if not there:
         raise UsageError(f"{run_dir}: no artifact of a run is there")
     if wanted.startswith(("mt-bench ", "alpaca-eval ")):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from zephyr.artifacts import Artifact, Draft
+from zephyr.artifacts import Artifact, Draft, Manifest
 from zephyr.recipe import Recipe, Section
 from zephyr.records import parse_rated_prompt
 from zephyr.stages import From, Inputs, Needs
@@ -130,11 +130,21 @@ def _side_by_side(config: Config, artifacts: Artifacts, out: Draft) -> None:
     (out.path / "data" / "scores.json").write_text(json.dumps(found, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
+def stages_in(folder: Path) -> list[str]:
+    """The stages of the run that is in a folder, in order.
+
+    Not the reference of an earlier objective: one that is there beside a dDPO model that was made without it (simpo) is no part of how
+    that model came to be.
+    """
+    there = {stage: manifest for stage in ORDER if (manifest := Manifest.read(folder / stage))}
+    if "dpo" in there and "references" not in there["dpo"].parents:
+        there.pop("reference", None)
+    return list(there)
+
+
 def inputs_of(runs: Mapping[str, Path]) -> dict[str, Path]:
     """The artifacts of several runs, by the name they have among the inputs."""
-    from zephyr.artifacts import Manifest
-
-    return {f"{label}/{stage}": folder / stage for label, folder in runs.items() for stage in ORDER if Manifest.read(folder / stage)}
+    return {f"{label}/{stage}": folder / stage for label, folder in runs.items() for stage in stages_in(folder)}
 
 
 def labels_of(folders: Sequence[Path]) -> list[str]:
