@@ -283,6 +283,11 @@ def test_tables_are_known_by_what_is_in_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="hold difficulties; leave one"):
         tables.find([tmp_path])
     assert tables.find([tmp_path / "nowhere"]).difficulties is None
+    (tmp_path / "empty").mkdir()
+    annotations = write(tmp_path / "annotations.json", [row(i, 1 + i % 2) for i in range(4)])
+    for named, problem in (("nowhere", "no such file or folder"), ("empty", "none of the tables of the length-controlled rate is there")):
+        with pytest.raises(UsageError, match=f"{named}: {problem}"):
+            alpaca_eval.score_file(annotations, tables=tmp_path / named)
 
 
 # --- leaderboards ------------------------------------------------------------------------------------------------

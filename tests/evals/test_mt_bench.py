@@ -230,6 +230,7 @@ def judgment(question: int = 81, turn: int = 1, rating: object = 7, model: str =
         ({"judgment": None, "score": None}, "neither a `judgment` nor a `score`"),
         ({"judge": 4}, r"`judge` must be \[name, prompt\]"),
         ({"model": ["m"]}, "`model` must be a text"),
+        ({"model": " "}, "`model` is empty; it must name the model"),
     ],
 )
 def test_a_judgment_that_is_none(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -334,6 +335,15 @@ def test_half_a_run_and_rows_that_are_there_twice(tmp_path: Path) -> None:
     # other answers under the same name
     other = mt_bench.score_file(write(tmp_path / "o.jsonl", full() + full(user_prompt="another answer")))["m"]
     assert "two runs under one model id" in other["warnings"][0] and other["repeated_judging"] is None
+
+
+@pytest.mark.parametrize("stranger", [999, "81"])
+def test_a_question_that_is_none_of_the_eighty_is_said(tmp_path: Path, stranger: int | str) -> None:
+    rows = [{**full()[0], "question_id": stranger}, *full()[1:]]
+    found = mt_bench.score_file(write(tmp_path / "s.jsonl", rows + full("o")))
+    said = [warning for one in found.values() for warning in one["warnings"] if "none of MT-Bench's eighty" in warning]
+    assert len(said) == 1 and f"1 of 81 question ids are none of MT-Bench's eighty, the first is {stranger!r} (" in said[0]
+    assert "s.jsonl:1); what is missing" in said[0] and said[0].endswith("--questions")
 
 
 def test_several_judges_are_not_one_scale(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zephyr.errors import DataError
+from zephyr.errors import DataError, UsageError
 from zephyr.evals import hygiene
 from zephyr.evals.alpaca_eval import files, leaderboard, scores
 from zephyr.evals.alpaca_eval.files import Annotation
@@ -47,7 +47,7 @@ def score_file(
 
     Raises:
         DataError: a row that cannot be used, annotations of another model than `model`.
-        UsageError: a file that is not there.
+        UsageError: a file that is not there, or `tables` without any.
     """
     rows = files.read(path, compatible=compatible)
     if model is not None and rows[0].generator_2 != model:
@@ -63,6 +63,10 @@ def score_file(
     above = path.resolve().parents
     folders = [tables] if tables is not None else [*above[:3], *([board, board.resolve().parent] if board is not None else [])]
     controlled = length_controlled(rows, folders, compatible=compatible)
+    if tables is not None and not controlled["files"]:
+        raise UsageError(
+            f"{tables}: {'none of the tables of the length-controlled rate is there' if tables.exists() else 'no such file or folder'}"
+        )
     result["length_controlled_winrate"] = controlled.pop("rate")
     said += controlled.pop("remarks")
     result["length_controlled"] = controlled

@@ -11,7 +11,7 @@ from zephyr.evals import hygiene
 from zephyr.evals.asks import CANARY
 from zephyr.evals.mt_bench import pairs, scores
 from zephyr.evals.mt_bench.files import read_answers, read_judgments, read_questions
-from zephyr.evals.mt_bench.records import Answer, Id, Judgment, PairJudgment
+from zephyr.evals.mt_bench.records import Answer, Id, Judgment, PairJudgment, strangers
 from zephyr.records import Row
 
 Answers = Mapping[str, Mapping[Id, Answer]]
@@ -72,6 +72,8 @@ def score_file(
     if CANARY in results:
         kind = "mt_bench_pairs" if isinstance(judgments[0], PairJudgment) else "mt_bench"
         results[CANARY]["warnings"] += hygiene.canary_warnings({kind: results})
+    if asked is None and (unknown_ids := strangers(judgments)):
+        next(iter(results.values()))["warnings"].append(unknown_ids)  # said once: it is of the file, not of a model
     for name in (judge,) if judge is not None else names:
         several = hygiene.served_warnings(f"the judge, {name}", hygiene.served(_served_by(judgments, name)))
         for result in [*results.values()][:1]:  # said once: it is of the judge, not of a model

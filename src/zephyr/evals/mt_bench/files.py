@@ -114,7 +114,7 @@ def _single(where: str, row: Row) -> Judgment:
     return Judgment(
         where,
         _id(where, row),
-        plain_files.text(where, row, "model"),
+        _model(where, row, "model"),
         _turn(where, row),
         _judge(where, row),
         _text_or_none(where, row, "user_prompt"),
@@ -133,7 +133,7 @@ def _pair(where: str, row: Row) -> PairJudgment:
     for key, winner in (("g1_winner", first), ("g2_winner", second)):
         if winner not in WINNERS:
             raise DataError(f"{where}: `{key}` must be one of {', '.join(WINNERS)}, found {winner!r}")
-    models = plain_files.text(where, row, "model_1"), plain_files.text(where, row, "model_2")
+    models = _model(where, row, "model_1"), _model(where, row, "model_2")
     if models[0] == models[1]:
         raise DataError(f"{where}: {models[0]} is compared with itself")
     assert first is not None and second is not None
@@ -151,7 +151,7 @@ def _answer(where: str, row: Row) -> Answer:
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise DataError(f"{where}: `choices` must be a list of objects with `turns`")
         turns = choices[0].get("turns")
-    model = plain_files.text(where, row, "model_id")
+    model = _model(where, row, "model_id")
     return Answer(_id(where, row), model, plain_files.texts(where, turns, "`turns`"), str(row.get("answer_id") or ""), _tstamp(row))
 
 
@@ -160,6 +160,13 @@ def _id(where: str, row: Row) -> Id:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise DataError(f"{where}: `question_id` must be a number or a text, found {type(value).__name__}")
     return value
+
+
+def _model(where: str, row: Row, key: str) -> str:
+    name = plain_files.text(where, row, key)
+    if not name.strip():
+        raise DataError(f"{where}: `{key}` is empty; it must name the model")
+    return name
 
 
 def _turn(where: str, row: Row) -> int:

@@ -154,6 +154,18 @@ def refuse_unknown(judgments: Sequence[Judgment | PairJudgment], questions: Mapp
             raise DataError(f"{judgment.where}: question {judgment.question_id} is none of the questions")
 
 
+def strangers(judgments: Sequence[Judgment | PairJudgment]) -> str | None:
+    """Which questions are none of MT-Bench's eighty, in words, where nobody says what was asked; None where all are."""
+    first = {j.question_id: j.where for j in reversed(judgments)}
+    other = [key for key in dict.fromkeys(j.question_id for j in judgments) if key not in QUESTION_IDS]
+    if not other:
+        return None
+    return (
+        f"{len(other)} of {len(first)} question ids are none of MT-Bench's eighty, the first is {other[0]!r} ({first[other[0]]}); what is "
+        "missing is looked for among the questions judged alone: name those that were asked with --questions"
+    )
+
+
 def wanted_cells(judgments: Sequence[Judgment | PairJudgment], questions: Mapping[Id, Question] | None) -> list[Cell]:
     """What every model should have been judged on: of `questions`, or of MT-Bench's eighty if no other id appears, or else what any was."""
     if questions is not None:
