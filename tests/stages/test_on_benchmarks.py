@@ -16,7 +16,7 @@ import tiny
 from zephyr import api
 from zephyr.artifacts import Artifact
 from zephyr.cli import main
-from zephyr.errors import DataError, UsageError
+from zephyr.errors import DataError, UsageError, ZephyrError
 from zephyr.evals import contamination, ifeval, in_words, names, open_llm, preference_scores
 from zephyr.recipe import DataSource, EvaluateConfig, Recipe, benchmarking, build
 from zephyr.recipe import load as load_recipe
@@ -267,6 +267,37 @@ def test_the_first_examples_are_those_of_all_items(tiny_folder: Path, tmp_path: 
     assert (drawn, first) == ("drawn", "first_n") and of_first < 0.7 * of_drawn
 
 
+def test_where_the_examples_come_from_and_what_was_cut_are_said(tiny_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
+    rows = [{"question": f"Which is {i}?", "choices": [f"{i}", f"{i + 1}", "none"], "answer": 0} for i in range(30)]
+    items, shots = small.write_lines(tmp_path / "arc.jsonl", rows), small.write_lines(tmp_path / "shots.jsonl", rows[4:])
+
+    def words(*more: str) -> tuple[dict[str, Any], str]:
+        settings, out = ["train.dtype=float32", *more], tmp_path / f"out-{len(more)}"
+        found = api.benchmark(str(tiny_folder), [f"arc_challenge={items}"], None, out, limit=2, settings=settings)["scores"]
+        return found["benchmarks"]["arc_challenge"]["base"], "\n".join(in_words.scores(found))
+
+    own, said = words()
+    assert own["examples_from_items"] and "its examples are other items of the same rows" in said and "left out" not in said
+    apart, said = words(f"evaluate.fewshot.arc_challenge={shots}")
+    assert (
+        not apart["examples_from_items"] and "other items of" not in said and "left out, as they are among the examples: 26 items" in said
+    )
+    cut = {**apart, "truncated": 2, "examples_from_items": False, "excluded": 0}
+    said = "\n".join(in_words.scores({"benchmarks": {"arc_challenge": {"base": cut}}}))
+    assert "the beginning is lost: the prompts of 2 of 2 items" in said and "left out" not in said
+
+
+def test_beside_a_recipe_the_models_own_settings_count(tiny_folder: Path, tmp_path: Path) -> None:
+    prompts = small.write_lines(tmp_path / "prompts.jsonl", PROMPTS[:1])
+    values = {"name": "r", "model": {"path": "m"}, "judge": {"ifeval": {"prompts": str(prompts), "max_new_tokens": 3}}}
+    recipe = small.write_recipe(tmp_path / "r.yaml", values)
+    with pytest.raises(ZephyrError, match=r"no chat template; set `model\.chat_template: zephyr`"):
+        api.benchmark(str(tiny_folder), ["ifeval"], recipe, tmp_path / "out")
+    found = api.benchmark(str(tiny_folder), ["ifeval"], recipe, tmp_path / "out", settings=["model.chat_template=zephyr"])
+    assert found["judged"]["ifeval"]["base"]["n_prompts"] == 1
+
+
 # --- the words after --on --------------------------------------------------------------------------------------------
 
 
@@ -317,6 +348,18 @@ def test_what_words_stand_for(tmp_path: Path) -> None:
 def test_words_that_cannot_be(on: list[str], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         benchmarking.sections(on, None, "")
+
+
+def test_the_option_may_be_given_more_than_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def benchmark(model: str, on: list[str], *args: object, **settings: object) -> None:
+        asked.append(on)
+        raise UsageError("that is all")
+
+    monkeypatch.setattr(api, "benchmark", benchmark)
+    assert zephyr("evaluate", "m", "--on", "ifeval=a.jsonl, mmlu=b.jsonl", "--on", "arc_challenge=c.jsonl", "--out", tmp_path / "out") == 2
+    assert asked == [["ifeval=a.jsonl", "mmlu=b.jsonl", "arc_challenge=c.jsonl"]]
 
 
 def test_a_recipe_that_names_none(tmp_path: Path, model: Path) -> None:

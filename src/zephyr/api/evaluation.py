@@ -115,7 +115,9 @@ def benchmark(
     # academic tasks are asked without a chat template, and a base model may have none
     chats = "judge" in found or "preferences" in found.get("evaluate", {})
     whole = {"name": "benchmark", "model": {"path": model, "chat_template": "tokenizer" if chats else "zephyr"}, **rest, **found}
-    one = build(Recipe, whole if given else apply_overrides(whole, list(settings), {}), {}, "command line")
+    # the recipe has taken its settings; those of the model that is measured are of no model of the recipe's
+    rest_of = [word for word in settings if word.startswith("model.")] if given else list(settings)
+    one = build(Recipe, apply_overrides(whole, rest_of, {}), {}, "command line")
     one = _with_training(one, given, model, trained_on)
     run_dir = Path(out).expanduser()
     outcomes = pipeline.run(one, run_dir, until=pipeline.stages_of(one)[-2])

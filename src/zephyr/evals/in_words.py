@@ -107,6 +107,7 @@ def scores(found: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"{task}, {names.get(model, model)}: {100 * one['value']:.1f}% {interval} {one['metric']} over {one['n']} items{shots}"
             )
+            lines += _examples(one)
         lines += apart(task, by_model, names)
     for name, one in (found.get("preferences") or {}).items():
         first = next(iter(one["results"].values()))
@@ -117,6 +118,18 @@ def scores(found: Mapping[str, Any]) -> list[str]:
         lines += [f"  {model} is set against {before}" for model, before in set_against]
         lines += preference_scores.measured(one, names)
     return lines + contamination(found)
+
+
+def _examples(one: Mapping[str, Any]) -> list[str]:
+    """What has to be known of an academic task's examples before its number is set beside another."""
+    lines = (
+        ["  its examples are other items of the same rows: name rows of their own in `fewshot`"] if one.get("examples_from_items") else []
+    )
+    if one.get("excluded"):
+        lines.append(f"  left out, as they are among the examples: {one['excluded']} items")
+    if one.get("truncated"):
+        lines.append(f"  longer than the model takes, so that the beginning is lost: the prompts of {one['truncated']} of {one['n']} items")
+    return lines
 
 
 def notes(result: Mapping[str, Any], *, shown: bool = True) -> list[str]:

@@ -46,8 +46,9 @@ def evaluate(
 
     Returns:
         For each task `metric`, `value`, its standard error `stderr` and 95% interval `ci95` (all from 0 to 1; None for those
-        of a single item), the number of items `n`, `num_fewshot`, `sampler` (of the examples), `excluded` (items left out as
-        they are examples too), `truncated` (items whose prompt lost its beginning, being longer than the model takes),
+        of a single item), the number of items `n`, `num_fewshot`, `sampler` (of the examples), `examples_from_items` (whether
+        they are other items of what is asked), `excluded` (items left out as they are examples too), `truncated` (items
+        whose prompt lost its beginning, being longer than the model takes),
         `lm_eval` (its version), `tokens` that went through the model and `plain_tokens` that would have one question at a
         time. MMLU's `value` weighs its subjects equally, as the leaderboard did; `value_by_item`, `stderr_by_item` and
         `ci95_by_item` weigh items equally, as lm-eval does today; `subjects` has `value`, `stderr`, `ci95` and `n` of each.
@@ -90,6 +91,7 @@ def _run(plan: Plan, scorer: Any, known: Any, seed: int, out: Path | None, each:
         **summary(scores),
         "num_fewshot": benchmark.shots,
         "sampler": "first_n" if plan.name == "mmlu" else plan.sampler if benchmark.shots else "fixed",
+        "examples_from_items": bool(benchmark.shots) and any(part.own for part in plan.parts),
         "excluded": plan.excluded,
         "truncated": scorer.truncated,
         "lm_eval": harness.VERSION,
