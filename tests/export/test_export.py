@@ -131,6 +131,19 @@ def test_a_card_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_bytes() == "Größe\r\n".encode("latin-1")
 
 
+def test_a_card_that_was_edited_stays(tmp_path: Path) -> None:
+    plain, out = model(tmp_path / "m", tiny.byte_tokenizer()), tmp_path / "out"
+    (plain / "README.md").write_text("A card.")
+    export(str(plain), out, to="safetensors")
+    (out / "README.md").write_text("Mine.")
+    assert export(str(plain), out, to="safetensors")["status"] == "done"
+    with pytest.raises(UsageError, match=r"README\.md: was edited, and an export would replace it"):
+        export(str(plain), out, to="safetensors", dtype="float32")
+    assert (out / "README.md").read_text() == "Mine."
+    (out / "README.md").unlink()  # one that is gone comes back
+    assert export(str(plain), out, to="safetensors")["status"] == "ran" and (out / "README.md").read_text() == "A card."
+
+
 def test_written_aside_and_only_over_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, out = model(tmp_path / "m", tiny.byte_tokenizer()), tmp_path / "out"
     first = export(str(plain), out, to="safetensors", dtype="float16")

@@ -154,7 +154,7 @@ def test_without_a_network_the_real_client_says_so(folder: Path, monkeypatch: py
 
 
 def test_a_published_export_and_a_run(small_run: Any, tmp_path: Path, api: type[Api]) -> None:
-    """An artifact's model, and an export as a whole; one that was changed since is not sent."""
+    """An artifact's model, and an export as a whole; one that was changed since is not sent, but its card may be edited."""
     from zephyr.errors import ArtifactError
     from zephyr.export import export
 
@@ -162,6 +162,10 @@ def test_a_published_export_and_a_run(small_run: Any, tmp_path: Path, api: type[
     export(str(small_run.out / "dpo"), tmp_path / "out", to="gguf", dtype="q8_0")
     found = hub.push(str(tmp_path / "out"), "owner/name", dry_run=True)
     assert "dpo-Q8_0.gguf" in found.files and "manifest.json" not in found.files
-    (tmp_path / "out/README.md").write_text("changed")
+    assert {f.check for f in found.findings} == {"licence", "base_model"}
+    (tmp_path / "out/README.md").write_text(CARD)
+    assert hub.push(str(tmp_path / "out"), "owner/name", dry_run=True).findings == []
+    with (tmp_path / "out/dpo-Q8_0.gguf").open("ab") as file:
+        file.write(b"changed")
     with pytest.raises(ArtifactError, match="export it again"):
         hub.push(str(tmp_path / "out"), "owner/name", dry_run=True)

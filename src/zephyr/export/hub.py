@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from zephyr import artifacts
-from zephyr.artifacts import Artifact, Manifest
+from zephyr.artifacts import Manifest
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
+from zephyr.export import write
 from zephyr.models import load
 from zephyr.models.reading import first_line
 from zephyr.recipe import ModelConfig
@@ -124,8 +125,8 @@ def folder_of(model: str) -> Path:
     if not path.is_dir():
         raise UsageError(f"{model}: no such folder; a model folder, an artifact or an export is sent")
     manifest = Manifest.read(path)
-    if manifest is not None and manifest.stage == "export":
-        if problem := Artifact(path, manifest).check():
+    if manifest is not None and manifest.stage == write.STAGE:
+        if problem := write.problem_of(path, manifest):
             raise ArtifactError(f"{problem}; export it again")
         return path
     return Path(load.refer(ModelConfig(path=str(path))).locate())
@@ -180,11 +181,11 @@ def _card(folder: Path) -> list[Finding]:
         return [Finding("card", "README.md", "does not begin with the hub's YAML between two lines of ---")]
     found = []
     if not said.get("license"):
-        found.append(Finding("licence", "README.md", "names no licence (`license:`); it is that of the base model, or a stricter one"))
+        found.append(Finding("licence", "README.md", "names no licence; add `license:`, that of the base model or a stricter one"))
     base = said.get("base_model")
     bases = base if isinstance(base, list) else [base]
     if not base or any(not isinstance(b, str) or b.count("/") != 1 or b.startswith(("/", ".", "~")) for b in bases):
-        found.append(Finding("base_model", "README.md", "names no base model on the hub (`base_model: OWNER/NAME`)"))
+        found.append(Finding("base_model", "README.md", "names no base model on the hub; add `base_model: OWNER/NAME`"))
     return found
 
 

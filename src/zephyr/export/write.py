@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zephyr import artifacts
+from zephyr import artifacts, hashes
 from zephyr.artifacts import Artifact, Draft, Manifest
 from zephyr.errors import ArtifactError, UsageError
 from zephyr.export import check, folder, gguf
@@ -14,6 +15,7 @@ from zephyr.guards import locked, sigterm_interrupts
 from zephyr.progress import say
 
 STAGE, VERSION = "export", 1
+CARD = "README.md"
 TARGETS = ("safetensors", "gguf")
 DTYPES = {"safetensors": ("bfloat16", "float16", "float32"), "gguf": tuple(gguf.FORMATS)}
 
@@ -45,7 +47,7 @@ def export(model: str, out: str | Path, *, to: str, dtype: str = "bfloat16", rev
     with locked(out.with_name(f".{out.name}.lock")), sigterm_interrupts():
         artifacts.recover(out)
         there = Manifest.read(out)
-        if there is not None and there.key == key and Artifact(out, there).check() is None:
+        if there is not None and there.key == key and problem_of(out, there) is None:
             return _described(out, there, "done")
         _refuse_to_replace(out, there)
         parents = {"model": {"path": source.ref.name, "digest": source.ref.digest, **({"revision": revision} if revision else {})}}
@@ -56,6 +58,12 @@ def export(model: str, out: str | Path, *, to: str, dtype: str = "bfloat16", rev
     manifest = Manifest.read(out)
     assert manifest is not None  # it has just been published
     return _described(out, manifest, "ran")
+
+
+def problem_of(path: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the files of an export, None where nothing is. Its card may have been edited: that is what it is there for."""
+    files = {name: entry for name, entry in manifest.files.items() if name != CARD or not (path / CARD).exists()}
+    return Artifact(path, replace(manifest, files=files)).check()
 
 
 def _folder(source: Source, draft: Draft, dtype: str) -> None:
@@ -81,7 +89,7 @@ def _gguf(source: Source, draft: Draft, dtype: str) -> None:
         draft.note(note)
         say(f"  {note}")
     folder.copy_beside(source, draft.path, only="README")
-    _say_how_it_is_used(draft.path / "README.md", made.path.name)
+    _say_how_it_is_used(draft.path / CARD, made.path.name)
     folder.copy_beside(source, draft.path, only="LICENSE")
     _say_checked(draft, template, texts)
 
@@ -130,9 +138,16 @@ def _refuse_to_replace(out: Path, manifest: Manifest | None) -> None:
         raise UsageError(f"{out}: holds what {manifest.stage} made, and an export would replace it; give another --out")
     if not out.is_dir():
         return
+    if _is_edited(out, manifest):
+        raise UsageError(f"{out / CARD}: was edited, and an export would replace it; give another --out, or move the card away first")
     ours = {artifacts.MANIFEST, *(manifest.files if manifest else ())}
     if strange := next((p for p in sorted(out.rglob("*")) if p.is_file() and p.relative_to(out).as_posix() not in ours), None):
         raise UsageError(f"{strange}: is no file of an export, so {out} is not replaced; give another --out, or move it away")
+
+
+def _is_edited(out: Path, manifest: Manifest | None) -> bool:
+    entry = manifest.files.get(CARD) if manifest else None
+    return entry is not None and (out / CARD).is_file() and hashes.sha256_file(out / CARD) != entry.sha256
 
 
 def _described(out: Path, manifest: Manifest, status: str) -> dict[str, Any]:
