@@ -229,6 +229,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     for what, given, message in (
         ("table4", {}, "table4: not an experiment; known are table3"),
         ("table3", {"preset": "large"}, "--preset large: not a preset; known are demo, small, paper"),
+        ("tables", {"preset": "smal"}, "--preset smal: not a preset"),
         ("table3", {"preset": "small"}, "--preset small: needs --data"),
         ("table3", {"preset": "small", "data": tmp_path}, "text/public_domain_books.jsonl.gz is missing"),
         ("table3", {"data": tmp_path}, "takes the texts of the package"),
@@ -249,6 +250,10 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             api.reproduce(what, out=tmp_path / "out", **given)
+    for name in ("demo", "paper"):  # where nothing is trained, a dry run says so
+        assert results.described(api.reproduce("tables", preset=name, out=tmp_path / "out", dry_run=True)).startswith(
+            "no steps: no model is"
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -117,10 +117,19 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     Raises:
         UsageError: there is none of that name, or a key or a value is wrong.
     """
-    if name not in PRESETS:
-        raise UsageError(f"--preset {name}: not a preset; known are {', '.join(PRESETS)}")
+    refuse_unknown(name)
     if name == "paper":
         raise UsageError("--preset paper: is the recipe of the paper; see `zephyr reproduce table3 --preset paper --dry-run`")
     file = resources.files("zephyr") / "reproduce" / "presets" / f"{name}.yaml"
     values, lines = parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}")
     return build(Preset, apply_overrides(values, list(overrides), lines), lines, f"preset {name}")
+
+
+def refuse_unknown(name: str) -> None:
+    """Raise unless there is a preset of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name}: not a preset; known are {', '.join(PRESETS)}")

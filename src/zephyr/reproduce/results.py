@@ -149,7 +149,9 @@ def merged(known: Mapping[str, Mapping[str, Any]]) -> list[Result]:
 def described(result: Result) -> str:
     """In words, for the terminal."""
     if "steps" in result:
-        width = max((len(line["step"]) for line in result["steps"]), default=0)
+        if not result["steps"]:
+            return "no steps: no model is made; without --dry-run what --scores NAME=FOLDER names is read, and the page is written"
+        width = max(len(line["step"]) for line in result["steps"])
         lines = [f"{line['step']:{width}}  {line['status']:28} {line['what']} (for {', '.join(line['for'])})" for line in result["steps"]]
         return "\n".join([*lines, *result.get("notes", ())])
     lines = []

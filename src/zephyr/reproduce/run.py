@@ -35,6 +35,7 @@ def reproduce(
     """An experiment of the paper; see `zephyr.api.reproduce`."""
     if what not in WHAT:
         raise UsageError(f"{what}: not an experiment; known are {', '.join(WHAT)}")
+    preset.refuse_unknown(preset_name)
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: at least one training of each model is needed")
     _refuse_unused(what, preset_name, overrides, data, model, scores, recipe)
