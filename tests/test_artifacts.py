@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -217,18 +218,70 @@ def test_a_text_that_could_not_be_written_leaves_the_old_one(tmp_path: Path, mon
     assert file.read_text() == "old"
 
 
-def test_what_the_dead_left_aside_goes_and_what_the_living_write_stays(tmp_path: Path) -> None:
+STUCK = """
+import os, sys, time
+from pathlib import Path
+from zephyr.durable import write_text
+os.fsync = lambda fd: (print("writing", flush=True), time.sleep(600))
+os.getpid = lambda: int(sys.argv[2])
+write_text(Path(sys.argv[1]), "half")
+"""
+
+
+@pytest.mark.parametrize("number", ["another", "ours"])
+def test_what_the_dead_left_aside_goes_and_what_the_living_write_stays(number: str, tmp_path: Path) -> None:
+    """Whatever their numbers: another machine, or another container, has processes of the same ones, and ours knows nothing of theirs."""
     if (dead := os.fork()) == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    for pid in (dead, os.getppid()):
-        (tmp_path / f".t.{pid}.partial").write_text("half")
-    (tmp_path / f".u.{dead}.partial").write_text("of another name")
+    file = tmp_path / "t[1]"
+    command = [sys.executable, "-c", STUCK, str(file), str(os.getpid() if number == "ours" else dead)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+            (theirs,) = tmp_path.iterdir()
+            (tmp_path / theirs.name.replace("t[1]", "u")).write_text("of another name")
+            durable.write_text(file, "new")
+            assert theirs.exists() and file.read_text() == "new"
+        finally:
+            writer.kill()
+    durable.write_text(file, "newer")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [theirs.name.replace("t[1]", "u"), "t[1]"]
+    assert file.read_text() == "newer"
+
+
+def test_a_file_that_was_taken_for_left_before_it_was_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, taken = fcntl.flock, []
+
+    def late(file: Any, kind: int) -> None:
+        if not taken:
+            taken.extend(tmp_path.glob(".t.*"))
+            taken[0].unlink()
+        lock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
     durable.write_text(tmp_path / "t", "new")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f".t.{os.getppid()}.partial", f".u.{dead}.partial", "t"])
-    for pid in (dead, os.getpid()):  # the number of one that is dead may be ours now: in a container it often is
+    assert taken and left(tmp_path) == ["t"] and (tmp_path / "t").read_text() == "new"
+
+
+def test_where_the_disk_knows_no_locks_nothing_is_taken_for_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    (tmp_path / ".t.0123abcd.partial").write_text("half")
+    durable.write_text(tmp_path / "t", "new")
+    assert left(tmp_path) == [".t.0123abcd.partial", "t"] and (tmp_path / "t").read_text() == "new"
+
+
+def test_a_folder_that_the_dead_left_aside_goes(tmp_path: Path) -> None:
+    if (dead := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(dead, 0)
+    for pid in (dead, os.getpid(), os.getppid()):  # the number of one that is dead may be ours now: in a container it often is
         (tmp_path / f".v.{pid}.partial" / "in").mkdir(parents=True)
-    assert not durable.aside(tmp_path / "v").exists() and not list(tmp_path.glob(".v.*"))
+    assert not durable.aside(tmp_path / "v").exists()
+    assert [p.name for p in tmp_path.glob(".v.*")] == [f".v.{os.getppid()}.partial"]
 
 
 # --- checking ------------------------------------------------------------------------------------------------
