@@ -130,7 +130,7 @@ def test_a_server_that_refuses_the_request_is_quoted(model: str, tmp_path: Path)
 def test_what_is_no_log_probability_is_passed_over() -> None:
     """Of tokens that are none, and numbers that are none, nothing is made; a reply without tokens has no preference."""
     from zephyr.recipe import APIConfig
-    from zephyr.teachers import Request, wire
+    from zephyr.teachers import Request, response
 
     config = APIConfig(kind="api", base_url="http://h/v1", model="m")
     request = Request("rate", "p", ({"role": "user", "content": "m or M?"},), top_logprobs=5, max_new_tokens=1)
@@ -138,9 +138,9 @@ def test_what_is_no_log_probability_is_passed_over() -> None:
     top = [*strange, {"token": "M", "logprob": -(10**400)}, {"token": "M", "logprob": -2.0}]
 
     def read(content: Any) -> Any:
-        return wire.read(config, request, 200, completion("", {"content": content}), lambda text: text)
+        return response.read(config, request, 200, completion("", {"content": content}), lambda text: text)
 
     answer = read([{"token": "M", "logprob": -2.0, "top_logprobs": top}])
-    assert isinstance(answer, wire.Answer) and json.loads(answer.text) == [{"token": "M", "logprob": -2.0}]
+    assert isinstance(answer, response.Answer) and json.loads(answer.text) == [{"token": "M", "logprob": -2.0}]
     assert asking.preference_of_choice(answer.text) == 2.0
     assert asking.preference_of_choice(read([]).text) is None and asking.preference_of_choice("") is None

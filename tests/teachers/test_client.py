@@ -22,7 +22,7 @@ import misbehaving
 from misbehaving import FAULTS, answer_to, serving
 from zephyr.errors import BudgetError, TeacherError, UsageError, ZephyrError
 from zephyr.recipe import APIConfig, BudgetConfig, LimitsConfig
-from zephyr.teachers import Reply, Request, ask, client, loop, pacing, server, wire, writer
+from zephyr.teachers import Reply, Request, ask, client, loop, pacing, response, server, wire, writer
 from zephyr.teachers.journal import NANO
 
 CANARY = "sk-canary-7f3a/not+a=real&key"
@@ -328,8 +328,8 @@ def test_one_figure_that_cannot_be_says_nothing_of_the_other(tmp_path: Path) -> 
             "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
         }
-        found = wire.read(config("http://h/v1"), questions(1)[0], 200, json.dumps(value).encode(), str)
-        assert isinstance(found, wire.Answer)
+        found = response.read(config("http://h/v1"), questions(1)[0], 200, json.dumps(value).encode(), str)
+        assert isinstance(found, response.Answer)
         return found.prompt_tokens, found.completion_tokens, found.usage_known
 
     most = wire.most_tokens(questions(1)[0].messages)
@@ -432,7 +432,7 @@ def test_the_model_that_answers_is_kept_as_the_server_calls_it(tmp_path: Path, m
         first = collect(tmp_path, questions(len(names)), a=config(running.url, key_env="CANARY_KEY"))
         again = collect(tmp_path, questions(len(names)), a=config(running.url, key_env="CANARY_KEY"))
         assert running.book.sent.total() == len(names), "the second time they are kept"
-    expected = ["m-2026-11", "m-2026-12", "", "", "m [key]", "half ?", "m" * wire.NAME_CHARACTERS]
+    expected = ["m-2026-11", "m-2026-12", "", "", "m [key]", "half ?", "m" * response.NAME_CHARACTERS]
     expected += ["m" * 190 + "[key]", "\N{REPLACEMENT CHARACTER}[31mred"]
     assert [first[f"p{i}"].served for i in range(len(names))] == expected
     assert [again[f"p{i}"].served for i in range(len(names))] == expected
@@ -452,7 +452,7 @@ def test_what_a_server_claims_beyond_belief_is_counted_as_the_larger(tmp_path: P
 def test_a_large_reply_is_not_kept_in_memory(tmp_path: Path) -> None:
     import gzip
 
-    bomb = gzip.compress(b" " * (wire.BODY_LIMIT + 2**20))
+    bomb = gzip.compress(b" " * (response.BODY_LIMIT + 2**20))
     with serving() as running:
         running.book.always = lambda _: (200, {"Content-Encoding": "gzip"}, bomb)
         with pytest.raises(TeacherError, match="a reply of more than 16,777,216 bytes"):
@@ -583,9 +583,9 @@ def test_the_key_is_sent_and_is_nowhere_else(tmp_path: Path, monkeypatch: pytest
     assert len(texts) > 7
     for text in texts:
         assert CANARY.encode() not in text and CANARY.replace("/", "\\/").encode() not in text
-    short = "x" * (wire.ERROR_CHARACTERS - 6 - len("HTTP 400: "))
-    cut = wire.read(config("http://h/v1"), questions(1)[0], 400, f"{short}{CANARY}".encode(), wire.Secret(CANARY).removed_from)
-    assert isinstance(cut, wire.Trouble) and CANARY[:6] not in cut.problem, "cut short before the key was taken out"
+    short = "x" * (response.ERROR_CHARACTERS - 6 - len("HTTP 400: "))
+    cut = response.read(config("http://h/v1"), questions(1)[0], 400, f"{short}{CANARY}".encode(), wire.Secret(CANARY).removed_from)
+    assert isinstance(cut, response.Trouble) and CANARY[:6] not in cut.problem, "cut short before the key was taken out"
     assert wire.Secret("ollama").removed_from_answer("Install ollama.") == "Install ollama."
     with pytest.raises(TypeError, match="not written down"):
         __import__("pickle").dumps(wire.Secret(CANARY))

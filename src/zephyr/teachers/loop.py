@@ -11,8 +11,8 @@ from zephyr.recipe import BudgetConfig
 from zephyr.teachers import Reply, wire
 from zephyr.teachers.journal import OVER_BUDGET, SENT, TAKEN, Journal, Kept, Settled, over_budget
 from zephyr.teachers.outbox import Outbox
+from zephyr.teachers.response import Answer
 from zephyr.teachers.server import Job, Server, proxy_for
-from zephyr.teachers.wire import Answer
 from zephyr.teachers.writer import Writer
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from zephyr.records import seeded_unit
 from zephyr.teachers import Request, wire
 from zephyr.teachers.journal import Sending
 from zephyr.teachers.pacing import Breaker, Bucket, Window, backoff_s, pause_asked
-from zephyr.teachers.wire import Answer, Trouble
+from zephyr.teachers.response import BODY_LIMIT, ERROR_CHARACTERS, NAME_CHARACTERS, Answer, Trouble, read
 
 if TYPE_CHECKING:
     import aiohttp
@@ -145,7 +145,7 @@ class Server:
             async with session.post(self.url, data=body, headers=headers, allow_redirects=False, proxy=proxy, timeout=timeout) as response:
                 if response.status >= 300:
                     pause = pause_asked({name.lower(): self._masked(value) for name, value in response.headers.items()}, time.time())
-                outcome = wire.read(self.config, job.request, response.status, await _body(response), self._masked)
+                outcome = read(self.config, job.request, response.status, await _body(response), self._masked)
         except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:  # whose text has the proxy's password
             outcome = Trouble(
                 "failed", f"the proxy does not let it through ({getattr(error, 'status', type(error).__name__)})", connected=False
@@ -173,7 +173,7 @@ class Server:
 
     def _first_line(self, error: BaseException) -> str:
         text = self._masked(next(iter(str(error).splitlines()), ""))
-        return f"{type(error).__name__}{': ' + text[: wire.ERROR_CHARACTERS] if text else ''}"
+        return f"{type(error).__name__}{': ' + text[:ERROR_CHARACTERS] if text else ''}"
 
     def _of_this_request(self, outcome: Answer | Trouble) -> Answer | Trouble:
         """Where others were answered, a 403 or 404 is about the request: a filter, a gateway."""
@@ -189,7 +189,7 @@ class Server:
             return outcome
         given = outcome.text, outcome.finish_reason, outcome.served
         text, reason, served = map(self.secret.removed_from_answer, given) if self.secret else given
-        return replace(outcome, text=text, finish_reason=reason, served=served[: wire.NAME_CHARACTERS])
+        return replace(outcome, text=text, finish_reason=reason, served=served[:NAME_CHARACTERS])
 
     def _learn(self, outcome: Answer | Trouble, sent_at: float, pause_s: float | None) -> None:
         """What an outcome says about the server."""
@@ -253,9 +253,9 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_any():
         parts.append(part)
         size += len(part)
-        if size > wire.BODY_LIMIT:
+        if size > BODY_LIMIT:
             response.close()
-            raise ValueError(f"a reply of more than {wire.BODY_LIMIT:,} bytes")
+            raise ValueError(f"a reply of more than {BODY_LIMIT:,} bytes")
     return b"".join(parts)
 
 
