@@ -18,11 +18,11 @@ Words = Annotated[
 # --- of one model on benchmarks ----------------------------------------------------------------------------------
 
 On = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--on",
         help="Benchmarks, with commas, as NAME or NAME=FILE: ifeval, preferences, open-llm or one of its tasks (arc_challenge, "
-        "hellaswag, mmlu, truthfulqa); with a recipe, mt-bench, alpaca-eval and all.",
+        "hellaswag, mmlu, truthfulqa); with a recipe, mt-bench, alpaca-eval and all; may be given more than once.",
     ),
 ]
 Judges = Annotated[
@@ -78,11 +78,11 @@ def evaluate(
     from zephyr.progress import say
 
     words = overrides or []
-    if on is not None:
+    if on:
         one = _one_model(words)
         result = api.benchmark(
             one,
-            [name.strip() for name in on.split(",")],
+            [name.strip() for names in on for name in names.split(",")],
             recipe,
             out,
             limit=limit,
