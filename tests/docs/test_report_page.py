@@ -15,6 +15,14 @@ from zephyr.cli import main
 from zephyr.report import plots
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+DEMO = Path(zephyr.__file__).parent / "demo" / "feedback"
+WORDS = "90 km/h"  # of one prompt of the demo
+
+
+def test_the_words_that_are_followed_are_of_one_prompt_of_the_demo() -> None:
+    rows = [json.loads(line) for path in sorted(DEMO.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len({row["prompt"] for row in rows if WORDS in row["prompt"]}) == 1
+    assert re.findall(r'^zephyr trace runs/demo "(.*?)"', PAGE, re.MULTILINE) == [WORDS, WORDS]
 
 
 def test_the_commands(small_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +36,7 @@ def test_the_commands(small_run: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     capsys.readouterr()
     for command in commands:
         with pytest.raises(SystemExit) as end:
-            main(shlex.split(command)[1:])
+            main(shlex.split(command.replace(WORDS, "the sky"))[1:])  # this run has other prompts than the demo
         said.append(capsys.readouterr().out)
         assert not end.value.code, command
 
