@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 GIB = 2.0**30
+KINDS_FOR = 3  # numbers of devices up to which bytes are shown by kind for each
 
 
 def describe(found: Mapping[str, Any]) -> str:
     """A table of the ways to run it, and what they rest on."""
-    lines = [f"training of {found['model']}: {found['parameters']:,} parameters"]
+    lines = [f"training of {found['model']}: {found['parameters']:,} parameters{_adapters(found)}"]
     for stage in found["stages"]:
-        trained = stage["trained_parameters"]
-        adapter = f", {trained:,} of them trained" if trained != found["parameters"] else ""
         lines.append(
             f"  {stage['stage']}: {stage['rows']:,} rows, {stage['tokens']:,} tokens in {stage['steps']:,} steps, "
-            f"{stage['looked_tokens']:,} tokens looked at, {stage['flops']:.2e} floating-point operations{adapter}"
+            f"{stage['looked_tokens']:,} tokens looked at, {stage['flops']:.2e} floating-point operations"
         )
     lines += [f"  {name}: not known yet, what it learns from is not made" for name in found["unknown"]]
     if not found["stages"]:
         return "\n".join(lines)
     lines += ["", *_table(found), ""]
     for stage in found["stages"]:
-        first = stage["ways"][0]
-        kinds = ", ".join(f"{name.replace('_', ' ')} {n / GIB:.1f}" for name, n in first["bytes"].items() if name != "peak")
-        lines.append(f"  {stage['stage']} on {first['devices']}, GiB a device: {kinds}")
+        lines += _kinds(stage)
     for here in found["here"] or ():
         lines.append(
             f"  {here['stage']} on this machine ({here['device']}), measured: {here['tokens_per_second']:,.0f} tokens/s, "
@@ -33,7 +30,26 @@ def describe(found: Mapping[str, Any]) -> str:
         )
     for stage in found["stages"]:
         lines += [f"  {stage['stage']}, {line}" for line in stage["advice"]]
-    return "\n".join([*lines, "assumed: " + "; ".join(found["assumptions"])])
+    return "\n".join([*lines, "assumed:", *(f"  {line}" for line in found["assumptions"])])
+
+
+def _adapters(found: Mapping[str, Any]) -> str:
+    """How many weights learn, where they are not all."""
+    stages: dict[int, list[str]] = {}
+    for stage in found["stages"]:
+        if stage["trained_parameters"] != found["parameters"]:
+            stages.setdefault(stage["trained_parameters"], []).append(stage["stage"])
+    return "".join(f", {trained:,} weights trained in {' and '.join(names)}" for trained, names in stages.items())
+
+
+def _kinds(stage: Mapping[str, Any]) -> Iterator[str]:
+    """What a device holds, by kind, which is the same on each GPU: a line for each number of devices on which it would begin, if few."""
+    ways = {way["devices"]: way for way in stage["ways"] if not way["refused"]}
+    shown = list(ways.values()) if len(ways) <= KINDS_FOR else list(ways.values())[:1]
+    for way in shown:
+        kinds = ", ".join(f"{name.replace('_', ' ')} {n / GIB:.1f}" for name, n in way["bytes"].items() if name != "peak")
+        more = "" if len(shown) == len(ways) else " (--json has the others)"
+        yield f"  {stage['stage']} on {way['devices']}, GiB a device{more}: {kinds}"
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
