@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 
 import small
 from zephyr import api
-from zephyr.errors import UsageError
+from zephyr.errors import ModelError, UsageError
 from zephyr.estimate import machines, memory, shape, show, speed, training, volume, ways, workload
 from zephyr.recipe import DPOConfig, SFTConfig, load
 from zephyr.train.attention import NAME
@@ -308,6 +308,15 @@ def test_this_machine_is_measured(tmp_path: Path, own_cache: Path, monkeypatch: 
     for setting, name in {"sft.lora.quantize=nf4": r"sft\.lora\.quantize", "train.offload=optimizer": r"train\.offload"}.items():
         with pytest.raises(UsageError, match=rf"{name} is set: plan without --calibrate"):
             api.plan(path, [setting], out=tmp_path / "run", calibrate=True)
+
+
+def test_a_model_that_is_not_at_hand_is_not_measured_and_it_says_what_to_do(tmp_path: Path, own_cache: Path) -> None:
+    model = small.model_folder(tmp_path / "model")
+    path = small.write_recipe(tmp_path / "r.yaml", small.recipe(tmp_path / "data", model))
+    (weights,) = model.glob("*.safetensors")
+    weights.unlink()  # its configuration and tokenizer alone are there
+    with pytest.raises(ModelError, match=r"the model cannot be loaded .*: plan without it, or name a folder .* as model\.path=FOLDER"):
+        api.plan(path, out=tmp_path / "run", gpus=["h200"], devices=[1], calibrate=True)
 
 
 def test_a_gpu_is_known_by_what_it_calls_itself() -> None:

@@ -190,7 +190,13 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
     if work.config.quantize or train.offload != "none":
         setting = f"{work.stage}.lora.quantize" if work.config.quantize else "train.offload"
         raise UsageError(f"--calibrate measures float32 weights that stay where they are, and {setting} is set: plan without --calibrate")
-    found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths)
+    try:
+        found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; --calibrate trains the model itself for a few steps: plan without it, or name a folder that has its weights, "
+            "as model.path=FOLDER"
+        ) from error
     counted = planner.bytes(work, found.dtype, 1, recompute=train.activation_checkpointing, budget=train.micro_batch_tokens, fused=True)
     loads = 2 if work.reference else 1  # once for the reference, too
     seconds = loads * found.load + work.tokens * found.token + work.looked * found.look + work.steps * found.update
