@@ -151,7 +151,7 @@ def test_the_page_shows_everything_and_loads_nothing(whole: Whole) -> None:
     assert "No judge was asked" in text
     assert "one training of each model, so that the spread between trainings is not known" in text.lower()
     assert "How many helicopters" in text
-    assert "zephyr evaluate MODEL --on mt-bench" in text
+    assert "<code>zephyr evaluate MODEL --on mt-bench</code>" in text
     assert str(whole.out) not in text
 
 

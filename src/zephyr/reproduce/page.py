@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from zephyr._version import __version__
 from zephyr.report.numbers import MISSING, count, duration
@@ -41,6 +42,7 @@ def render(known: Mapping[str, Result], not_compared: Sequence[str] = ()) -> str
     """
     loader = jinja2.ChoiceLoader([jinja2.PackageLoader("zephyr", "reproduce"), jinja2.PackageLoader("zephyr", "report")])
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["commands"] = _commands
     about = next((known[name] for name in ("table3", "figure3", "samples") if name in known), None)
     drawn = {name: [(p, Markup(p.svg)) for p in found] for name, found in figures.pictures(known).items()}  # noqa: S704 - drawn from numbers and our labels
     return environment.get_template("reproduction.html.j2").render(
@@ -61,6 +63,11 @@ def render(known: Mapping[str, Result], not_compared: Sequence[str] = ()) -> str
         version=__version__,
         missing=MISSING,
     )
+
+
+def _commands(sentence: str) -> Markup:
+    """A sentence whose commands and settings stand between backticks, as the terminal shows it."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence)))  # noqa: S704 - escaped before
 
 
 def _headline(known: Mapping[str, Result]) -> str:
