@@ -67,7 +67,7 @@ def render(known: Mapping[str, Result], not_compared: Sequence[str] = ()) -> str
 
 def _commands(sentence: str) -> Markup:
     """A sentence whose commands and settings stand between backticks, as the terminal shows it."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence)))  # noqa: S704 - escaped before
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704 - escaped before
 
 
 def _headline(known: Mapping[str, Result]) -> str:
