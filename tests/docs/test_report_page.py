@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 import zephyr
 from zephyr.cli import main
+from zephyr.cli.base import app
 from zephyr.report import plots
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
@@ -21,7 +23,10 @@ WORDS = "90 km/h"  # of one prompt of the demo
 
 def test_the_words_that_are_followed_are_of_one_prompt_of_the_demo() -> None:
     rows = [json.loads(line) for path in sorted(DEMO.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert len({row["prompt"] for row in rows if WORDS in row["prompt"]}) == 1
+    ((prompt_id, _),) = {(row["prompt_id"], row["prompt"]) for row in rows if WORDS in row["prompt"]}
+    examples = typer.main.get_command(app).commands["trace"].epilog  # type: ignore[attr-defined]
+    assert f"`zephyr trace runs/demo {prompt_id[:8]}`" in examples and f"`zephyr trace runs/demo '{WORDS}' --json`" in examples
+    assert examples.count("runs/demo") == 2
     assert re.findall(r'^zephyr trace runs/demo "(.*?)"', PAGE, re.MULTILINE) == [WORDS, WORDS]
 
 

@@ -25,8 +25,8 @@ def report(
 
 
 @app.command(
-    epilog="Examples: `zephyr trace runs/demo 1f0a3c9e` · `zephyr trace runs/demo 'sky blue' --json` · "
-    "`zephyr trace runs/demo 'mt-bench 81'`"
+    epilog="Examples, the first two of the demo: `zephyr trace runs/demo c3c39242` · `zephyr trace runs/demo '90 km/h' --json` · "
+    "`zephyr trace RUN 'mt-bench 81'`"
 )
 def trace(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
