@@ -247,6 +247,9 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("table3", {"scores": ["mine=x"]}, "zephyr reproduce tables --scores mine=x"),
         ("tables", {"scores": ["mine"]}, "as NAME=FOLDER or NAME=FILE"),
         ("tables", {"scores": ["mine=nowhere"]}, "no such file or folder"),
+        ("tables", {"scores": ["mine=nowhere"], "dry_run": True}, "no such file or folder"),
+        ("tables", {"scores": ["mine=nowhere"], "dry_run": True, "preset": "paper"}, "no such file or folder"),
+        ("all", {"scores": ["mine=nowhere"]}, "no such file or folder"),  # before anything is made
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             api.reproduce(what, out=tmp_path / "out", **given)

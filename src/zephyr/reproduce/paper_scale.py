@@ -6,14 +6,14 @@ cut. So this says which stages there are, which experiments share them, and what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zephyr.errors import UsageError
 from zephyr.estimate import training
 from zephyr.recipe import Recipe, load
-from zephyr.reproduce import folder, graph, tables
+from zephyr.reproduce import folder, graph
 from zephyr.reproduce.graph import Model, Step
 
 RECIPE = Path("recipes/zephyr-7b-beta.yaml")
@@ -24,14 +24,13 @@ def reproduce(
     wanted: Sequence[str],
     overrides: Sequence[str] = (),
     *,
-    with_tables: bool,
+    rows: Mapping[str, Any],
     recipe: Path | None,
     seeds: int,
     out: Path,
-    scores: Sequence[str],
     dry_run: bool,
 ) -> dict[str, Any]:
-    """The plan of the experiments, or the tables of models that were measured elsewhere.
+    """The plan of the experiments, or the page of `rows`, which are the tables of models that were measured elsewhere.
 
     Raises:
         UsageError: the experiments were to be made, or the recipe is not there.
@@ -43,7 +42,7 @@ def reproduce(
             "measures to `zephyr reproduce tables --preset paper --scores NAME=FOLDER`"
         )
     if not wanted:
-        return folder.finish(out, {"tables": tables.write(scores)}, None) if with_tables and not dry_run else {"steps": []}
+        return folder.finish(out, rows, None) if not dry_run else {"steps": []}
     if fixed := [text for text in overrides if text.partition("=")[0].strip() in ("sft.epochs", "dpo.epochs")]:
         raise UsageError(f"{fixed[0]}: the experiments of the paper say how many epochs each model has; take it out")
     path = recipe or RECIPE

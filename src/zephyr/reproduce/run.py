@@ -10,7 +10,7 @@ from zephyr import pipeline
 from zephyr.errors import UsageError
 from zephyr.progress import say
 from zephyr.reproduce import folder as folders
-from zephyr.reproduce import forecast, graph, preset, results, work
+from zephyr.reproduce import forecast, graph, preset, results, tables, work
 from zephyr.reproduce import scores as measured
 from zephyr.reproduce.experiment import BASE_SEED, Experiment
 from zephyr.reproduce.graph import Step
@@ -40,14 +40,13 @@ def reproduce(
         raise UsageError(f"--seeds {seeds}: at least one training of each model is needed")
     _refuse_unused(what, preset_name, overrides, data, model, scores, recipe)
     folder = (out or Path("runs") / f"reproduce-{preset_name}").expanduser()
-    tables = what in ("tables", "all") or what in TABLES
     wanted = [name for name in graph.EXPERIMENTS if what in (name, "all")]
+    # scores that cannot be read are told before anything is made
+    rows = {"tables": tables.write(scores)} if what in ("tables", "all", *TABLES) else {}
     if preset_name == "paper":
         from zephyr.reproduce import paper_scale
 
-        return paper_scale.reproduce(
-            wanted, overrides, with_tables=tables, recipe=recipe, seeds=seeds, out=folder, scores=scores, dry_run=dry_run
-        )
+        return paper_scale.reproduce(wanted, overrides, rows=rows, recipe=recipe, seeds=seeds, out=folder, dry_run=dry_run)
     made: dict[str, Any] = {}
     experiment = None
     if wanted:
@@ -56,11 +55,7 @@ def reproduce(
             return planned(experiment, wanted, seeds)
         folders.refuse_unreadable(folder)
         made = carried_out(experiment, wanted, seeds)
-    if tables and not dry_run:
-        from zephyr.reproduce import tables as tables_module
-
-        made["tables"] = tables_module.write(scores)
-    return folders.finish(folder, made, experiment) if not dry_run else {"what": what, "steps": []}
+    return folders.finish(folder, made | rows, experiment) if not dry_run else {"what": what, "steps": []}
 
 
 def _refuse_unused(
