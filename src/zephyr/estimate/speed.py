@@ -53,11 +53,12 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     """
     from zephyr.models import load
     from zephyr.train import lora, parallel
+    from zephyr.train.batches import micro_batches
     from zephyr.train.loop import Trainer
     from zephyr.train.meter import peak_memory_bytes, reset_peak_memory
     from zephyr.train.optim import adamw
     from zephyr.train.precision import resolve_dtype
-    from zephyr.train.tasks import SFT, preferences
+    from zephyr.train.tasks import SFT, preferences, tokens_of
 
     began = time.perf_counter()
     model: Any = load.load_model(ref)
@@ -76,15 +77,21 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     optimizer = adamw(model, config)
     trainer._training_mode()
 
+    def learn(batch: Sequence[Any]) -> None:
+        # the largest pass last: what begins with another's gradients there already holds the most
+        for some in sorted(micro_batches(batch, tokens_of, train.micro_batch_tokens), key=lambda some: sum(map(tokens_of, some))):
+            trainer.accumulate(some)
+
+    looked = _timed(model, partial(trainer.means, batches[0]))  # as a training begins
     learnt, updated = [], []
     for batch in batches:
-        learnt.append(_timed(model, partial(trainer.accumulate, batch)))
+        learnt.append(_timed(model, partial(learn, batch)))
         parallel.clip_gradients(model, config.max_grad_norm)
         updated.append(_timed(model, optimizer.step))
         optimizer.zero_grad(set_to_none=True)
     tokens = [sum(e.tokens for item in batch for e in item.examples) for batch in batches]
     peak = peak_memory_bytes()
-    looked = _timed(model, partial(trainer.means, batches[0]))
+    looked = min(looked, _timed(model, partial(trainer.means, batches[0])))
     return Speed(
         token=sum(learnt[1:]) / sum(tokens[1:]),
         look=looked / tokens[0],
