@@ -274,14 +274,60 @@ def test_where_the_disk_knows_no_locks_nothing_is_taken_for_left(tmp_path: Path,
     assert left(tmp_path) == [".t.0123abcd.partial", "t"] and (tmp_path / "t").read_text() == "new"
 
 
-def test_a_folder_that_the_dead_left_aside_goes(tmp_path: Path) -> None:
-    if (dead := os.fork()) == 0:
-        os._exit(0)
-    os.waitpid(dead, 0)
-    for pid in (dead, os.getpid(), os.getppid()):  # the number of one that is dead may be ours now: in a container it often is
-        (tmp_path / f".v.{pid}.partial" / "in").mkdir(parents=True)
-    assert not durable.aside(tmp_path / "v").exists()
-    assert [p.name for p in tmp_path.glob(".v.*")] == [f".v.{os.getppid()}.partial"]
+MAKES = """
+import sys, time
+from pathlib import Path
+from zephyr.durable import aside
+with aside(Path(sys.argv[1])) as own:
+    (own / "in").mkdir()
+    print("making", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_that_the_dead_left_aside_goes_and_what_the_living_make_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "v[1]"
+    with subprocess.Popen([sys.executable, "-c", MAKES, str(folder)], stdout=subprocess.PIPE, text=True) as maker:
+        try:
+            assert maker.stdout is not None and maker.stdout.readline() == "making\n"
+            (theirs,) = tmp_path.iterdir()
+            shutil.copytree(theirs, tmp_path / theirs.name.replace("v[1]", "w"))  # of another name
+            with durable.aside(folder) as own:
+                assert own != theirs and (theirs / "in").is_dir()
+                (own / "whole").touch()
+                own.replace(folder)
+        finally:
+            maker.kill()
+    assert theirs.exists() and left(tmp_path) == sorted([theirs.name, theirs.name.replace("v[1]", "w"), "v[1]"])
+    with durable.aside(folder) as own:
+        assert not theirs.exists() and own.is_dir()
+    assert left(tmp_path) == [theirs.name.replace("v[1]", "w"), "v[1]"] and (folder / "whole").exists()
+
+
+def test_a_folder_that_was_taken_for_left_before_it_was_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, taken = fcntl.flock, []
+
+    def late(file: Any, kind: int) -> None:
+        if not taken:
+            taken.extend(tmp_path.glob(".v.*"))
+            taken[0].rmdir()
+        lock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with durable.aside(tmp_path / "v") as own:
+        assert own.is_dir() and [own] != taken
+    assert taken and not left(tmp_path)
+
+
+def test_where_folders_cannot_be_locked_none_is_taken_for_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: Any) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    (tmp_path / ".v.0123abcd.partial").mkdir()
+    with durable.aside(tmp_path / "v") as own:
+        assert own.is_dir()
+    assert left(tmp_path) == [".v.0123abcd.partial"]
 
 
 # --- checking ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Text files that a crash leaves whole, and names on the disk that outlive a power cut."""
+"""Text files and folders that a crash leaves whole, and names on the disk that outlive a power cut."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import glob
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -55,27 +56,53 @@ def _begun(path: Path) -> tuple[Path, TextIO]:
 
 def _remove_left(path: Path) -> None:
     """What writers of a text file left that have died."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.partial"):
+    for left in path.parent.glob(_aside_pattern(path)):
         with contextlib.suppress(OSError), left.open("r+b") as file:  # it is gone, another user's, or locked: its writer lives
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
 
 
-def aside(path: Path) -> Path:
-    """Where this process makes the folder that is to be called `path`: beside it. What the dead left of theirs is removed."""
-    own = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several processes may make one folder, the last wins
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if left.is_dir() and (left == own or not _is_at_work(left.name.split(".")[-2])):
-            shutil.rmtree(left, ignore_errors=True)
-    return own
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, to be made whole and then called that; what has not been by the end is removed.
 
-
-def _is_at_work(pid: str) -> bool:
-    """Whether a process of that number is at work on this machine, or may be: whoever left a file may still write to it."""
+    Several processes, on several machines too, may make one folder: the last wins. What one of them left aside that died is removed: a
+    folder is locked for as long as its maker lives.
+    """
+    _remove_left_folders(path)
+    own, fd = _begun_folder(path)
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError, OverflowError):
-        return True  # another user's, or no number: not ours to remove
-    return True
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(fd)
+
+
+def _begun_folder(path: Path) -> tuple[Path, int]:
+    """A folder beside `path` under a name that no other has, locked until its descriptor is closed."""
+    while True:
+        own = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        own.mkdir(parents=True)
+        with contextlib.suppress(FileNotFoundError):  # see `_begun`
+            fd = os.open(own, os.O_RDONLY)
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if own.exists():
+                return own, fd
+            os.close(fd)
+
+
+def _remove_left_folders(path: Path) -> None:
+    """What makers of a folder left that have died."""
+    for left in path.parent.glob(_aside_pattern(path)):
+        with contextlib.suppress(OSError):  # it is gone, a file, another user's, or locked: its maker lives
+            fd = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(fd)
+
+
+def _aside_pattern(path: Path) -> str:
+    return f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.partial"

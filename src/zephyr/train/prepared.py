@@ -83,8 +83,8 @@ class Writer:
         """`key` names what the dialogues are made from, and with what."""
         self.folder, self._key = folder, key
         # of this process: one that was killed may have left another at work, which ends by itself, and must not write among ours
-        self._aside = aside(folder)
-        self._aside.mkdir(parents=True)
+        self._until_exit = contextlib.ExitStack()
+        self._aside = self._until_exit.enter_context(aside(folder))
         names = [f"{split}.{kind}{ends}" for split in SPLITS for kind in _KINDS for ends in ("", ".ends")]
         self._files = {name: _File(self._aside / name) for name in (*names, _REFUSED)}
         self._lengths = dict.fromkeys(names, 0)
@@ -97,7 +97,7 @@ class Writer:
         for file in self._files.values():
             with contextlib.suppress(OSError):  # of a full disk: the error that says so is on its way
                 file.close()
-        shutil.rmtree(self._aside, ignore_errors=True)
+        self._until_exit.close()
 
     def add(self, split: str, name: str, ids: Sequence[int], spans: Spans, *, cut: bool) -> None:
         """A dialogue; `cut` if it lost its last exchanges."""
