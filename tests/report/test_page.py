@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import itertools
+import json
 import math
 import os
 import re
@@ -18,7 +19,7 @@ import fake_run
 import pytest
 
 from zephyr.artifacts import Artifact, Manifest
-from zephyr.report import accounts, flow, page, plots
+from zephyr.report import accounts, flow, page, plots, tables
 from zephyr.report.facts import Run
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "circle", "line", "rect", "path", "use"}
@@ -107,7 +108,7 @@ def test_whole_run_says_everything(whole: str) -> None:
         "in all 799,557 9 min 37 s",
         "its own (in Zephyr: 2.942)",
         "arc_challenge acc_norm 25 500 3 12 – 28.6% [24.6%, 32.8%] 29.0% [25.0%, 33.2%] 29.4% [25.4%, 33.6%]",
-        "truthfulqa mc2 0 817 0 0 / 2 – 38.8% (no interval) 39.1% (no interval) 40.2% (no interval)",
+        "truthfulqa mc2 0 817 0 0 / 2 / 2 – 38.8% (no interval) 39.1% (no interval) 40.2% (no interval)",
         "[−0.034, 0.458]",
         "pairs in which the chosen answer is the longer one 51.5%",
         "Why both log-probabilities may fall",
@@ -123,6 +124,14 @@ def test_whole_run_says_everything(whole: str) -> None:
         assert expected in text, expected
     assert "not measured" not in text
     assert "not in this run" not in text
+
+
+def test_cut_prompts_are_shown_on_a_phone_where_there_are_any(run: dict[str, Artifact]) -> None:
+    table = tables.benchmarks(Run(run))
+    assert table is not None and [head.minor for head in table.columns if head.label == "cut"] == [False]
+    results = json.loads(re.sub(r'"truncated": \d+', '"truncated": 0', json.dumps(run["evaluate"].manifest.results)))
+    table = tables.benchmarks(Run(with_results(run, "evaluate", results)))
+    assert table is not None and [head.minor for head in table.columns if head.label == "cut"] == [True]
 
 
 def test_sizes_are_of_what_was_trained_on(run: dict[str, Artifact]) -> None:

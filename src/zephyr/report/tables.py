@@ -21,13 +21,16 @@ def benchmarks(run: Run) -> Table | None:
         one: Any = next((found[task][n] for n in names if n in found[task]), {})
         scores = [_score(dig(found[task], n)) for n in names]
         shown = [known(dig(one, key)) for key in ("num_fewshot", "n", "excluded")]
-        cut = dict.fromkeys(known(dig(found[task], n, "truncated")) for n in names)  # one number, if it is that of every model
-        rows.append((task, words(dig(one, "metric")), *shown, " / ".join(cut), _seen(run, "evaluate", task), *scores))
-    told = (Column("shots"), Column("items"), Column("left out", minor=True), Column("cut", minor=True), Column("trained on"))
+        cut = [known(dig(found[task], n, "truncated")) for n in names]
+        of_each = cut if len(set(cut)) > 1 else cut[:1]  # one number, if it is that of every model
+        rows.append((task, words(dig(one, "metric")), *shown, " / ".join(of_each), _seen(run, "evaluate", task), *scores))
+    uncut = not any(dig(by_model, n, "truncated") for by_model in found.values() for n in names)
+    told = (Column("shots"), Column("items"), Column("left out", minor=True), Column("cut", minor=uncut), Column("trained on"))
     heads = (text("task"), text("metric"), *told, *(Column(LABELS[n]) for n in names))
     note = (
         "In brackets the 95% interval over items. No chat template is applied. Shots are the examples before each item; left out are items "
-        f"that are also among the examples; cut are prompts that lost their beginning, being longer than the model takes. {_TRAINED_ON}"
+        f"that are also among the examples; cut are prompts that lost their beginning, being longer than the model takes, "
+        f"model by model where they differ. {_TRAINED_ON}"
     )
     return Table("Academic tasks", heads, tuple(rows), note)
 
