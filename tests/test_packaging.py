@@ -48,7 +48,7 @@ def test_every_file_of_the_package_is_in_the_wheel_and_nothing_else(wheel: Path)
         for path in (ROOT / "src/zephyr").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == source
+    assert names == source | {"zephyr/reproduce/presets/paper.yaml"}  # which the sources have among the recipes
     demo = {f"zephyr/demo/{kind}/{split}.jsonl" for kind in ("dialogues", "feedback") for split in ("train", "test")}
     assert names >= demo | {"zephyr/demo/recipe.yaml", "zephyr/demo/README.md", "zephyr/report/page.html.j2", "zephyr/report/page.css"}
 
@@ -90,6 +90,14 @@ def test_the_wheel_finds_the_texts_it_ships(unpacked: Path, tmp_path: Path) -> N
     counts, place = rest.removeprefix("[").split("] ")
     assert sum(map(int, counts.split(","))) == 400  # 200 dialogues, 200 prompts
     assert Path(place) == unpacked / "zephyr/demo"
+
+
+def test_the_wheel_has_the_papers_recipe_where_reproduce_looks(unpacked: Path, tmp_path: Path) -> None:
+    code = "from zephyr import api\ntry:\n    api.reproduce('table3', preset='paper')\nexcept ValueError as error:\n    print(error)"
+    said = elsewhere(unpacked, tmp_path, "-c", code)
+    shipped = unpacked / "zephyr/reproduce/presets/paper.yaml"
+    assert f"on the paper's recipe ({shipped}; " in said
+    assert shipped.read_bytes() == (ROOT / "recipes/zephyr-7b-beta.yaml").read_bytes()
 
 
 def test_the_recipe_to_read_is_the_one_that_ships() -> None:

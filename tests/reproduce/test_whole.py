@@ -225,7 +225,8 @@ def test_validation_is_said_first() -> None:
     assert not results.described({**result, "results": {}}).startswith("Validation")
 
 
-def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the paper's recipe is found from any folder
     for what, given, message in (
         ("table4", {}, "table4: not an experiment; known are table3"),
         ("table3", {"preset": "large"}, "--preset large: not a preset; known are demo, small, paper"),
@@ -240,7 +241,9 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("table3", {"preset": "paper"}, "is planned here, not made"),
         ("table3", {"preset": "paper", "data": tmp_path, "dry_run": True}, "the rows of --preset paper are those that its recipe names"),
         ("table3", {"preset": "paper", "model": "x", "dry_run": True}, "give model.path=x (and its model.shape.*) as settings"),
+        ("table3", {"preset": "paper", "overrides": ["dpo.betta=1"], "dry_run": True}, "did you mean beta"),
         ("table3", {"preset": "paper", "overrides": ["dpo.betta=1"], "dry_run": True, "recipe": PAPER}, "did you mean beta"),
+        ("table3", {"preset": "paper", "dry_run": True, "recipe": tmp_path / "no.yaml"}, "no.yaml is not there"),
         ("table3", {"preset": "paper", "overrides": ["dpo.epochs=3"], "dry_run": True}, "dpo.epochs=3: the experiments of the paper say"),
         ("tables", {"preset": "paper", "overrides": ["dpo.beta=1"]}, "dpo.beta=1: tables makes no model and takes no settings"),
         ("figure1", {"model": "x"}, "--model x: figure1 makes no model"),

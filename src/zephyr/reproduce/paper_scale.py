@@ -16,7 +16,9 @@ from zephyr.recipe import Recipe, load
 from zephyr.reproduce import folder, graph
 from zephyr.reproduce.graph import Model, Step
 
-RECIPE = Path("recipes/zephyr-7b-beta.yaml")
+_HERE = Path(__file__).resolve().parent
+# the paper's recipe: a wheel has it here; where the package is run from its sources it is among the recipes
+RECIPES = (_HERE / "presets" / "paper.yaml", _HERE.parents[2] / "recipes" / "zephyr-7b-beta.yaml")
 GPU, DEVICES = "a100-80gb", 16  # the paper's hardware
 
 
@@ -35,17 +37,17 @@ def reproduce(
     Raises:
         UsageError: the experiments were to be made, or the recipe is not there.
     """
+    path = recipe or next((there for there in RECIPES if there.is_file()), RECIPES[-1])
     if wanted and not dry_run:
         raise UsageError(
             "--preset paper: is planned here, not made: give --dry-run for its steps, run them with `zephyr run` on the paper's recipe "
-            f"({recipe or RECIPE}; one arm a run, with sft.epochs and dpo.epochs as the plan says), and give what `zephyr evaluate` "
+            f"({path}; one arm a run, with sft.epochs and dpo.epochs as the plan says), and give what `zephyr evaluate` "
             "measures to `zephyr reproduce tables --preset paper --scores NAME=FOLDER`"
         )
     if not wanted:
         return folder.finish(out, rows, None) if not dry_run else {"steps": []}
     if fixed := [text for text in overrides if text.partition("=")[0].strip() in ("sft.epochs", "dpo.epochs")]:
         raise UsageError(f"{fixed[0]}: the experiments of the paper say how many epochs each model has; take it out")
-    path = recipe or RECIPE
     if not path.exists():
         raise UsageError(f"--preset paper: {path} is not there; give the paper's recipe with --recipe")
     return planned(load(path, overrides), wanted, seeds, out)
