@@ -16,6 +16,7 @@ import zephyr
 from zephyr import api, recipes
 from zephyr.errors import UsageError
 from zephyr.recipe import Recipe, Section, ShapeConfig, load
+from zephyr.recipes.cost import cost_of
 from zephyr.recipes.flat import settings
 from zephyr.recipes.meaning import sections_in
 
@@ -175,6 +176,71 @@ def test_what_adapters_do_to_memory() -> None:
     text = recipes.describe(recipes.compare(load(SINCE), load(QLORA)), load(SINCE), load(QLORA))
     assert "  lora: not there → rank 16, alpha 16, dropout 0.05, target_modules all-linear, quantize nf4\n" in text
     assert "sft in all: 285M tokens, 1,088 steps → 285M tokens, 17,396 steps" in text
+
+
+def test_what_saves_a_pass_or_leaves_rows_out_or_moves_weights() -> None:
+    def cost(*overrides: str, back: bool = False) -> str:
+        one, other = load(PAPER), load(PAPER, overrides)
+        found = recipes.compare(*((other, one) if back else (one, other)))["differences"]
+        return str(next(d["cost"] for d in found if d["setting"] == overrides[0].partition("=")[0]))
+
+    simpo = "dpo.objective=simpo"
+    assert cost(simpo) == "the reference's pass, forward through every pair once, is not made"
+    assert cost(simpo, back=True).endswith("is made first") and cost("dpo.objective=ipo") == "nothing"
+    assert cost("train.offload=all").startswith("the GPU holds a layer at a time")
+    assert "most of its memory" in cost("train.offload=all", back=True) and "8 bytes" in cost("train.offload=optimizer")
+    assert cost("sft.truncation=drop").startswith("fewer rows") and cost("sft.truncation=drop", back=True).startswith("more rows")
+    kept = "dpo.truncation=prompt_left"  # where an answer that does not fit is not cut, as the paper's recipe does
+    assert cost(kept).startswith("fewer rows") and cost(kept, back=True).startswith("more rows")
+    assert cost("binarize.ties=second") == "more pairs, if any answers score the same"
+    assert cost("curate.filters=all").startswith("how many rows are left is known when `curate` has run")
+
+
+def test_what_teachers_judges_and_tasks_cost() -> None:
+    recipe = load(PAPER)
+    for path, before, after, said in (
+        ("rate.teacher.prices.prompt", 2.0, 3.0, "dollars for what is sent ×1.5"),
+        ("complete.pool.limit.prices.completion", 0.0, 3.0, "dollars for what comes back"),
+        ("complete.pool.limit.prices", None, "there", "nothing: what is asked is the same, and its price is known"),
+        ("complete.pool.limit", None, "there", ""),  # a model of that name; models_per_prompt says how many answer
+        ("complete.pool.seed", None, "there", ""),
+        ("benchmarks.ifeval", None, "there", ""),
+        ("judge.endpoints.gpt-4.1", None, "there", "answers and verdicts of one model more"),
+        ("judge.endpoints.order", "there", None, "answers and verdicts of one model less"),
+        ("judge.models", ["dsft"], ["base", "dsft", "ddpo"], "answers and verdicts ×3: each model has its own"),
+        ("judge.models", None, ["ddpo"], "answers and verdicts: each model has its own"),
+        ("judge.mt_bench", "there", None, "two answers of each model to each question, and a verdict on each, less"),
+        ("judge.mt_bench.single", True, False, "a verdict an answer, less"),
+        ("judge.mt_bench.against", None, "a.jsonl", "two verdicts an answer, one in each order, more"),
+        ("judge.mt_bench.against", "b.jsonl", "a.jsonl", ""),
+        ("judge.mt_bench.compatible", False, True, "nothing"),
+        ("judge.alpaca_eval.order", "both", "seeded", "verdicts ×0.5"),
+        ("judge.alpaca_eval.preference", "words", "log_probabilities", "a token back for each verdict, not reasons"),
+        ("judge.canary", True, False, "verdicts on answers that say nothing, as many as of a model, less"),
+        ("judge.limit", None, 20, "fewer items of each benchmark, if it has so many"),
+        ("evaluate.limit", 20, None, "more items of each benchmark, if it has so many"),
+        ("evaluate.sampler", "drawn", "first_n", "less: what few-shot prompts begin with is computed once"),
+        ("evaluate.benchmarks", {"mmlu": "a"}, {"mmlu": "b"}, ""),
+        (
+            "evaluate.benchmarks",
+            {"mmlu": "a"},
+            {"arc_challenge": "b"},
+            "each model reads the items of arc_challenge, too; no model reads those of mmlu",
+        ),
+    ):
+        assert cost_of(path, before, after, recipe, recipe) == said, path
+
+
+def test_costs_that_do_not_add_up_are_said_to_be_of_one_difference_alone() -> None:
+    def described(*overrides: str) -> list[str]:
+        found = load(PAPER), load(PAPER, overrides)
+        return recipes.describe(recipes.compare(*found), *found).splitlines()
+
+    line = "each cost above is that of one difference alone; all of them together:"
+    both = described("dpo.batch_size=64", "dpo.epochs=1")
+    assert "5,811 → 2,907 steps (×0.5)" in "".join(both) and both[-3] == line  # 3 x 969, where one epoch has 969
+    assert both[-1].endswith("969 steps")
+    assert line not in described("dpo.batch_size=64", "dpo.beta=0.2")
 
 
 def test_a_section_that_is_absent_is_one_difference() -> None:

@@ -115,6 +115,8 @@ def _sums(found: Mapping[str, Any]) -> list[str]:
         if any(sides):
             was, now = (_volume(side) for side in sides)
             lines.append(f"{stage} in all: {was}" if was == now else f"{stage} in all: {was} → {now}")
+    if lines and sum(bool(d["cost"]) and d["cost"] != "nothing" for d in found["differences"]) > 1:
+        lines.insert(0, "each cost above is that of one difference alone; all of them together:")
     return ["", *lines] if lines else []
 
 

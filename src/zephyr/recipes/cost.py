@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zephyr.recipe import LoRAConfig, Recipe, ShapeConfig
 from zephyr.recipe.training import number_of_looks
+from zephyr.recipes.flat import THERE
 from zephyr.recipes.volume import TRAINED_BYTES, adapter_weights, volumes
 
 # what changes the result and not the work
 FREE = {
     "seed", "learning_rate", "schedule", "warmup_ratio", "max_grad_norm", "weight_decay", "adam_betas", "adam_epsilon", "beta",
     "label_smoothing", "gamma", "alpha", "dropout", "rejected", "score", "temperature", "top_p", "title", "chat_template",
-    "revision", "trust_remote_code",
+    "revision", "trust_remote_code", "compatible",
 }  # fmt: skip
+# what is inside has the name that a recipe gives it, which may be that of a setting
+NAMED = ("benchmarks.", "complete.pool.", "evaluate.preferences.sets.", "judge.endpoints.")
 
 
 def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
@@ -30,6 +33,8 @@ def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
     stage, name = path.split(".")[0].split("[")[0], path.split(".")[-1]
     if path == stage and None in (before, after):
         return f"the stage {stage} {'is run' if before is None else 'is not run'}" if path != "budget" else ""
+    if path.startswith(NAMED) and not path.endswith(".prices") and None in (before, after) and THERE in (before, after):
+        return f"answers and verdicts of one model {'more' if before is None else 'less'}" if path.startswith("judge.") else ""
     if name == "lora" and stage in ("sft", "dpo"):
         return _adapters(stage, a, b)
     if ".lora." in path:
@@ -40,6 +45,8 @@ def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
         return _looks(stage, before, after, a)
     if name == "test_fraction" and (data := getattr(getattr(b, stage), "data", [])) and all(source.split for source in data):
         return f"nothing: every source of {b.name} names its split"
+    if ".prices." in path:
+        return _grows(f"dollars for what {'is sent' if name == 'prompt' else 'comes back'}")(before, after)
     if say := _SAID.get(name):
         return say(before, after)
     if stage in ("sft", "dpo") and name in ("epochs", "batch_size", "max_length", "packing"):
@@ -123,6 +130,41 @@ def _grows(what: str) -> Callable[[Any, Any], str]:
     return say
 
 
+def _objective(before: str, after: str) -> str:
+    had, has = (objective != "simpo" for objective in (before, after))
+    once = "the reference's pass, forward through every pair once, is"
+    return "nothing" if had == has else f"{once} {'not made' if had else 'made first'}"
+
+
+def _rows(order: Sequence[str], what: str) -> Callable[[Any, Any], str]:
+    """Of choices in the order of how many rows they let stay."""
+    return lambda before, after: f"{'more' if order.index(after) > order.index(before) else 'fewer'} {what}"
+
+
+def _tasks(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Academic tasks that one of the two has alone."""
+    more, less = ([name for name in a if name not in b] for a, b in ((after, before), (before, after)))
+    said = [f"each model reads the items of {', '.join(more)}, too"] * bool(more)
+    return "; ".join(said + [f"no model reads those of {', '.join(less)}"] * bool(less))
+
+
+def _models(before: Sequence[str] | None, after: Sequence[str] | None) -> str:
+    """Of the models that are judged; unset, it is those that the run trains."""
+    ratio = f" {_ratio(len(before), len(after))}" if before and after else ""
+    return f"answers and verdicts{ratio}: each model has its own"
+
+
+def _there(what: str) -> Callable[[Any, Any], str]:
+    """Of what only one of the two recipes has."""
+    return lambda before, after: f"{what}, {'more' if before is None else 'less'}" if None in (before, after) else ""
+
+
+_OFFLOADED = {
+    "none": "all is on the GPU: the most of its memory, and nothing travels",
+    "optimizer": "the GPU does not hold AdamW's means, 8 bytes for each weight that learns: they travel to it and back in every update",
+    "all": "the GPU holds a layer at a time: weights and gradients travel in every pass, and the host makes the update",
+}
+_LEFT = "how many rows are left is known when `curate` has run: tokens and steps count those before it"
 _SAID: dict[str, Callable[[Any, Any], str]] = {
     "models_per_prompt": _grows("answers asked for, and ratings of them,"),
     "max_new_tokens": _grows("at most so many tokens an answer:"),
@@ -138,6 +180,33 @@ _SAID: dict[str, Callable[[Any, Any], str]] = {
     ),
     "checkpoint_minutes": lambda before, after: "writes to disk: three times the model's size each time",
     "keep_checkpoints": _grows("disk for checkpoints"),
+    "objective": _objective,
+    "offload": lambda before, after: _OFFLOADED[after],
+    # `exchanges` is of dialogues, the last two are of pairs
+    "truncation": _rows(("drop", "exchanges", "prompt_left", "answer_right"), "rows are trained on, if any are too long"),
+    "ties": _rows(("drop", "second", "keep"), "pairs, if any answers score the same"),
+    "filters": lambda before, after: _LEFT,
+    "near_prompts": lambda before, after: _LEFT,
+    "near_dialogues": lambda before, after: _LEFT,
+    "prices": lambda before, after: f"nothing: what is asked is the same, and its price is {'not ' * (after is None)}known",
+    "models": _models,
+    "mt_bench": _there("two answers of each model to each question, and a verdict on each"),
+    "single": lambda before, after: f"a verdict an answer, {'more' if after else 'less'}",
+    "against": _there("two verdicts an answer, one in each order"),
+    "alpaca_eval": _there("an answer of each model to each instruction, and verdicts on it"),
+    "order": lambda before, after: f"verdicts {'×2' if after == 'both' else '×0.5'}",
+    "preference": lambda before, after: (
+        "a token back for each verdict, not reasons" if after == "log_probabilities" else "reasons back for each verdict, not a token"
+    ),
+    "ifeval": _there("an answer of each model to each prompt, which no judge is asked about"),
+    "canary": lambda before, after: f"verdicts on answers that say nothing, as many as of a model, {'more' if after else 'less'}",
+    "limit": lambda before, after: (
+        f"{'fewer' if after is not None and (before is None or after < before) else 'more'} items of each benchmark, if it has so many"
+    ),
+    "benchmarks": _tasks,
+    "sampler": lambda before, after: (
+        "less: what few-shot prompts begin with is computed once" if after == "first_n" else "more: each few-shot prompt is computed whole"
+    ),
 }
 
 
