@@ -15,7 +15,7 @@ import pytest
 
 from zephyr.errors import DataError, NonFiniteError, UsageError
 from zephyr.evals import alpaca_eval, plain_files
-from zephyr.evals.alpaca_eval import files, leaderboard, length, preferences, scores, show, tables
+from zephyr.evals.alpaca_eval import files, leaderboard, length, preferences, show, tables
 from zephyr.evals.alpaca_eval.tables import Tables, Weights
 
 
@@ -96,10 +96,10 @@ def test_the_win_rate(tmp_path: Path) -> None:
     )
     assert set(found["by_dataset"]) == {"a", "b"} and found["length_controlled_winrate"] is None
     assert "difficulties are not at hand" in found["length_controlled"]["reason"]
-    assert "mine: 4 of 100 pairs have no verdict; the win rate leaves them out" in found["warnings"]
+    assert "mine: 4 of 100 rows have no verdict; the win rate leaves them out" in found["warnings"]
     assert any("100 of 100 instructions are none of AlpacaEval's" in w for w in found["warnings"])
     text = show.describe(found)
-    assert "56 won, 30 lost, 10 drawn, 4 without a verdict" in text and "length-controlled: not known" in text
+    assert "56 won, 30 lost, 10 drawn; 4 rows without one)" in text and "length-controlled: not known" in text
     # a judge who always likes what is shown first
     biased = [row(i, 2 if preferences.model_shown_first(f"Do thing {i}.") else 1) for i in range(100)]
     order = alpaca_eval.score_file(write(tmp_path / "b.json", biased))["order"]
@@ -132,9 +132,14 @@ def test_what_is_missing_twice_empty_or_another_models(tmp_path: Path) -> None:
     rows = [row(i, 1 + i % 2) for i in range(10)]
     twice = alpaca_eval.score_file(write(tmp_path / "t.json", [*rows, row(0, 2)]))
     assert twice["duplicates"] == 1 and twice["n_total"] == 10 and twice["win_rate"] == pytest.approx(55)  # 0 was lost once and won once
-    assert alpaca_eval.score_file(tmp_path / "t.json", compatible=True)["win_rate"] == pytest.approx(100 * 6 / 11)
+    assert [twice[k] for k in ("n_wins", "n_wins_base", "n_draws", "n_null")] == [5, 4, 1, 0], "what is counted is instructions"
+    assert "of 10 instructions with a verdict (5 won, 4 lost, 1 drawn; 0 rows without one)" in show.describe(twice)
+    assert any("1 row repeats an instruction" in w for w in twice["warnings"])
+    theirs = alpaca_eval.score_file(tmp_path / "t.json", compatible=True)
+    assert theirs["win_rate"] == pytest.approx(100 * 6 / 11) and theirs["n_total"] == 11
+    assert "of 11 rows with a verdict (6 won, 5 lost, 0 drawn; 0 rows without one)" in show.describe(theirs)
     empty = alpaca_eval.score_file(write(tmp_path / "e.json", [*rows[1:], row(0, 1, output_2=" ")]))
-    assert empty["n_empty"] == 1 and any("1 outputs are empty" in w for w in empty["warnings"])
+    assert empty["n_empty"] == 1 and any("1 output is empty" in w for w in empty["warnings"])
     with pytest.raises(DataError, match="annotations of mine, not of other"):
         alpaca_eval.score_file(tmp_path / "t.json", model="other")
     placed = write(tmp_path / "falcon-7b" / "alpaca_eval_gpt4" / "annotations.json", rows)
@@ -146,10 +151,10 @@ def test_what_is_missing_twice_empty_or_another_models(tmp_path: Path) -> None:
     files.write_outputs(tmp_path / "model_outputs.json", outputs)
     assert files.read_outputs(tmp_path / "model_outputs.json", model="mine") == outputs
     said = alpaca_eval.score_file(placed, outputs=tmp_path / "model_outputs.json")["warnings"]
-    assert any("1 of 10 judged outputs are not those of mine, the first is" in w for w in said)
+    assert any("1 of 10 judged outputs is not that of mine, the first is" in w for w in said)
     with pytest.raises(DataError, match="an output of mine, outputs of other were expected"):
         files.read_outputs(tmp_path / "model_outputs.json", model="other")
-    for content, error, text in (([], DataError, "no annotations"), ([row(0, None)], DataError, "none of 1 annotations has a verdict")):
+    for content, error, text in (([], DataError, "no annotations"), ([row(0, None)], DataError, "none of 1 annotation has a verdict")):
         with pytest.raises(error, match=text):
             alpaca_eval.score_file(write(tmp_path / "none.json", content))
     with pytest.raises(UsageError, match="no such file"):
@@ -322,5 +327,5 @@ def test_a_leaderboard_in_and_out(tmp_path: Path) -> None:
 
 
 def test_the_set_is_known_without_its_texts() -> None:
-    assert len(files.positions()) == scores.INSTRUCTIONS and sorted(files.positions().values()) == list(range(805))
+    assert len(files.positions()) == files.INSTRUCTIONS and sorted(files.positions().values()) == list(range(805))
     assert files.position("Do thing 1.") is None

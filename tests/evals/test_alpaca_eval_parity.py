@@ -47,7 +47,7 @@ def test_the_published_rate_by_the_commands(shared: Path, capsys: pytest.Capture
         out, err = capsys.readouterr()
         found = json.loads(out)
         assert ended.value.code == 0 and found["n_total"] == 804 and abs(found["win_rate"] - 8.462446504415423) < 1e-9
-        assert "1 of AlpacaEval's 805 instructions are missing, the first is number 409" in err
+        assert "1 of AlpacaEval's 805 instructions is missing, the first is number 410, counted from 1" in err
         rates[bool(options)] = found["length_controlled_winrate"]
         if not options:
             # its weights were fitted with shifted difficulties; fitted with each row's own, the rate is another

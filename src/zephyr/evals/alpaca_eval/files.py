@@ -18,7 +18,10 @@ from typing import Any
 
 from zephyr.errors import DataError
 from zephyr.evals import plain_files
+from zephyr.evals.counts import agree
 from zephyr.records import Row
+
+INSTRUCTIONS = 805
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,8 @@ def check_outputs(annotations: Sequence[Annotation], outputs: Sequence[Output]) 
     other = [a for a in annotations if written.get(a.instruction) != a.output_2]
     if not other:
         return None
-    return f"{len(other)} of {len(annotations)} judged outputs are not those of {outputs[0].generator}, the first is {other[0].where}"
+    those = agree(len(other), "is not that", "are not those")
+    return f"{len(other)} of {len(annotations)} judged outputs {those} of {outputs[0].generator}, the first is {other[0].where}"
 
 
 def shortened(text: str) -> str:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from zephyr.errors import DataError
-from zephyr.evals.alpaca_eval import files, leaderboard, preferences
+from zephyr.evals.alpaca_eval import files, leaderboard, preferences, remarks
 from zephyr.evals.alpaca_eval.files import Annotation
+from zephyr.evals.counts import agree
 from zephyr.evals.statistics import Estimate, Group, bootstrap, paired, rate, share, standard_error
 from zephyr.records import Row
-
-INSTRUCTIONS = 805
 
 
 def score(annotations: Sequence[Annotation], *, compatible: bool = False, seed: int = 0) -> Row:
@@ -36,13 +35,13 @@ def score(annotations: Sequence[Annotation], *, compatible: bool = False, seed: 
     Raises:
         DataError: no annotation has a verdict.
     """
-    judged = [a for a in annotations if a.points is not None]
-    if not judged:
-        raise DataError(f"{annotations[0].where}: none of {len(annotations)} annotations has a verdict")
     groups = by_instruction(annotations, compatible=compatible)
+    if not groups:
+        n = len(annotations)
+        raise DataError(f"{annotations[0].where}: none of {n} {agree(n, 'annotation', 'annotations')} has a verdict")
     found = rate(list(groups.values()))
     assert found is not None
-    points = [a.points for a in judged if a.points is not None]
+    points = [total for total, _ in groups.values()]
     kinds = Counter("n_wins" if p > 0.5 else "n_wins_base" if p < 0.5 else "n_draws" for p in points)
     error = standard_error(list(groups.values()))
     dataset_of = {a.instruction: str(a.row.get("dataset") or "unknown") for a in annotations}
@@ -61,22 +60,22 @@ def score(annotations: Sequence[Annotation], *, compatible: bool = False, seed: 
         "ci95": percent_ci(found),
         "ci95_bootstrap": _scaled(bootstrap(list(groups.values()), seed=seed)),
         **{name: kinds[name] for name in ("n_wins", "n_wins_base", "n_draws")},
-        "n_total": len(judged) if compatible else len(groups),
-        "n_null": len(annotations) - len(judged),
+        "n_total": len(groups),
+        "n_null": sum(a.points is None for a in annotations),
         "nulls_as": _filled(annotations, compatible),
-        "discrete_win_rate": 100 * (kinds["n_wins"] + kinds["n_draws"] / 2) / len(judged),
+        "discrete_win_rate": 100 * (kinds["n_wins"] + kinds["n_draws"] / 2) / len(groups),
         "avg_length": int(statistics.fmean(lengths)),
         "by_dataset": {name: percent(e) for name, e in by_dataset.items()},
         "by_dataset_ci95": {name: percent_ci(e) for name, e in by_dataset.items()},
         "order": order(annotations),
         "longer_wins": longer_wins(annotations),
-        "n_missing": 0 if None in at else INSTRUCTIONS - len(at),
+        "n_missing": 0 if None in at else files.INSTRUCTIONS - len(at),
         "n_unknown": sum(files.position(a.instruction) is None for a in annotations),
         "n_empty": sum(not a.output_2.strip() for a in annotations),
         "duplicates": len(annotations) - len({a.instruction for a in annotations}),
         "compatible": compatible,
     }
-    result["warnings"] = _warnings(annotations, result)
+    result["warnings"] = remarks.of(annotations, result)
     return result
 
 
@@ -276,28 +275,3 @@ def _filled(annotations: Sequence[Annotation], compatible: bool) -> dict[str, Ma
         estimate = rate(list(by_instruction(annotations, compatible=compatible, null=null).values()))
         found[name] = {"win_rate": percent(estimate), "ci95": percent_ci(estimate)}
     return found
-
-
-def _warnings(annotations: Sequence[Annotation], result: Row) -> list[str]:
-    model, n = result["model"], len(annotations)
-    said = []
-    if result["n_missing"]:
-        there = {files.position(a.instruction) for a in annotations}
-        first = next(i for i in range(INSTRUCTIONS) if i not in there)
-        said.append(f"{model}: {result['n_missing']} of AlpacaEval's {INSTRUCTIONS} instructions are missing, the first is number {first}")
-    if result["n_unknown"]:
-        first_unknown = next(a for a in annotations if files.position(a.instruction) is None)
-        said.append(f"{model}: {result['n_unknown']} of {n} instructions are none of AlpacaEval's, the first is {first_unknown.where}")
-    if result["duplicates"]:
-        counts = Counter(a.instruction for a in annotations)
-        again = next(a for a in annotations if counts[a.instruction] > 1)
-        said.append(f"{model}: {result['duplicates']} rows repeat an instruction, such as that of {again.where}")
-    if result["n_null"]:
-        said.append(f"{model}: {result['n_null']} of {n} pairs have no verdict; the win rate leaves them out")
-    if result["n_empty"]:
-        empty = next(a for a in annotations if not a.output_2.strip())
-        said.append(f"{model}: {result['n_empty']} outputs are empty, the first is {empty.where}")
-    o = result["order"]
-    if "of" in o and o["rederived"] != o["of"]:
-        said.append(f"{model}: of {o['of'] - o['rederived']} of {o['of']} raw completions the preference on record is not what they say")
-    return said

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from zephyr.evals.counts import agree
 from zephyr.records import Row
 
 
 def describe(r: Row) -> str:
     """What `zephyr score alpaca-eval` prints."""
     error = "" if r["standard_error"] is None else f", standard error {r['standard_error']:.3f}"
+    # an instruction that was judged twice counts once, but by the original's reading, which counts rows
+    units = ("row", "rows") if r["compatible"] else ("instruction", "instructions")
     lines = [
         f"{r['model']} against {r['baseline']}, judged by {r['annotator'] or 'a judge that is not named'}",
-        f"  win rate {_number(r['win_rate'], r['ci95'])}{error}, of {r['n_total']} instructions with a verdict "
-        f"({r['n_wins']} won, {r['n_wins_base']} lost, {r['n_draws']} drawn, {r['n_null']} without a verdict)",
+        f"  win rate {_number(r['win_rate'], r['ci95'])}{error}, of {r['n_total']} {agree(r['n_total'], *units)} with a verdict "
+        f"({r['n_wins']} won, {r['n_wins_base']} lost, {r['n_draws']} drawn; "
+        f"{r['n_null']} {agree(r['n_null'], 'row', 'rows')} without one)",
     ]
     lc = r["length_controlled"]
     if r["length_controlled_winrate"] is None:
