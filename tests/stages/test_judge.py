@@ -439,12 +439,17 @@ def test_a_reference_that_is_missing_stops_before_anybody_is_asked(
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "k")
     small.write_lines(recipe.parent / "r.jsonl", [{**REFERENCES[0], "question_id": 102}])
-    with pytest.raises(DataError, match=r"question 101: .*needs a reference answer"):
+    with pytest.raises(DataError, match=r"r\.jsonl: question 101: .*needs a reference answer, and there is none"):
+        run(recipe, on=["mt-bench"])
+    small.write_lines(recipe.parent / "r.jsonl", [{**REFERENCES[0], "choices": [{"index": 0, "turns": ["One turn alone."]}]}])
+    with pytest.raises(DataError, match=r"r\.jsonl: question 101: .*needs a reference answer, and it has no turn 2"):
         run(recipe, on=["mt-bench"])
     assert not scripted.asked
 
 
-def test_rows_that_a_later_stage_would_refuse_are_refused_first(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_a_later_stage_would_refuse_are_refused_first(
+    scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SOME_KEY", "k")
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"x": 1}]
     bad = small.write_lines(recipe.parent / "bad.jsonl", rows)
@@ -452,6 +457,10 @@ def test_rows_that_a_later_stage_would_refuse_are_refused_first(scripted: Script
         run(recipe, on=["alpaca-eval", f"preferences={bad}"])
     with pytest.raises(DataError, match=r"bad\.jsonl:1: `key` is None"):
         run(recipe, on=["alpaca-eval", f"ifeval={bad}"])
+    pytest.importorskip("lm_eval", reason="academic tasks need lm-eval")
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: `question` is missing"):
+        run(recipe, on=["alpaca-eval", f"arc_challenge={bad}"])
+    assert "forecast" not in capsys.readouterr().err
     settings = beside(recipe, "plain")
     half = (recipe.parent / "baseline.jsonl").read_text().splitlines()[:1]
     (recipe.parent / "baseline.jsonl").write_text(half[0] + "\n")

@@ -38,6 +38,17 @@ def files(config: EvaluateConfig) -> dict[str, list[DataSource]]:
     return {**items, **examples, **{f"preferences {name}": [source] for name, source in sets.items()}}
 
 
+def plans(config: EvaluateConfig) -> list[open_llm.Plan]:
+    """What academic tasks will ask, their rows read and checked.
+
+    Raises:
+        ZephyrError: as `open_llm.plans`.
+    """
+    items = {str(task): _path(path) for task, path in sorted(config.benchmarks.items())}
+    fewshot = {str(task): _path(path) for task, path in config.fewshot.items()}
+    return open_llm.plans(items, fewshot=fewshot, limit=config.limit, sampler=config.sampler)
+
+
 class Public:
     """What will be asked, read and checked before any model is loaded: hours may lie between here and the first question."""
 
@@ -48,9 +59,7 @@ class Public:
             ZephyrError: a file is not there, a row does not fit, or lm-eval is not the one whose prompts these are.
         """
         self._config, self._data = config, data
-        items = {str(task): _path(path) for task, path in sorted(config.benchmarks.items())}
-        fewshot = {str(task): _path(path) for task, path in config.fewshot.items()}
-        self.planned = open_llm.plans(items, fewshot=fewshot, limit=config.limit, sampler=config.sampler)
+        self.planned = plans(config)
         self._given = preference_runs.read_all(config.preferences, config.limit)
         self._sets = preference_runs.Sets()
         self._each: dict[str, open_llm.Each] = {}  # by model

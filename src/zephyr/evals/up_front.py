@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zephyr.evals import preference_runs
+from zephyr.evals import preference_runs, public
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.evals.ifeval import read_items
 from zephyr.evals.mt_bench import files, judging, prompts
@@ -14,11 +14,12 @@ from zephyr.recipe.judging import MTBenchConfig
 
 
 def refuse_wrong_files(judge: JudgeConfig | None, evaluate: EvaluateConfig | None) -> None:
-    """Read the chat benchmarks' files and the preference sets; of a section that is None, nothing.
+    """Read the chat benchmarks' files, the preference sets and the academic tasks; of a section that is None, nothing.
 
     Raises:
         DataError: a row that cannot be used, a reference or a baseline's answer that is missing, or nothing to compare.
         UsageError: answers of several models in a file, and none chosen.
+        ZephyrError: the hub does not give a task's rows, or lm-eval is not the one whose prompts these are.
     """
     if judge and judge.mt_bench:
         _refuse_mt_bench(judge.mt_bench, judge.limit)
@@ -28,6 +29,7 @@ def refuse_wrong_files(judge: JudgeConfig | None, evaluate: EvaluateConfig | Non
         read_items(judge.ifeval.prompts)
     if evaluate:
         preference_runs.read_all(evaluate.preferences, evaluate.limit)
+        public.plans(evaluate)
 
 
 def _refuse_mt_bench(config: MTBenchConfig, limit: int | None) -> None:
@@ -36,6 +38,8 @@ def _refuse_mt_bench(config: MTBenchConfig, limit: int | None) -> None:
     given = Path(config.references).expanduser()
     _, references = judging.answers_of(given, config.reference_model, "judge.mt_bench.reference_model")
     templates = prompts.read_templates(Path(config.prompts).expanduser()) if config.prompts else prompts.builtin()
+    for pairs in [False] * config.single + [True] * bool(config.against):
+        judging.refuse_missing(references, questions, templates, given, pairs=pairs)
     nobody = {"nobody": {key: Answer(key, "nobody", ("",) * len(question.turns)) for key, question in questions.items()}}
     if config.single:
         for _ in judging.turns(nobody, questions, templates, references, 0):

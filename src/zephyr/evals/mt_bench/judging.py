@@ -71,6 +71,21 @@ def complete(answers: Answers, questions: Mapping[Id, Question], where: object) 
     return answers
 
 
+def refuse_missing(
+    references: Answers, questions: Mapping[Id, Question], templates: Mapping[str, prompts.Template], where: object, *, pairs: bool
+) -> None:
+    """Refuse references that lack an answer by which the judge is to judge; `where` they are.
+
+    Raises:
+        DataError: naming the first question and turn that has none.
+    """
+    for _, key, _, template, reference in _each(("",), questions, templates, references, pairs=pairs):
+        _, shown, turns = template.kind
+        if shown and (reference is None or len(reference.turns) < turns):
+            lacking = "there is none" if reference is None else f"it has no turn {len(reference.turns) + 1}"
+            raise DataError(f"{where}: question {key}: {template.name} needs a reference answer, and {lacking}")
+
+
 def turns(
     answers: Mapping[str, Answers],
     questions: Mapping[Id, Question],
@@ -181,7 +196,7 @@ def pair_judgments(replies: Mapping[Game, Heard], judge: str, *, compatible: boo
 
 
 def score_pairs(
-    judgments: Sequence[PairJudgment], answers: Mapping[str, Answers], questions: Mapping[Id, Question], *, compatible: bool
+    judgments: Sequence[PairJudgment], answers: Mapping[str, Answers], questions: Mapping[Id, Question] | None, *, compatible: bool
 ) -> dict[str, Row]:
     """Win rates, position bias, and how often the longer answer wins, by model; the baseline's, without the canary's games, among them."""
     lengths = {(m, key, i + 1): len(text) for m, mine in answers.items() for key, a in mine.items() for i, text in enumerate(a.turns)}
