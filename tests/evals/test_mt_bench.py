@@ -244,7 +244,7 @@ def test_answers_that_do_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", rows)
     asked = {81: Question(81, "writing", ("q", "r")), 82: Question(82, "writing", ("q", "r"))}
     assert files.missing_answers(files.read_answers(path)["m"], asked) == [
-        "1 of 2 questions have no answer, the first is 82", "1 answers are empty in a turn, the first is that to 81",
+        "1 of 2 questions has no answer, the first is 82", "1 answer is empty in a turn, the first is that to 81",
     ]  # fmt: skip
     with pytest.raises(DataError, match="an answer of m, answers of o were expected"):
         files.read_answers(path, model="o")
@@ -292,6 +292,19 @@ def test_unparsed_verdicts(tmp_path: Path) -> None:
         [rest / 144, (rest + 16) / 160, (rest + 88) / 160]
     )
     assert found["warnings"] == ["m: 16 replies hold no verdict (no verdict in the last line 16); the score leaves them out"]
+
+
+@pytest.mark.parametrize("compatible", [False, True])
+def test_where_no_verdict_can_be_read_nothing_is_scored(tmp_path: Path, compatible: bool) -> None:
+    unread = {"judgment": "I would rather not.", "score": -1}
+    path = write(tmp_path / "j.jsonl", [{**row, **unread} for row in full()])
+    with pytest.raises(DataError, match=r"j\.jsonl: none of 160 judgments has a verdict$"):
+        mt_bench.score_file(path, compatible=compatible)
+    path = write(tmp_path / "p.jsonl", [pair_row(81, "error", "error")])
+    with pytest.raises(DataError, match=r"p\.jsonl: none of 1 judgment has a verdict$"):
+        mt_bench.score_file(path, compatible=compatible)
+    found = mt_bench.score_file(write(tmp_path / "two.jsonl", [{**full()[0], **unread}, full("o")[0]]), compatible=compatible)
+    assert found["m"]["score"] is None and found["o"]["score"] is not None, "of two models one has a score"
 
 
 def test_the_originals_reading_beside_ours(tmp_path: Path) -> None:
@@ -342,7 +355,7 @@ def test_a_question_that_is_none_of_the_eighty_is_said(tmp_path: Path, stranger:
     rows = [{**full()[0], "question_id": stranger}, *full()[1:]]
     found = mt_bench.score_file(write(tmp_path / "s.jsonl", rows + full("o")))
     said = [warning for one in found.values() for warning in one["warnings"] if "none of MT-Bench's eighty" in warning]
-    assert len(said) == 1 and f"1 of 81 question ids are none of MT-Bench's eighty, the first is {stranger!r} (" in said[0]
+    assert len(said) == 1 and f"1 of 81 question ids is none of MT-Bench's eighty, the first is {stranger!r} (" in said[0]
     assert "s.jsonl:1); what is missing" in said[0] and said[0].endswith("--questions")
 
 

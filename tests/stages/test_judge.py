@@ -71,6 +71,11 @@ class Scripted:
         return {}
 
 
+def even(request: Request) -> str:
+    """The same, but of MT-Bench's pairs a draw."""
+    return "Even.\n[[C]]" if "beside" in request.subject else Scripted.verdict(request)
+
+
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Scripted:
     import contextlib
@@ -137,7 +142,7 @@ def test_answers_verdicts_and_scores(scripted: Scripted, recipe: Path, monkeypat
     rows = [json.loads(line) for line in (data / "mt_bench_judgments.jsonl").read_text().splitlines()]
     assert {(r["model"], r["judge"][0], r["score"]) for r in rows} == {("base", "judge-1", 8.0), ("canary", "judge-1", 1.0)}
     # the files are those that scoring by itself reads, to the same numbers
-    assert mt_bench.score_file(data / "mt_bench_judgments.jsonl", questions=recipe.parent / "q.jsonl")["base"]["score"] == 8.0
+    assert mt_bench.score_file(data / "mt_bench_judgments.jsonl", questions=recipe.parent / "q.jsonl")["model"]["score"] == 8.0
     annotations = alpaca.read(data / "alpaca_eval.base.annotations.json")
     assert [a.preference for a in annotations] == [2.0] * 3 and annotations[0].row["annotator"] == "judge-1/zephyr-pair"
     manifest = Manifest.read(recipe.parent / "out" / "judge")
@@ -155,9 +160,33 @@ def test_answers_verdicts_and_scores(scripted: Scripted, recipe: Path, monkeypat
     assert not any("sk-canary-of-the-judge" in text for text in texts)
 
 
+def test_a_part_of_a_benchmark_is_said_by_a_run_as_by_its_files(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "k")
+    scripted.judge = even
+    found = run(recipe, limit=1, settings=[*beside(recipe, "plain"), "judge.mt_bench.single=true"])["judged"]
+    data = recipe.parent / "out" / "judge" / "data"
+    names = {"base": "model"}
+    for what, file in (("mt_bench", "mt_bench_judgments.jsonl"), ("mt_bench_pairs", "mt_bench_pair_judgments.jsonl")):
+        ours, by_hand = found[what], mt_bench.score_file(data / file)
+        assert {names.get(model, model): one["n_missing"] for model, one in ours.items()} == {m: r["n_missing"] for m, r in by_hand.items()}
+        missing = ours["base"]["warnings"][0]
+        assert "158 " in missing and missing.replace("base: ", "model: ") in by_hand["model"]["warnings"]
+    said = ["mt-bench: 158 of its turns were not judged; the number is of a part."]
+    said += ["mt-bench-pairs: 158 of its pairs were not judged; the number is of a part."]
+    manifest = Manifest.read(recipe.parent / "out" / "judge")
+    assert manifest is not None and set(said) <= {*found["warnings"]} & {*manifest.notes} & {*in_words.judged(found)}
+    assert alpaca_eval.score_file(data / "alpaca_eval.base.annotations.json")["model"] == "model"
+    assert alpaca_eval.score_file(data / "alpaca_eval.base.annotations.json", model="base")["model"] == "model"
+    answers = recipe.parent / "out" / "answer" / "data" / "mt_bench.base.jsonl"
+    assert not any(
+        "other answers" in w for w in mt_bench.score_file(data / "mt_bench_judgments.jsonl", answers=[answers])["model"]["warnings"]
+    )
+
+
 def test_a_judge_whose_name_became_another_model_is_seen(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each verdict says which model gave it, as its server calls it; of two under one name the results, the words and the page tell."""
     monkeypatch.setenv("SOME_KEY", "k")
+    scripted.judge = even
     silent = run(recipe)["judged"]
     data = recipe.parent / "out" / "judge" / "data"
     assert "served" not in silent and not any('"served"' in p.read_text() or "_served" in p.read_text() for p in data.glob("*judgments*"))
@@ -309,7 +338,7 @@ def test_pairs_are_judged_in_both_orders(scripted: Scripted, recipe: Path, monke
     assert base["order"]["consistent"] == 100.0 and base["order"]["first_shown_wins"] == 50.0
     assert base["longer_wins"]["n"] == 3
     file = recipe.parent / "out" / "judge" / "data" / "mt_bench_pair_judgments.jsonl"
-    again = mt_bench.score_file(file, questions=recipe.parent / "q.jsonl")["base"]
+    again = mt_bench.score_file(file, questions=recipe.parent / "q.jsonl")["model"]
     assert {k: again[k] for k in ("win_rate", "ci95", "order")} == {k: base[k] for k in ("win_rate", "ci95", "order")}
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert {(r["model_1"], r["model_2"], r["judge"][0]) for r in rows} == {("base", "plain", "judge-1")}
@@ -335,7 +364,7 @@ def test_what_the_canary_loses_is_no_win_of_the_baselines(scripted: Scripted, re
     assert found["canary"] == {"mt_bench_pairs": 0.0}
     file = recipe.parent / "out" / "judge" / "data" / "mt_bench_pair_judgments.jsonl"
     again = mt_bench.score_file(file, questions=recipe.parent / "q.jsonl")
-    assert {m: r["win_rate"] for m, r in again.items()} == {m: r[0] for m, r in rows.items()}
+    assert {m: r["win_rate"] for m, r in again.items()} == {"model" if m == "base" else m: r[0] for m, r in rows.items()}
     assert "mt-bench-pairs, plain against model: 0.00%" in "\n".join(in_words.judged(found))
 
 
@@ -346,6 +375,9 @@ def test_a_judge_that_likes_the_first_place_is_shown_to(scripted: Scripted, reci
     order = found["base"]["order"]
     assert (found["base"]["win_rate"], order["first_shown_wins"], order["consistent"], order["first_both_times"]) == (50.0, 100.0, 0.0, 4)
     assert set(found) == {"base", "baseline-base"}, "another run's model of that name is not this one"
+    run(recipe, on=["mt-bench"], settings=beside(recipe, "model"))
+    by_hand = mt_bench.score_file(recipe.parent / "out" / "judge" / "data" / "mt_bench_pair_judgments.jsonl")
+    assert set(by_hand) == {"base", "model"}, "a name that a baseline has is not given to another"
 
 
 def test_several_models_in_a_file_are_no_choice_of_ours(scripted: Scripted, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +410,7 @@ def test_a_baseline_from_another_run_and_one_that_is_not_whole(scripted: Scripte
     assert found["mt_bench_pairs"]["base"]["ties"] == 4 and "baseline-base" in found["mt_bench_pairs"]
     short = [{"question_id": 81, "model_id": "half", "turns": ["One.", "Two."]}]
     file = small.write_lines(recipe.parent / "half.jsonl", short)
-    with pytest.raises(DataError, match=r"half\.jsonl: 1 of 2 questions have no answer, the first is 101"):
+    with pytest.raises(DataError, match=r"half\.jsonl: 1 of 2 questions has no answer, the first is 101"):
         run(recipe, on=["mt-bench"], settings=[f"judge.mt_bench.against={file}"])
 
 
@@ -464,7 +496,7 @@ def test_rows_that_a_later_stage_would_refuse_are_refused_first(
     settings = beside(recipe, "plain")
     half = (recipe.parent / "baseline.jsonl").read_text().splitlines()[:1]
     (recipe.parent / "baseline.jsonl").write_text(half[0] + "\n")
-    with pytest.raises(DataError, match=r"baseline\.jsonl: 1 of 2 questions have no answer, the first is 101"):
+    with pytest.raises(DataError, match=r"baseline\.jsonl: 1 of 2 questions has no answer, the first is 101"):
         run(recipe, on=["mt-bench"], settings=settings)
     assert not scripted.asked and not (recipe.parent / "out" / "answer").exists()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zephyr.evals.asks import CANARY
+from zephyr.evals.counts import agree
 from zephyr.records import Row
 from zephyr.text.contamination import Benchmarks, Kind
 
@@ -120,9 +121,24 @@ def served_warnings(judge: str, counts: Mapping[str, int], what: str = "verdicts
     return [f"{judge}, was several models by the names in its server's replies ({what} of each: {each}); they are not of one judge."]
 
 
+_OF = {"mt_bench": "turns", "mt_bench_pairs": "pairs", "alpaca_eval": "instructions"}
+
+
+def part_warnings(judged: Mapping[str, Any]) -> list[str]:
+    """What to say where a part of a benchmark alone was judged (a limit, files that lack rows), a sentence for each."""
+    said = []
+    for name, unit in _OF.items():
+        # of a baseline each opponent's are counted; all else lacks the same ones
+        of_each = [one["n_missing"] for model, one in (judged.get(name) or {}).items() if model != CANARY and "n_missing" in one]
+        if n := min(of_each, default=0):
+            said.append(f"{name.replace('_', '-')}: {n:,} of its {unit} {agree(n, 'was', 'were')} not judged; the number is of a part.")
+    return said
+
+
 def warnings(judged: Mapping[str, Any]) -> list[str]:
-    """What must be known before a score of the stage `judge` is believed: a judge who likes the canary, or who was not one."""
-    return [*canary_warnings(judged), *served_warnings(f"the judge, {judged.get('judge')}", judged.get("served") or {})]
+    """What must be known before a score of the stage `judge` is believed: a judge who likes the canary, or was not one, or a part."""
+    served_by = served_warnings(f"the judge, {judged.get('judge')}", judged.get("served") or {})
+    return [*canary_warnings(judged), *served_by, *part_warnings(judged)]
 
 
 # --- families --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 from zephyr.artifacts import Manifest
 from zephyr.evals import hygiene, preference_scores
 from zephyr.evals.asks import CANARY
+from zephyr.evals.counts import agree
 from zephyr.evals.ifeval.score import INSTRUCTION_LOOSE, INSTRUCTION_STRICT, PROMPT_LOOSE, PROMPT_STRICT
 from zephyr.evals.statistics import Difference
 
@@ -33,7 +34,9 @@ def judged(found: Mapping[str, Any]) -> list[str]:
         lines += apart(name.replace("_", "-"), found.get(name) or {}, names, *_COUNTED[name]) if name in _COUNTED else []
     for model, one in (found.get("ifeval") or {}).items():
         lines += [f"ifeval, {names.get(model, model)}: {_share(one[key])} of {label}" for key, label in IFEVAL.items()]
-        lines += [f"  {one['n_empty']} of {one['n_prompts']} responses are empty"] if one["n_empty"] else []
+        lines += (
+            [f"  {one['n_empty']} of {one['n_prompts']} responses {agree(one['n_empty'], 'is', 'are')} empty"] if one["n_empty"] else []
+        )
     lines += apart("ifeval", found.get("ifeval") or {}, names, "prompts", 100.0, 1)
     lines += [*hygiene.warnings(found), *(found.get("self_preference") or ()), *(found.get("family_unknown") or ())]
     return lines + contamination(found)
@@ -74,7 +77,8 @@ def _verdicts(name: str, model: str, one: Mapping[str, Any], key: str, unit: str
     against = f" against {', '.join(one['against'])}" if name == "mt_bench_pairs" else ""
     if one[key] is None:
         return [f"{what}, {model}{against}: none of {unread} verdicts could be read"]
-    counted = "pairs lack a verdict" if name == "mt_bench_pairs" else "verdicts could not be read"
+    pairs, verdicts = agree(unread or 0, "pair lacks", "pairs lack"), agree(unread or 0, "verdict", "verdicts")
+    counted = f"{pairs} a verdict" if name == "mt_bench_pairs" else f"{verdicts} could not be read"
     lines = [f"{what}, {model}{against}: {_number(one[key], one['ci95'], unit)}{by}" + (f"; {unread} {counted}" if unread else "")]
     order = one.get("order") or {}
     if order.get("consistent") is not None and order.get("n"):

@@ -14,7 +14,7 @@ from zephyr.evals.ifeval import Item, difference, score_items
 from zephyr.evals.mt_bench import files as mt_files
 from zephyr.evals.mt_bench import judging as mt_judging
 from zephyr.evals.mt_bench import scores as mt_scores
-from zephyr.evals.mt_bench.records import Id, Question
+from zephyr.evals.mt_bench.records import QUESTION_IDS, Id, Question
 from zephyr.records import Row
 
 
@@ -24,7 +24,12 @@ def mt_bench(
     """Scores of each turn by itself; the verdicts go into `data`."""
     verdicts = [mt_judging.judgment(turn, reply, judge, compatible=compatible) for turn, reply in turns.items()]
     mt_files.write(data / "mt_bench_judgments.jsonl", verdicts)
-    return mt_scores.score(verdicts, compatible=compatible, questions=questions, seed=seed)
+    return mt_scores.score(verdicts, compatible=compatible, questions=_asked(questions), seed=seed)
+
+
+def _asked(questions: Mapping[Id, Question]) -> Mapping[Id, Question] | None:
+    """What was to be judged: of MT-Bench's own questions all eighty (None), so that what a limit leaves out is said."""
+    return questions if set(questions) - set(QUESTION_IDS) else None
 
 
 def mt_bench_pairs(
@@ -48,7 +53,7 @@ def mt_bench_pairs(
     """
     verdicts = mt_judging.pair_judgments(games, judge, compatible=compatible)
     mt_files.write(data / "mt_bench_pair_judgments.jsonl", verdicts)
-    return mt_judging.score_pairs(verdicts, answers, questions, compatible=compatible)
+    return mt_judging.score_pairs(verdicts, answers, _asked(questions), compatible=compatible)
 
 
 def alpaca_eval(pairs: Mapping[alpaca_judging.Pair, Heard], judge: str, data: Path, *, seed: int) -> dict[str, Row]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from zephyr import artifacts
+from zephyr.errors import ArtifactError
 
 TAKEN = ("canary", "length", "reward_model")  # what the tables know others under
 
@@ -25,6 +26,16 @@ def of_models(paths: Mapping[str, str], taken: Collection[str] = ()) -> dict[str
         if len(set(names.values())) == len(names) and not others & set(names.values()):
             return names
     return {key: f"{_safe('-'.join(part[-1:]))}-{key}" for key, part in parts.items()}
+
+
+def beside(path: Path, taken: Collection[str]) -> dict[str, str]:
+    """What models are called by the artifact of ours that a file is of (FOLDER/data/FILE), but for names `taken`; {} of other files."""
+    try:
+        manifest = artifacts.Manifest.read(path.expanduser().resolve().parent.parent)
+    except ArtifactError:  # a manifest of something else
+        return {}
+    names = manifest.results.get("names") if manifest else None
+    return {model: str(name) for model, name in names.items() if name not in taken} if isinstance(names, dict) else {}
 
 
 def _parts(name: str) -> list[str]:

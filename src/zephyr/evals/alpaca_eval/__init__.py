@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from zephyr.errors import DataError, UsageError
-from zephyr.evals import hygiene
+from zephyr.evals import hygiene, names
 from zephyr.evals.alpaca_eval import files, leaderboard, scores
 from zephyr.evals.alpaca_eval.files import Annotation
 from zephyr.evals.asks import CANARY
@@ -49,8 +50,8 @@ def score_file(
         DataError: a row that cannot be used, annotations of another model than `model`.
         UsageError: a file that is not there, or `tables` without any.
     """
-    rows = files.read(path, compatible=compatible)
-    if model is not None and rows[0].generator_2 != model:
+    rows, written = _named(path, compatible=compatible)
+    if model not in (None, written, rows[0].generator_2):
         raise DataError(f"{path}: these are annotations of {rows[0].generator_2}, not of {model}")
     result = scores.score(rows, compatible=compatible, seed=seed)
     said: list[str] = result["warnings"]
@@ -79,8 +80,15 @@ def score_file(
     elif write_board is not None:
         leaderboard.write(write_board, {result["model"]: leaderboard.entry(result)})
     if against is not None:
-        result["against"] = scores.against(rows, files.read(against))
+        result["against"] = scores.against(rows, _named(against)[0])
     return result
+
+
+def _named(path: Path, *, compatible: bool = False) -> tuple[list[Annotation], str]:
+    """(annotations, with the model's name by the run they are of; the name that is written in them)."""
+    rows = files.read(path, compatible=compatible)
+    called = names.beside(path, {rows[0].generator_1})
+    return [replace(row, generator_2=called.get(row.generator_2, row.generator_2)) for row in rows], rows[0].generator_2
 
 
 def length_controlled(rows: Sequence[Annotation], folders: Sequence[Path], *, compatible: bool) -> Row:
@@ -108,11 +116,11 @@ def length_controlled(rows: Sequence[Annotation], folders: Sequence[Path], *, co
     problem = length.problem_of(rows, own, found)
     if problem is None:
         return {**result, "reason": "fewer than two verdicts, or outputs that all differ by one length: nothing can be fitted"}
-    names = [a.instruction for a in rows if a.points is not None]
+    instructions = [a.instruction for a in rows if a.points is not None]
     given = found.weights.get(model) if annotator == WEIGHTS_OF else None
     controlled = {
-        "published weights": None if given is None else length.at(given, problem, names, over),
-        "fitted": None if found.gamed is None else length.fit(problem, names, over),
+        "published weights": None if given is None else length.at(given, problem, instructions, over),
+        "fitted": None if found.gamed is None else length.fit(problem, instructions, over),
     }
     if given is not None and not compatible and (off := length.misfit(given, problem)) > MISFIT:
         result["remarks"].append(
@@ -131,7 +139,7 @@ def length_controlled(rows: Sequence[Annotation], folders: Sequence[Path], *, co
         result[name.replace(" ", "_")] = None if other is None else {"rate": other.rate, "ci95": other.ci95, "strength": other.strength}
     both = [other.rate for other in controlled.values() if other is not None]
     if not compatible and len(both) == 2 and abs(both[0] - both[1]) > MISFIT:
-        why = "; the original fits a file that lacks rows with shifted difficulties" if len(set(names)) < len(over) else ""
+        why = "; the original fits a file that lacks rows with shifted difficulties" if len(set(instructions)) < len(over) else ""
         result["remarks"].append(
             f"{model}: length-controlled, the published weights give {both[0]:.2f}, a fit with each row's own difficulty {both[1]:.2f}{why}"
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
-from zephyr.errors import UsageError
+from zephyr.errors import DataError, UsageError
 from zephyr.evals import hygiene
+from zephyr.evals import names as model_names
 from zephyr.evals.asks import CANARY
+from zephyr.evals.counts import agree
 from zephyr.evals.mt_bench import pairs, scores
 from zephyr.evals.mt_bench.files import read_answers, read_judgments, read_questions
 from zephyr.evals.mt_bench.records import Answer, Id, Judgment, PairJudgment, strangers
@@ -37,15 +40,18 @@ def score_file(
         seed: of the bootstrap.
 
     Returns:
-        For each model what docs/scores.md describes; its `warnings` say what a reader has to know first.
+        For each model what docs/scores.md describes; its `warnings` say what a reader has to know first. Models of a measurement of
+        ours have the names that it gives them.
 
     Raises:
-        DataError: a row that cannot be used, judgments of several judges.
+        DataError: a row that cannot be used, judgments of several judges, no verdict at all.
         UsageError: a file that is not there, a judge who judged nothing, a file of answers none of which was judged.
     """
     asked = read_questions(questions) if questions is not None else None
-    judgments = read_judgments(path)
-    given = _all_answers(answers, {name for j in judgments for name in _models_of(j)}, path)
+    written = read_judgments(path)
+    called = model_names.beside(path, {name for j in written for name in _models_of(j)})
+    judgments = [_renamed(j, called) for j in written]
+    given = _all_answers(answers, {name for j in judgments for name in _models_of(j)}, path, called)
     names = sorted({j.judge[0] for j in judgments})
     if judge is not None and judge not in names:
         raise UsageError(f"{path}: nothing in it was judged by {judge}; judges are {', '.join(names)}")
@@ -66,6 +72,9 @@ def score_file(
         singles = [j for j in judgments if isinstance(j, Judgment) and judge in (None, j.judge[0])]
         results = scores.score(singles, compatible=compatible, questions=asked, seed=seed)
         shown = [(j.model, j, j.user_prompt) for j in singles]
+    if all(result.get("score", result.get("win_rate")) is None for result in results.values()):
+        n = len({id(j) for _, j, _ in shown})
+        raise DataError(f"{path}: none of {n} {agree(n, 'judgment', 'judgments')} has a verdict")
     for model, text in [*_other_answers(shown, given).items(), *_empty_answers(shown, given).items()]:
         if model in results:  # who was set beside the canary alone has no result
             results[model]["warnings"].append(text)
@@ -92,11 +101,18 @@ def _models_of(judgment: Judgment | PairJudgment) -> tuple[str, ...]:
     return (judgment.model_1, judgment.model_2) if isinstance(judgment, PairJudgment) else (judgment.model,)
 
 
-def _all_answers(paths: Sequence[Path], judged: Set[str], judgments: Path) -> dict[str, dict[Id, Answer]]:
+def _renamed(judgment: Judgment | PairJudgment, names: Mapping[str, str]) -> Judgment | PairJudgment:
+    if isinstance(judgment, PairJudgment):
+        first, second = (names.get(model, model) for model in _models_of(judgment))
+        return replace(judgment, model_1=first, model_2=second)
+    return replace(judgment, model=names.get(judgment.model, judgment.model))
+
+
+def _all_answers(paths: Sequence[Path], judged: Set[str], judgments: Path, names: Mapping[str, str]) -> dict[str, dict[Id, Answer]]:
     """The answers of all files by model, each file with those of one that was judged at least."""
     found: dict[str, dict[Id, Answer]] = {}
     for path in paths:
-        theirs = read_answers(path)
+        theirs = {names.get(model, model): mine for model, mine in read_answers(path).items()}
         if not judged & theirs.keys():
             raise UsageError(f"{path}: answers of {', '.join(sorted(theirs))}, and {judgments} judges those of {', '.join(sorted(judged))}")
         for model, mine in theirs.items():
@@ -115,7 +131,8 @@ def _other_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | Non
         answer = answers[model].get(judgment.question_id)
         of[model].append(answer is not None and all(text in prompt for text in answer.turns[: judgment.turn]))
     return {
-        model: f"{model}: {same.count(False)} of {len(same)} judgments are about other answers than those in the file of answers"
+        model: f"{model}: {same.count(False)} of {len(same)} judgments {agree(same.count(False), 'is', 'are')} about other answers than "
+        "those in the file of answers"
         for model, same in of.items()
         if not all(same)
     }
@@ -130,8 +147,8 @@ def _empty_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | Non
             turns[model][judgment.question_id, judgment.turn] = answer.turns[judgment.turn - 1]
     empty = {model: [cell for cell, text in mine.items() if not text.strip()] for model, mine in turns.items()}
     return {
-        model: f"{model}: {len(cells)} of {len(turns[model])} judged answers are empty, the first is that to question {cells[0][0]} turn "
-        f"{cells[0][1]}"
+        model: f"{model}: {len(cells)} of {len(turns[model])} judged answers {agree(len(cells), 'is', 'are')} empty, the first is that to "
+        f"question {cells[0][0]} turn {cells[0][1]}"
         for model, cells in empty.items()
         if cells
     }

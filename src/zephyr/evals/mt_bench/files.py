@@ -20,6 +20,7 @@ from typing import Any
 
 from zephyr.errors import DataError
 from zephyr.evals import plain_files
+from zephyr.evals.counts import agree
 from zephyr.evals.mt_bench.records import WINNERS, Answer, Id, Judgment, PairJudgment, Question
 from zephyr.records import Row
 
@@ -70,13 +71,16 @@ def missing_answers(answers: dict[Id, Answer], questions: dict[Id, Question]) ->
     said = []
     missing = [key for key in questions if key not in answers]
     if missing:
-        said.append(f"{len(missing)} of {len(questions)} questions have no answer, the first is {missing[0]}")
+        said.append(
+            f"{len(missing)} of {len(questions)} questions {agree(len(missing), 'has', 'have')} no answer, the first is {missing[0]}"
+        )
     short = [key for key, q in questions.items() if key in answers and len(answers[key].turns) < len(q.turns)]
     if short:
-        said.append(f"{len(short)} answers have fewer turns than their question, the first is that to {short[0]}")
+        fewer = agree(len(short), "answer has fewer turns than its question", "answers have fewer turns than their question")
+        said.append(f"{len(short)} {fewer}, the first is that to {short[0]}")
     empty = [key for key in questions if key in answers and not all(turn.strip() for turn in answers[key].turns)]
     if empty:
-        said.append(f"{len(empty)} answers are empty in a turn, the first is that to {empty[0]}")
+        said.append(f"{len(empty)} {agree(len(empty), 'answer is', 'answers are')} empty in a turn, the first is that to {empty[0]}")
     return said
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from zephyr.errors import DataError
 from zephyr.evals.asks import CANARY
+from zephyr.evals.counts import agree
 from zephyr.evals.mt_bench import verdicts
 from zephyr.evals.mt_bench.records import Cell, Id, PairJudgment, Question, category_of, refuse_unknown, wanted_cells
 from zephyr.evals.statistics import Estimate, Group, rate, share
@@ -201,21 +202,24 @@ def _percent_ci(estimate: Estimate | None) -> list[float] | None:
 def _warnings(model: str, games: Sequence[Game], missing: Sequence[tuple[Cell, str]], result: Row) -> list[str]:
     said = []
     if result["n_unparsed"]:
+        lack, them = agree(result["n_unparsed"], "lacks", "lack"), agree(result["n_unparsed"], "it", "them")
         said.append(
-            f"{model}: {result['n_unparsed']} of {len(games)} pairs lack a verdict in one of the orders; the win rate leaves them out"
+            f"{model}: {result['n_unparsed']} of {len(games)} pairs {lack} a verdict in one of the orders; the win rate leaves {them} out"
         )
     if result["duplicates"]:
-        said.append(f"{model}: {result['duplicates']} judgments repeat a question, turn and opponent")
+        repeat = agree(result["duplicates"], "judgment repeats", "judgments repeat")
+        said.append(f"{model}: {result['duplicates']} {repeat} a question, turn and opponent")
     if missing:
         held = ", ".join(f"turn {turn}: {n}" for turn, n in sorted(Counter(g.judgment.turn for g in games).items()))
         (key, turn), other = missing[0]
         said.append(
-            f"{model}: a part of the judgments only ({held}); {len(missing)} are missing, the first is question {key} turn {turn} beside "
-            f"{other}"
+            f"{model}: a part of the judgments only ({held}); {len(missing)} {agree(len(missing), 'is', 'are')} missing, the first is "
+            f"question {key} turn {turn} beside {other}"
         )
     differ = [g for g in games if g.judgment.judgments != (None, None) and (g.first, g.second) != g.judgment.winners]
     if differ:
         said.append(
-            f"{model}: of {len(differ)} rows the recorded winners are not what the replies say, the first is {differ[0].judgment.where}"
+            f"{model}: of {len(differ)} {agree(len(differ), 'row', 'rows')} the recorded winners are not what the replies say, the first "
+            f"is {differ[0].judgment.where}"
         )
     return said

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zephyr.errors import DataError
+from zephyr.evals.counts import agree
 from zephyr.records import Row
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
@@ -160,8 +161,9 @@ def strangers(judgments: Sequence[Judgment | PairJudgment]) -> str | None:
     other = [key for key in dict.fromkeys(j.question_id for j in judgments) if key not in QUESTION_IDS]
     if not other:
         return None
+    none = agree(len(other), "is none", "are none")
     return (
-        f"{len(other)} of {len(first)} question ids are none of MT-Bench's eighty, the first is {other[0]!r} ({first[other[0]]}); what is "
+        f"{len(other)} of {len(first)} question ids {none} of MT-Bench's eighty, the first is {other[0]!r} ({first[other[0]]}); what is "
         "missing is looked for among the questions judged alone: name those that were asked with --questions"
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zephyr.errors import DataError
+from zephyr.evals.counts import agree
 from zephyr.evals.mt_bench import verdicts
 from zephyr.evals.mt_bench.records import Cell, Id, Judgment, Question, category_of, refuse_unknown, wanted_cells
 from zephyr.evals.statistics import Estimate, Group, bootstrap, paired, rate, ratio, share
@@ -223,25 +224,29 @@ def _warnings(model: str, reads: Sequence[Read], wanted: Sequence[Cell], result:
     if result["n_missing"]:
         cells = {r.cell for r in reads}
         key, turn = next(cell for cell in wanted if cell not in cells)
-        said.append(f"{model}: {result['n_missing']} of {len(wanted)} judgments are missing, the first is question {key} turn {turn}")
+        missing = f"{result['n_missing']} of {len(wanted)} judgments {agree(result['n_missing'], 'is', 'are')} missing"
+        said.append(f"{model}: {missing}, the first is question {key} turn {turn}")
     if result["duplicates"]:
         prompts: dict[Cell, set[str | None]] = defaultdict(set)
         for r in reads:
             prompts[r.cell].add(r.judgment.user_prompt)
         runs = sum(len(found) > 1 for found in prompts.values())
         what = (
-            f"on {runs} turns the answers judged differ: two runs under one model id"
+            f"on {runs} {agree(runs, 'turn', 'turns')} the answers judged differ: two runs under one model id"
             if runs
             else "the same answers were judged again, or rows were copied"
         )
-        said.append(f"{model}: {result['duplicates']} judgments repeat a question and turn; {what}")
+        repeat = agree(result["duplicates"], "judgment repeats", "judgments repeat")
+        said.append(f"{model}: {result['duplicates']} {repeat} a question and turn; {what}")
     if result["n_unparsed"]:
         reasons = ", ".join(f"{problem} {n}" for problem, n in result["unparsed"].items())
-        said.append(f"{model}: {result['n_unparsed']} replies hold no verdict ({reasons}); the score leaves them out")
+        hold, them = agree(result["n_unparsed"], "reply holds", "replies hold"), agree(result["n_unparsed"], "it", "them")
+        said.append(f"{model}: {result['n_unparsed']} {hold} no verdict ({reasons}); the score leaves {them} out")
     differ = [r for r in reads if r.judgment.judgment is not None and _differs(r)]
     if differ:
         first = differ[0].judgment
-        said.append(f"{model}: of {len(differ)} rows the recorded score is not what the reply says, the first is {first.where}")
+        rows = agree(len(differ), "row", "rows")
+        said.append(f"{model}: of {len(differ)} {rows} the recorded score is not what the reply says, the first is {first.where}")
     return said
 
 
