@@ -239,6 +239,16 @@ def test_rows_that_are_not_at_hand_may_be_as_long_as_they_are_let() -> None:
     assert workload.dpo(DPOConfig(), seen).longest == 18
 
 
+def test_a_longer_row_takes_no_more_bytes_until_it_is_more_than_goes_through_at_once() -> None:
+    paper = ROOT / "recipes" / "zephyr-7b-beta.yaml"
+    planner = training.Planner(load(paper))
+    peaks = {}
+    for length in (1024, 2048, 4096):
+        work = workload.works(load(paper, [f"sft.max_length={length}"]), Path("nowhere"), None)[0]
+        peaks[length] = planner.bytes(work, "bfloat16", 16, recompute=False, budget=2048).peak
+    assert peaks[1024] == pytest.approx(peaks[2048], rel=1e-6) and peaks[4096] > 1.01 * peaks[2048]  # but for halves of tokens
+
+
 def test_the_papers_recipe_is_planned_without_a_network() -> None:
     found = api.plan(ROOT / "recipes" / "zephyr-7b-beta.yaml", gpus=["a100-80gb", "h200"], devices=[1, 16], utilization=0.5)["training"]
     assert found["parameters"] == 7_241_732_096
