@@ -48,9 +48,17 @@ def test_every_file_of_the_package_is_in_the_wheel_and_nothing_else(wheel: Path)
         for path in (ROOT / "src/zephyr").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == source | {"zephyr/reproduce/presets/paper.yaml"}  # which the sources have among the recipes
+    assert names == source | {"zephyr/reproduce/presets/zephyr-7b-beta.yaml"}  # which the sources have among the recipes
     demo = {f"zephyr/demo/{kind}/{split}.jsonl" for kind in ("dialogues", "feedback") for split in ("train", "test")}
     assert names >= demo | {"zephyr/demo/recipe.yaml", "zephyr/demo/README.md", "zephyr/report/page.html.j2", "zephyr/report/page.css"}
+
+
+def test_an_editable_install_points_to_the_sources_and_copies_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = pytest.importorskip("hatchling.build")
+    monkeypatch.chdir(ROOT)
+    with zipfile.ZipFile(tmp_path / backend.build_editable(str(tmp_path))) as archive:
+        (pointer,) = (name for name in archive.namelist() if ".dist-info/" not in name)
+        assert archive.read(pointer).decode() == str(ROOT / "src")
 
 
 def test_the_wheel_says_what_it_is(wheel: Path, unpacked: Path) -> None:
@@ -95,7 +103,7 @@ def test_the_wheel_finds_the_texts_it_ships(unpacked: Path, tmp_path: Path) -> N
 def test_the_wheel_has_the_papers_recipe_where_reproduce_looks(unpacked: Path, tmp_path: Path) -> None:
     code = "from zephyr import api\ntry:\n    api.reproduce('table3', preset='paper')\nexcept ValueError as error:\n    print(error)"
     said = elsewhere(unpacked, tmp_path, "-c", code)
-    shipped = unpacked / "zephyr/reproduce/presets/paper.yaml"
+    shipped = unpacked / "zephyr/reproduce/presets/zephyr-7b-beta.yaml"
     assert f"on the paper's recipe ({shipped}; " in said
     assert shipped.read_bytes() == (ROOT / "recipes/zephyr-7b-beta.yaml").read_bytes()
 

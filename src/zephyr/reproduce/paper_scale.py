@@ -18,7 +18,7 @@ from zephyr.reproduce.graph import Model, Step
 
 _HERE = Path(__file__).resolve().parent
 # the paper's recipe: a wheel has it here; where the package is run from its sources it is among the recipes
-RECIPES = (_HERE / "presets" / "paper.yaml", _HERE.parents[2] / "recipes" / "zephyr-7b-beta.yaml")
+RECIPES = tuple(place / "zephyr-7b-beta.yaml" for place in (_HERE / "presets", _HERE.parents[2] / "recipes"))
 GPU, DEVICES = "a100-80gb", 16  # the paper's hardware
 
 
