@@ -32,7 +32,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         main(commands[-1][1:])
     assert not end.value.code
     found = json.loads(capsys.readouterr().out)["training"]
-    said = PAGE.split("`--json` has")[1]
+    said = PAGE.split("`--json` has")[1].split("\n## ")[0]
     stage = found["stages"][0]
     there = {*found, *stage, *stage["ways"][0], "training"}
     assert len(names := set(re.findall(r"`(\w+)`", said))) > 12 and names <= there
