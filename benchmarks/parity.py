@@ -105,7 +105,7 @@ def win_rates(annotations: dict[tuple[str, str], list[files.Annotation]], boards
             ours = scores.score(these, compatible=compatible)
             off = max(abs(ours[key] - float(row[key])) for key in ("win_rate", "standard_error", "n_total"))
             # the published length is that of model_outputs.json, which is not what a file that lacks rows holds
-            keys = ("n_wins", "n_wins_base", "n_draws", *(("avg_length",) if len(these) == scores.INSTRUCTIONS else ()))
+            keys = ("n_wins", "n_wins_base", "n_draws", *(("avg_length",) if len(these) == files.INSTRUCTIONS else ()))
             counts = all(ours[key] == int(float(row[key])) for key in keys)
             worst = max(worst, off)
         table.add(model, annotator, ours["win_rate"], ours["standard_error"], ours["n_total"], off, counts, holds=off < 1e-6 and counts)

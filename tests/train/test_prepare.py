@@ -24,6 +24,7 @@ import small
 import tiny
 from zephyr import sources
 from zephyr.artifacts import Draft, Manifest
+from zephyr.durable import aside
 from zephyr.errors import DataError, ModelError
 from zephyr.models import load
 from zephyr.models.load import ModelRef
@@ -311,16 +312,14 @@ def test_what_is_there_is_used_and_what_is_damaged_made_again(data: Path, tmp_pa
 def test_what_a_process_at_work_has_begun_is_left_to_it(data: Path, tmp_path: Path) -> None:
     """One that was orphaned ends by itself; until then it must neither lose its files nor write among another's."""
     todo = work([data], CONFIG, tmp_path / "shared")
-    if (dead := os.fork()) == 0:
-        os._exit(0)
-    os.waitpid(dead, 0)
-    theirs, left = (todo.folder.parent / f".prepared.{pid}.partial" for pid in (os.getppid(), dead))
-    for folder in (theirs, left):
-        folder.mkdir(parents=True)
-        (folder / "train.ids").write_bytes(b"half")
-    prepare.dialogues(todo, chat, draft(tmp_path))
-    assert sorted(p.name for p in todo.folder.parent.iterdir()) == sorted([theirs.name, "prepared"])
-    assert (theirs / "train.ids").read_bytes() == b"half"
+    left = todo.folder.parent / ".prepared.0123abcd.partial"
+    with aside(todo.folder) as theirs:  # locked, as by a process that lives
+        left.mkdir()
+        for folder in (theirs, left):
+            (folder / "train.ids").write_bytes(b"half")
+        prepare.dialogues(todo, chat, draft(tmp_path))
+        assert sorted(p.name for p in todo.folder.parent.iterdir()) == sorted([theirs.name, "prepared"])
+        assert (theirs / "train.ids").read_bytes() == b"half"
 
 
 def test_a_full_disk_leaves_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
