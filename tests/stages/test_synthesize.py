@@ -79,6 +79,15 @@ def test_a_plan_counts_what_it_does_not_go_through(begun: bool, tmp_path: Path, 
     assert few < len(read) - few, "turns that were read"
 
 
+def test_a_plan_counts_a_conversation_as_often_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "next_turn.txt").write_text("{dialogue}\n\nOnce more:\n\n{dialogue}\n\nWrite the next message.")
+    whole = made(tmp_path, "http://localhost:1/v1", prompts=str(tmp_path / "own"))
+    found = api.plan(whole, out=tmp_path / "run")
+    monkeypatch.setattr(dialogues._StandIn, "known", lambda self, asks: set(asks))
+    assert api.plan(whole, out=tmp_path / "run") == found
+
+
 def test_the_time_of_a_plan_does_not_go_with_the_length_of_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of dialogues that nothing is known of, one for each number of turns is led."""
     read: list[str] = []

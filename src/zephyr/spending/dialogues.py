@@ -113,13 +113,15 @@ class _StandIn:
 class _Alike:
     """Dialogues that the journal knows nothing of, counted without their texts.
 
-    What they are asked differs by the first turn alone, which stands in each request once; so one dialogue of each number of turns is
-    gone through, and the others' sizes are its sizes and the difference between the first turns.
+    What they are asked differs by the first turn alone, which stands in each request as often as in any other to that teacher; so one
+    dialogue of each number of turns is gone through, and the others' sizes are its sizes and the difference between the first turns.
     """
 
     def __init__(self, work: synthesize.Job, stand_in: _StandIn) -> None:
         self._work, self._stand_in = work, stand_in
         self._sizes: dict[tuple[int, int], tuple[str, list[tuple[Role, Size]]]] = {}  # by turns: a first turn, and what is asked after it
+        # how often the conversation is shown: a user's own text may do so more than once
+        self._times: dict[Role, int] = {"assistant": 1, "user": work.texts.templates["next_turn"].count("{dialogue}")}
 
     def count(self, talk: Talk) -> None:
         """Write down what a dialogue asks, under names that no journal has."""
@@ -131,7 +133,8 @@ class _Alike:
         most = len(talk.opening.prompt.encode("utf-8")) - len(first.encode("utf-8"))
         name = prompt_id_of(talk.opening.prompt)  # equal first turns lead to equal questions, which are put once
         for i, (role, size) in enumerate(sizes):
-            self._stand_in.asked[role][f"{name} {i}".encode()] = size[0] + characters, size[1] + most, size[2]
+            times = self._times[role]
+            self._stand_in.asked[role][f"{name} {i}".encode()] = size[0] + times * characters, size[1] + times * most, size[2]
 
     def _gone_through(self, talk: Talk) -> list[tuple[Role, Size]]:
         steps, sizes = self._work.steps(talk), []
