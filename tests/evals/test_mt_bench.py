@@ -298,7 +298,7 @@ def test_unparsed_verdicts(tmp_path: Path) -> None:
 def test_where_no_verdict_can_be_read_nothing_is_scored(tmp_path: Path, compatible: bool) -> None:
     unread = {"judgment": "I would rather not.", "score": -1}
     path = write(tmp_path / "j.jsonl", [{**row, **unread} for row in full()])
-    with pytest.raises(DataError, match=r"j\.jsonl: none of 160 judgments has a verdict$"):
+    with pytest.raises(DataError, match=r"j\.jsonl: none of 160 judgments has a verdict \(.+ 160\)$"):
         mt_bench.score_file(path, compatible=compatible)
     path = write(tmp_path / "p.jsonl", [pair_row(81, "error", "error")])
     with pytest.raises(DataError, match=r"p\.jsonl: none of 1 judgment has a verdict$"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +74,9 @@ def score_file(
         shown = [(j.model, j, j.user_prompt) for j in singles]
     if all(result.get("score", result.get("win_rate")) is None for result in results.values()):
         n = len({id(j) for _, j, _ in shown})
-        raise DataError(f"{path}: none of {n} {agree(n, 'judgment', 'judgments')} has a verdict")
+        unread = sum((Counter(result.get("unparsed")) for result in results.values()), Counter[str]())
+        reasons = f" ({', '.join(f'{problem} {times}' for problem, times in unread.items())})" if unread else ""
+        raise DataError(f"{path}: none of {n} {agree(n, 'judgment', 'judgments')} has a verdict{reasons}")
     for model, text in [*_other_answers(shown, given).items(), *_empty_answers(shown, given).items()]:
         if model in results:  # who was set beside the canary alone has no result
             results[model]["warnings"].append(text)
