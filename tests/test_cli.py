@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,12 @@ def last_line(text: str) -> str:
 # --- start -------------------------------------------------------------------------------------------------------
 
 
+def _seconds_of_children() -> float:
+    """The processor's, which another's work beside them does not lengthen."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_comes_at_once() -> None:
     heavy = ("torch", "transformers", "pydantic", "yaml", "pyarrow", "datasets", "matplotlib", "lm_eval", "numpy", "rich")
     code = f"import sys, zephyr.cli; print([m for m in {heavy} if m in sys.modules])"
@@ -61,9 +67,9 @@ def test_help_comes_at_once() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = _seconds_of_children()
         shown = subprocess.run([sys.executable, "-m", "zephyr", "--help"], capture_output=True, text=True, env=environment)
-        times.append(time.perf_counter() - start)
+        times.append(_seconds_of_children() - start)
     assert shown.returncode == 0 and "binarize" in shown.stdout
     assert min(times) < 0.5
 
