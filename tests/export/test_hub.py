@@ -165,6 +165,12 @@ def test_a_published_export_and_a_run(small_run: Any, tmp_path: Path, api: type[
     assert {f.check for f in found.findings} == {"licence", "base_model"}
     (tmp_path / "out/README.md").write_text(CARD)
     assert hub.push(str(tmp_path / "out"), "owner/name", dry_run=True).findings == []
+    (tmp_path / "out/README.md").unlink()
+    (tmp_path / "out/README.md").mkdir()
+    with pytest.raises(ArtifactError, match="export it again"):
+        hub.push(str(tmp_path / "out"), "owner/name", dry_run=True)
+    (tmp_path / "out/README.md").rmdir()
+    (tmp_path / "out/README.md").write_text(CARD)
     with (tmp_path / "out/dpo-Q8_0.gguf").open("ab") as file:
         file.write(b"changed")
     with pytest.raises(ArtifactError, match="export it again"):

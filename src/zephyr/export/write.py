@@ -62,7 +62,7 @@ def export(model: str, out: str | Path, *, to: str, dtype: str = "bfloat16", rev
 
 def problem_of(path: Path, manifest: Manifest) -> str | None:
     """What is wrong with the files of an export, None where nothing is. Its card may have been edited: that is what it is there for."""
-    files = {name: entry for name, entry in manifest.files.items() if name != CARD or not (path / CARD).exists()}
+    files = {name: entry for name, entry in manifest.files.items() if name != CARD or not (path / CARD).is_file()}
     return Artifact(path, replace(manifest, files=files)).check()
 
 
