@@ -163,6 +163,23 @@ def test_which_model_judged() -> None:
     )
 
 
+def test_a_name_a_row_takes_no_time_that_goes_with_the_square_of_the_rows() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    found = hygiene.served(Name(f"judge-{i}") for i in range(2000))
+    assert list(found.values()) == [1] * 5 + [1995]
+    assert compared < 20 * 2000, "sorting compares each with a few"
+
+
 def test_of_many_names_the_first_are_said_and_how_many_there_are() -> None:
     """A server that calls itself by a new name in each reply."""
     names = ["", "main", "main", *(f"build {i:02}" for i in range(11))]

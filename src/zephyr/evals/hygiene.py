@@ -103,7 +103,8 @@ def served(names: Iterable[str]) -> dict[str, int]:
         return {}
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     more = [item for item in ordered if item[0]][MOST_NAMES:]
-    shown = dict(item for item in ordered if item not in more)
+    others = {name for name, _ in more}  # a set: there may be as many as rows
+    shown = {name: n for name, n in ordered if name not in others}
     return shown | ({f"… and {len(more):,} more name{'s' * (len(more) > 1)}": sum(n for _, n in more)} if more else {})
 
 
