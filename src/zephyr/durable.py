@@ -67,7 +67,8 @@ def aside(path: Path) -> Iterator[Path]:
     """A new folder beside `path`, to be made whole and then called that; what has not been by the end is removed.
 
     Several processes, on several machines too, may make one folder: the last wins. What one of them left aside that died is removed: a
-    folder is locked for as long as its maker lives.
+    folder is locked for as long as its maker lives. Linux tells no NFS server of a folder's lock: there a maker on another machine is taken
+    for dead, so that machines must not make one folder at one time.
     """
     _remove_left_folders(path)
     own, fd = _begun_folder(path)
