@@ -170,6 +170,11 @@ def test_a_published_export_and_a_run(small_run: Any, tmp_path: Path, api: type[
     with pytest.raises(ArtifactError, match="export it again"):
         hub.push(str(tmp_path / "out"), "owner/name", dry_run=True)
     (tmp_path / "out/README.md").rmdir()
+    (tmp_path / "elsewhere.md").write_text(CARD)
+    (tmp_path / "out/README.md").symlink_to(tmp_path / "elsewhere.md")
+    with pytest.raises(ArtifactError, match="export it again"):
+        hub.push(str(tmp_path / "out"), "owner/name", dry_run=True)
+    (tmp_path / "out/README.md").unlink()
     (tmp_path / "out/README.md").write_text(CARD)
     with (tmp_path / "out/dpo-Q8_0.gguf").open("ab") as file:
         file.write(b"changed")

@@ -62,7 +62,9 @@ def export(model: str, out: str | Path, *, to: str, dtype: str = "bfloat16", rev
 
 def problem_of(path: Path, manifest: Manifest) -> str | None:
     """What is wrong with the files of an export, None where nothing is. Its card may have been edited: that is what it is there for."""
-    files = {name: entry for name, entry in manifest.files.items() if name != CARD or not (path / CARD).is_file()}
+    card = path / CARD
+    edited = card.is_file() and not card.is_symlink()  # a link may lead to what is not meant to be sent
+    files = {name: entry for name, entry in manifest.files.items() if name != CARD or not edited}
     return Artifact(path, replace(manifest, files=files)).check()
 
 
