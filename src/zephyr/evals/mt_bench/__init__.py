@@ -72,11 +72,7 @@ def score_file(
         singles = [j for j in judgments if isinstance(j, Judgment) and judge in (None, j.judge[0])]
         results = scores.score(singles, compatible=compatible, questions=asked, seed=seed)
         shown = [(j.model, j, j.user_prompt) for j in singles]
-    if all(result.get("score", result.get("win_rate")) is None for result in results.values()):
-        n = len({id(j) for _, j, _ in shown})
-        unread = sum((Counter(result.get("unparsed")) for result in results.values()), Counter[str]())
-        reasons = f" ({', '.join(f'{problem} {times}' for problem, times in unread.items())})" if unread else ""
-        raise DataError(f"{path}: none of {n} {agree(n, 'judgment', 'judgments')} has a verdict{reasons}")
+    _refuse_unread(path, results, len({id(j) for _, j, _ in shown}))
     for model, text in [*_other_answers(shown, given).items(), *_empty_answers(shown, given).items()]:
         if model in results:  # who was set beside the canary alone has no result
             results[model]["warnings"].append(text)
@@ -101,6 +97,15 @@ def _served_by(judgments: Iterable[Judgment | PairJudgment], judge: str) -> Iter
 
 def _models_of(judgment: Judgment | PairJudgment) -> tuple[str, ...]:
     return (judgment.model_1, judgment.model_2) if isinstance(judgment, PairJudgment) else (judgment.model,)
+
+
+def _refuse_unread(path: Path, results: Mapping[str, Row], n: int) -> None:
+    """Of `n` judgments one has to have a verdict."""
+    if any(result.get("score", result.get("win_rate")) is not None for result in results.values()):
+        return
+    unread = sum((Counter(result.get("unparsed")) for result in results.values()), Counter[str]())
+    reasons = f" ({', '.join(f'{problem} {times}' for problem, times in unread.items())})" if unread else ""
+    raise DataError(f"{path}: none of {n} {agree(n, 'judgment', 'judgments')} has a verdict{reasons}")
 
 
 def _renamed(judgment: Judgment | PairJudgment, names: Mapping[str, str]) -> Judgment | PairJudgment:
