@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,13 +160,17 @@ def test_implicit_rewards_are_those_of_the_definition(policies: tuple[Path, Path
     (first, *_) = map(json.loads, rows.read_text(encoding="utf-8").splitlines())
     assert first["implicit_reward"][0] == pytest.approx(0.1 * _by_hand(policy, "Why?", "Because it is.")[0], abs=1e-4)
     assert "without --reference" in preference_scores.describe(alone)
+    name = "a-model-whose-name-is-longer-than-the-column"
+    said = "\n".join(preference_scores.measured(alone, {"implicit_reward": name}))
+    assert re.search(rf"  {name} {{12,}}\d", said) and re.search(rf"  {name} per token  \d", said), "a name ends before its number begins"
+    assert "left out: 1 row, an answer is longer than a model reads" in said
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = small.write_lines(tmp_path / "rows.jsonl", [PAIR, LLMBAR, PANDALM])
     main_ok(["score", "preferences", str(file)])
     text = capsys.readouterr().out
-    assert "length in characters" in text and "1 ties count as wrong" in text and "mean of 3 subsets" in text
+    assert "length in characters" in text and "1 tie counts as wrong" in text and "mean of 3 subsets" in text
     with pytest.raises(UsageError, match="--reference needs --model"):
         preference_scores.score([str(file)], reference="x")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zephyr import durable, hashes
 from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError, ModelError, UsageError
+from zephyr.evals.counts import agree
 from zephyr.evals.preference import Group, compared
 from zephyr.evals.preference_sets import PreferenceSet, as_row, read
 from zephyr.evals.rows import turns
@@ -231,24 +232,32 @@ def measured(found: Mapping[str, Any], names: Mapping[str, str] | None = None) -
         names: what models are called, where that is not what they are known under.
     """
     lines = []
+    labels = {name: _label(name, found, names or {}) for name in found["results"]}
+    subsets = {subset for result in found["results"].values() for subset in result["by_subset"]}
+    wide = max(28, *(len(label) + 2 for label in labels.values()))
+    widest = max([38, *(len(subset) + 2 for subset in subsets)])
     for name, result in found["results"].items():
-        stem = name.removesuffix("_per_token")
-        called = (names or {}).get(stem, stem.replace("_", " ")) + name.removeprefix(stem).replace("_", " ")
-        label = f"length in {found['length_in']}" if name == "length" else called
-        ties = f", {result['ties']} ties count as wrong" if result["ties"] else ""
-        lines.append(f"  {label:<28}{_percent(result['accuracy'], result['ci95'])}{ties}")
+        ties = f", {result['ties']} {agree(result['ties'], 'tie counts', 'ties count')} as wrong" if result["ties"] else ""
+        lines.append(f"  {labels[name]:<{wide}}{_percent(result['accuracy'], result['ci95'])}{ties}")
         if gap := result.get("above_length"):
             apart = "" if gap["told_apart"] or not gap["ci95"] else ": cannot be told apart from the longer answer wins"
             span = "[{:.1f}, {:.1f}]".format(*(100 * end for end in gap["ci95"])) if gap["ci95"] else f"({ALL_EQUAL})"
-            lines.append(f"  {'':<28}{100 * gap['difference']:+.1f} {span} above length{apart}")
+            lines.append(f"  {'':<{wide}}{100 * gap['difference']:+.1f} {span} above length{apart}")
         if result["mean_of_subsets"]["subsets"] > 1:
             mean = result["mean_of_subsets"]
-            lines.append(f"  {'':<28}{_percent(mean['value'], mean['ci95'])} mean of {mean['subsets']} subsets")
+            lines.append(f"  {'':<{wide}}{_percent(mean['value'], mean['ci95'])} mean of {mean['subsets']} subsets")
             lines += [
-                f"    {subset:<38}{_percent(part['accuracy'], part['ci95'])}, {part['pairs']} pairs"
+                f"    {subset:<{widest}}{_percent(part['accuracy'], part['ci95'])}, {part['pairs']} pairs"
                 for subset, part in result["by_subset"].items()
             ]
-    return lines + [f"left out: {n} rows, {why}" for why, n in found["left_out"].items()]
+    return lines + [f"left out: {n} {agree(n, 'row', 'rows')}, {why}" for why, n in found["left_out"].items()]
+
+
+def _label(measure: str, found: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    if measure == "length":
+        return f"length in {found['length_in']}"
+    stem = measure.removesuffix("_per_token")
+    return names.get(stem, stem.replace("_", " ")) + measure.removeprefix(stem).replace("_", " ")
 
 
 def _percent(value: float, interval: Sequence[float] | None) -> str:
