@@ -10,7 +10,7 @@ import pytest
 
 from zephyr import api, artifacts
 from zephyr.errors import DataError
-from zephyr.reproduce import paper, tables
+from zephyr.reproduce import figures, paper, tables
 
 MT_BENCH = {
     "score": 5.5,
@@ -54,12 +54,24 @@ def test_scores_of_an_evaluation_fill_the_rows_and_the_rest_says_what_would(eval
     assert "prints no numbers" in page and "6.19*" in page and "90.60 (1.03)" in page
 
 
+def test_a_picture_sets_what_was_measured_beside_the_papers_models(evaluated: Path, tmp_path: Path) -> None:
+    found = api.reproduce("tables", out=tmp_path / "out", scores=[f"mine={evaluated}", f"none={evaluated / 'judge'}"])
+    chat, academic, *_ = figures.pictures(found["results"])["tables"]
+    assert {(tmp_path / "out" / f"{picture.name}.png").exists() for picture in (chat, academic)} == {True}
+    mt_bench, alpaca = chat.words.split("; ")
+    assert "Zephyr 7B 7.340" in mt_bench and mt_bench.endswith("mine (yours) 5.500, none (yours) 5.500")
+    assert "GPT-4 95.280" in alpaca and "MPT-Chat" not in alpaca and "mine (yours) 40.000" in alpaca
+    arc, hellaswag, mmlu, _ = academic.words.split("; ")
+    assert arc.endswith("Xwin-LM v0.1 70B 70.220, mine (yours) 50.000") and mmlu.endswith("mine (yours) 25.000")
+    assert "yours" not in hellaswag and "GPT-4" not in academic.words and "none" not in academic.words
+
+
 def test_without_scores_the_papers_rows_stand_beside_an_empty_one(tmp_path: Path) -> None:
     found = api.reproduce("table1", out=tmp_path / "out")
     assert set(found["results"]["tables"]["to_fill"]) == {"mt_bench", "alpaca_eval", "academic"}
     page = (tmp_path / "out" / "reproduction.html").read_text(encoding="utf-8")
     assert "your model (yours)" in page and "zephyr evaluate MODEL --on open-llm" in page
-    assert not (tmp_path / "out" / "figure1.png").exists()
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_files_of_zephyr_score_are_read_and_what_is_none_is_refused(tmp_path: Path) -> None:

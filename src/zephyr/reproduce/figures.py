@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from zephyr.reproduce import paper
@@ -24,7 +25,8 @@ def pictures(known: Mapping[str, Result]) -> dict[str, list[Picture]]:
     if "tables" in known:
         rows = {row["model"]: row["by_category"] for row in known["tables"]["rows"]}
         whole = {m: [of[c] for c in paper.CATEGORIES] for m, of in rows.items() if all(c in of for c in paper.CATEGORIES)}
-        found["tables"] = [radar("figure1", "MT-Bench by category", paper.CATEGORIES, whole)] if whole else []
+        found["tables"] = [*_beside_the_paper(known["tables"]["rows"])]
+        found["tables"] += [radar("figure1", "MT-Bench by category", paper.CATEGORIES, whole)] if whole else []
     return found
 
 
@@ -43,6 +45,39 @@ def _arms(table: Result) -> Picture:
         for name in wanted
     ]
     return dots("table3", "The four arms of Table 3", [arm["arm"] for arm in table["arms"]], panels)
+
+
+def _beside_the_paper(rows: Sequence[Result]) -> Iterator[Picture]:
+    """Table 1 and Table 2 as far as a model was measured on them: the paper's models in grey, ours below."""
+    chat, academic = {"mt_bench": "MT-Bench", "alpaca_eval": "AlpacaEval"}, dict(zip(paper.ACADEMIC, paper.TASKS, strict=True))
+    for name, title, measures in (("table1", "Table 1: chat", chat), ("table2", "Table 2: academic tasks, percent", academic)):
+        ours = [row for row in rows if measures.keys() & row["scores"].keys()]
+        theirs = [(row, found) for row in paper.ROWS if (found := _printed(row)).keys() & measures.keys()]
+        if not ours:
+            continue
+        panels = [
+            Dots(label, [*(found.get(key) for _, found in theirs), *(_measured(row["scores"].get(key)) for row in ours)])
+            for key, label in measures.items()
+        ]
+        named = [f"{row.model} {row.size}".strip() for row, _ in theirs] + [f"{row['model']} (yours)" for row in ours]
+        yield dots(name, title, named, panels, ["base"] * len(theirs) + ["ddpo"] * len(ours))
+
+
+def _printed(row: paper.Row) -> dict[str, tuple[float, tuple[float, float] | None]]:
+    """The paper's numbers of a model; AlpacaEval with the 95% that its standard error gives."""
+    found: dict[str, tuple[float, tuple[float, float] | None]] = {}
+    if row.mt_bench is not None:
+        found["mt_bench"] = row.mt_bench, None
+    if row.alpaca_eval:
+        won, error = row.alpaca_eval
+        found["alpaca_eval"] = won, (won - 1.96 * error, won + 1.96 * error)
+    if row.academic:
+        found |= {key: (value, None) for key, value in zip(paper.ACADEMIC, row.academic, strict=True)}
+    return found
+
+
+def _measured(score: Result | None) -> tuple[float, tuple[float, float] | None] | None:
+    return (float(score["value"]), _ends(score)) if score and math.isfinite(score["value"]) else None
 
 
 def _curve(figure: Result) -> Picture:

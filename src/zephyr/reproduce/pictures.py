@@ -44,10 +44,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Dots:
-    """One panel: a value with its interval for each row."""
+    """One panel: a value with its interval for each row; None where a row has none."""
 
     title: str
-    values: Sequence[tuple[float, Interval | None]]
+    values: Sequence[tuple[float, Interval | None] | None]
     mark: float | None = None
 
 
@@ -63,8 +63,8 @@ class Line:
     dashed: bool = False
 
 
-def dots(name: str, title: str, rows: Sequence[str], panels: Sequence[Dots]) -> Picture:
-    """A row for each model, a panel for each measure."""
+def dots(name: str, title: str, rows: Sequence[str], panels: Sequence[Dots], colours: Sequence[str] = SERIES) -> Picture:
+    """A row for each model, in the colours given, in turn; a panel for each measure."""
 
     def draw(figure: Figure, palette: Palette) -> None:
         for number, panel in enumerate(panels):
@@ -72,8 +72,11 @@ def dots(name: str, title: str, rows: Sequence[str], panels: Sequence[Dots]) -> 
             _frame(axes, panel.title, palette, grid="x")
             if panel.mark is not None:
                 axes.axvline(panel.mark, color=palette["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
-            for row, (value, ends) in enumerate(panel.values):
-                colour = palette[SERIES[row % len(SERIES)]]
+            for row, measured in enumerate(panel.values):
+                if measured is None:
+                    continue
+                value, ends = measured
+                colour = palette[colours[row % len(colours)]]
                 if ends:
                     axes.plot(ends, [-row, -row], color=colour, linewidth=2)
                 axes.plot([value], [-row], color=colour, marker="o", markersize=6)
@@ -81,7 +84,7 @@ def dots(name: str, title: str, rows: Sequence[str], panels: Sequence[Dots]) -> 
             axes.set_ylim(-len(rows) + 0.5, 0.5)
 
     said = "; ".join(
-        f"{panel.title}: " + ", ".join(f"{row} {value:.3f}" for row, (value, _) in zip(rows, panel.values, strict=True)) for panel in panels
+        f"{panel.title}: " + ", ".join(f"{row} {of[0]:.3f}" for row, of in zip(rows, panel.values, strict=True) if of) for panel in panels
     )
     return _picture(name, title, said, (2.1 + 2.4 * len(panels), 0.9 + 0.42 * len(rows)), draw)
 
