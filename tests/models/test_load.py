@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,3 +189,19 @@ def test_a_model_that_mixes_documents_outside_its_attention_is_refused(kind: str
     tiny.byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=rf"{kind} (gives other log-probabilities in a flat stream|cannot be trained on flat streams)"):
         load.load_model(load.ModelRef(str(tmp_path), ""))
+
+
+def test_a_model_that_nobody_uses_is_freed_before_another_is_loaded(tiny_folder: Path) -> None:
+    gc.disable()  # nothing else may collect it
+    try:
+        model: Any = load.load_model(refer(tiny_folder))
+        model.itself, first = model.forward, weakref.ref(model)
+        del model
+        assert first() is not None
+        kept: Any = load.load_model(refer(tiny_folder))
+        assert first() is None
+        weights = [p.data_ptr() for p in kept.parameters()]
+        load.load_model(refer(tiny_folder))
+        assert [p.data_ptr() for p in kept.parameters()] == weights and torch.isfinite(kept.lm_head.weight).all()
+    finally:
+        gc.enable()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
     from zephyr.train.batches import Example
 
-STEPS = 2  # timed, after one that is not: the first allocates
+PASSES = 4  # of a batch, at most; and timed in all, at least, after a batch that is not: the first allocates
 PROBE_TOKENS = 512  # of a first look
 
 
@@ -45,12 +45,21 @@ class Speed:
     device: str = "cpu"
 
 
-def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths: Sequence[Length]) -> Speed:
+def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths: Sequence[Length], batch: float) -> Speed:
     """Load the model and train it for a few passes on rows of random words; nothing is saved.
+
+    Args:
+        ref: the model.
+        config: of the stage.
+        train: how all stages train.
+        lengths: of the data's rows, a sample.
+        batch: tokens of one.
 
     Raises:
         ModelError: it cannot be loaded or trained.
     """
+    import pyarrow
+
     from zephyr.models import load
     from zephyr.train import lora, parallel
     from zephyr.train.batches import micro_batches
@@ -60,6 +69,7 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     from zephyr.train.precision import resolve_dtype
     from zephyr.train.tasks import SFT, preferences, tokens_of
 
+    pyarrow.array([0])  # it imports pandas: by the time it trains, a run has read and written rows, and holds that, too
     began = time.perf_counter()
     model: Any = load.load_model(ref)
     loaded = time.perf_counter() - began
@@ -73,23 +83,25 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     dtype = resolve_dtype(train.dtype, str(model.device))
     trainer: Trainer[Any] = Trainer(model, task, config, dtype, train.micro_batch_tokens, 0, lambda _: None)
     words = model.config.get_text_config().vocab_size
-    batches = [_items(config, lengths, words, train.micro_batch_tokens, number) for number in range(STEPS + 1)]
+    size = min(batch, PASSES * train.micro_batch_tokens)
+    timed = max(1, round(PASSES * train.micro_batch_tokens / size))
+    batches = [_items(config, lengths, words, size, number) for number in range(min(timed, PASSES) + 1)]
     optimizer = adamw(model, config)
     trainer._training_mode()
 
-    def learn(batch: Sequence[Any]) -> None:
+    def learn(items: Sequence[Any]) -> None:
         # the largest pass last: what begins with another's gradients there already holds the most
-        for some in sorted(micro_batches(batch, tokens_of, train.micro_batch_tokens), key=lambda some: sum(map(tokens_of, some))):
+        for some in sorted(micro_batches(items, tokens_of, train.micro_batch_tokens), key=lambda some: sum(map(tokens_of, some))):
             trainer.accumulate(some)
 
     looked = _timed(model, partial(trainer.means, batches[0]))  # as a training begins
     learnt, updated = [], []
-    for batch in batches:
-        learnt.append(_timed(model, partial(learn, batch)))
+    for items in batches:
+        learnt.append(_timed(model, partial(learn, items)))
         parallel.clip_gradients(model, config.max_grad_norm)
         updated.append(_timed(model, optimizer.step))
         optimizer.zero_grad(set_to_none=True)
-    tokens = [sum(e.tokens for item in batch for e in item.examples) for batch in batches]
+    tokens = [sum(e.tokens for item in items for e in item.examples) for items in batches]
     peak = peak_memory_bytes()
     looked = min(looked, _timed(model, partial(trainer.means, batches[0])))
     return Speed(
@@ -153,8 +165,8 @@ def _timed(model: Any, work: Callable[[], Any]) -> float:
     return time.perf_counter() - since
 
 
-def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, budget: int, number: int) -> list[Any]:
-    """Two passes of rows as long as the data's: what a batch begins with, and what it goes on with."""
+def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, number: int) -> list[Any]:
+    """A batch of so many tokens, in rows as long as the data's; one row at least."""
     from zephyr.train.batches import Example
     from zephyr.train.tasks import Dialogues, Pair
 
@@ -172,18 +184,18 @@ def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, budge
     for _ in range(31 * number % len(lengths)):
         next(drawn)
     if isinstance(config, DPOConfig):
-        return [Pair(f"probe {i}", example(length, i), 0.0, 0.0) for i, length in enumerate(_until(drawn, 2 * budget))]
+        return [Pair(f"probe {i}", example(length, i), 0.0, 0.0) for i, length in enumerate(_until(drawn, tokens))]
     assert isinstance(config, SFTConfig)
     size = config.max_length if config.packing else 1
-    packs = -(-2 * budget // max(size, 1)) if config.packing else 0
+    packs = max(1, round(tokens / size)) if config.packing else 0
     if not config.packing:
-        return [Dialogues(f"probe {i}", (example(length, i),)) for i, length in enumerate(_until(drawn, 2 * budget))]
+        return [Dialogues(f"probe {i}", (example(length, i),)) for i, length in enumerate(_until(drawn, tokens))]
     return [
         Dialogues(f"probe {p}", tuple(example(length, 100 * p + i) for i, length in enumerate(_until(drawn, size)))) for p in range(packs)
     ]
 
 
-def _until(drawn: Iterator[Length], budget: int) -> list[Length]:
+def _until(drawn: Iterator[Length], budget: float) -> list[Length]:
     """As many as fit the budget, one at least."""
     found, used = [next(drawn)], 0
     used = found[0].tokens

@@ -191,7 +191,7 @@ def _here(planner: Planner, work: Work) -> dict[str, Any]:
         setting = f"{work.stage}.lora.quantize" if work.config.quantize else "train.offload"
         raise UsageError(f"--calibrate measures float32 weights that stay where they are, and {setting} is set: plan without --calibrate")
     try:
-        found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths)
+        found = speed.measure(load.refer(planner.recipe.model), work.config, train, work.lengths, work.batch)
     except ModelError as error:
         raise ModelError(
             f"{error}; --calibrate trains the model itself for a few steps: plan without it, or name a folder that has its weights, "

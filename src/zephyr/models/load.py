@@ -18,6 +18,7 @@ from zephyr.models.context import refuse_beyond
 from zephyr.models.reading import from_pretrained, say_once
 from zephyr.models.streams import guard_positions, refuse_other_numbers, refuse_unknown_head
 from zephyr.models.tokenizers import by_its_file
+from zephyr.models.unused import free_unused
 from zephyr.models.weights import ADAPTER, refuse_other_weights
 from zephyr.recipe import ModelConfig
 from zephyr.text.chat import ChatFormat
@@ -169,7 +170,7 @@ def load_model(
     attention: Literal["segments", "generation"] = "segments",
     on: str | None = None,
 ) -> PreTrainedModel:
-    """The model in float32, in evaluation mode, on the GPU if there is one.
+    """The model in float32, in evaluation mode, on the GPU if there is one; models that nobody uses any more are freed before.
 
     Args:
         ref: which.
@@ -183,6 +184,7 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
+    free_unused()
     implementation = None
     if attention == "segments":
         from zephyr.train.attention import NAME

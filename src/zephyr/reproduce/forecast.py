@@ -110,7 +110,7 @@ def _measured(experiment: Experiment, ref: ModelRef) -> Rates:
     chat = load.load_chat(ref, "zephyr")
     tokens, lengths, rows = _lengths(experiment, chat)
     config: OptimizerConfig = p.dpo
-    found = speed.measure(ref, config, p.train, lengths)
+    found = speed.measure(ref, config, p.train, lengths, 2 * p.train.micro_batch_tokens)  # two passes a batch: this is a forecast
     return Rates(found.token, found.look, _answering(ref, chat), tokens, rows)
 
 
