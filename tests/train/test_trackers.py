@@ -65,15 +65,29 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer.time", clock)
 
 
-@pytest.mark.parametrize("package", ["wandb", "trackio"])
-def test_the_others_are_begun_told_and_ended(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
+def peer(package: str, monkeypatch: pytest.MonkeyPatch, calls: list[Any], failing: tuple[str, ...] = ()) -> None:
+    """A package with the three calls, which speaks on stdout as trackio does."""
+
+    def called(name: str, what: Any) -> None:
+        print(f"{name}!")
+        calls.append(what)
+        if name in failing:
+            raise RuntimeError(f"no network to {name}\nand more")
+
     module = types.ModuleType(package)
     module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
-    module.init = lambda **kwargs: calls.append(kwargs)  # type: ignore[attr-defined]
-    module.log = lambda values, step: calls.append((values, step))  # type: ignore[attr-defined]
-    module.finish = lambda: calls.append("end")  # type: ignore[attr-defined]
+    module.init = lambda **kwargs: called("init", kwargs)  # type: ignore[attr-defined]
+    module.log = lambda values, step: called("log", (values, step))  # type: ignore[attr-defined]
+    module.finish = lambda: called("finish", "end")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, package, module)
+
+
+@pytest.mark.parametrize("package", ["wandb", "trackio"])
+def test_the_others_are_begun_told_and_ended(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Any] = []
+    peer(package, monkeypatch, calls)
     with pytest.raises(KeyboardInterrupt), trackers.tee(lambda _: None, [package], tmp_path / "run" / "dpo", {"seed": 1}) as log:
         log(LINES[1])
         raise KeyboardInterrupt
@@ -82,6 +96,32 @@ def test_the_others_are_begun_told_and_ended(package: str, tmp_path: Path, monke
         ({"train/epoch": 0.5, "train/loss": 2.25, "train/accuracy": 0.5}, 1),
         "end",
     ]
+    assert capsys.readouterr() == ("", "init!\nlog!\nfinish!\n"), "stdout is for the result"
+
+
+@pytest.mark.parametrize(("package", "offline"), [("wandb", ", set WANDB_MODE=offline"), ("trackio", "")])
+def test_one_that_cannot_begin_is_refused(package: str, offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is logged in, or there is no network: that is no defect of ours."""
+    peer(package, monkeypatch, [], failing=("init",))
+    said = rf"train\.log_to: {package} cannot begin \(.*no network to init\); mend that{offline}, or take it out$"
+    with pytest.raises(UsageError, match=said), trackers.tee(lambda _: None, [package], tmp_path / "run" / "dpo", {}):
+        pytest.fail("it would train")
+
+
+@pytest.mark.parametrize("failing", ["log", "finish"])
+def test_one_that_fails_later_does_not_end_the_training(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Any] = []
+    peer("trackio", monkeypatch, calls, failing=(failing,))
+    written: list[dict[str, Any]] = []
+    with trackers.tee(written.append, ["trackio"], tmp_path / "run" / "dpo", {}) as log:
+        for line in LINES:
+            log(line)
+    assert written == LINES
+    assert len(calls) == {"log": 2, "finish": 5}[failing], "after its first failure it is told nothing"
+    said = f"no network to {failing}) and is told no more; metrics.jsonl has every line"
+    assert capsys.readouterr().err.count(said) == 1
 
 
 def test_one_that_is_not_installed_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from zephyr import world
 from zephyr.errors import UsageError
+from zephyr.models.reading import first_line
+from zephyr.progress import say
 
 Log = Callable[[dict[str, Any]], None]
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
@@ -77,13 +80,36 @@ def _tensorboard(folder: Path, settings: dict[str, Any], begins: int) -> Iterato
 
 @contextlib.contextmanager
 def _like_wandb(package: str, folder: Path, settings: dict[str, Any]) -> Iterator[Log]:
-    """Weights & Biases, or trackio, which has the same calls. A run that goes on is another run there: neither takes back a step."""
-    module = importlib.import_module(package)
-    module.init(project="zephyr", name=f"{folder.resolve().parent.name}/{folder.name}", config=settings)
+    """Weights & Biases, or trackio, which has the same calls. A run that goes on is another run there: neither takes back a step.
+
+    What they print goes to stderr: stdout is for the result. One that fails later on is not worth a training, which goes on without it.
+
+    Raises:
+        UsageError: it cannot begin (nobody is logged in, no network).
+    """
     try:
-        yield lambda line: module.log(_numbers(line), step=line["step"])
+        with contextlib.redirect_stdout(sys.stderr):
+            module = importlib.import_module(package)
+            module.init(project="zephyr", name=f"{folder.resolve().parent.name}/{folder.name}", config=settings)
+    except Exception as error:
+        offline = ", set WANDB_MODE=offline" if package == "wandb" else ""
+        raise UsageError(f"train.log_to: {package} cannot begin ({first_line(error)}); mend that{offline}, or take it out") from error
+    lost = False
+
+    def tell(call: Callable[[], object]) -> None:
+        nonlocal lost
+        try:
+            if not lost:
+                with contextlib.redirect_stdout(sys.stderr):
+                    call()
+        except Exception as error:
+            lost = True
+            say(f"  train.log_to: {package} failed ({first_line(error)}) and is told no more; metrics.jsonl has every line")
+
+    try:
+        yield lambda line: tell(lambda: module.log(_numbers(line), step=line["step"]))
     finally:
-        module.finish()
+        tell(module.finish)
 
 
 _OPEN: dict[str, Callable[[Path, dict[str, Any], int], contextlib.AbstractContextManager[Log]]] = {
