@@ -164,6 +164,7 @@ _EXTRA: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 7, "head_dim": 8},
     "qwen2": {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
     "qwen3": {"head_dim": 8},
+    "gemma": {"head_dim": 8},
     # soft caps low enough to bend what a random model computes
     "gemma2": {
         "head_dim": 8,
@@ -182,7 +183,7 @@ def tiny_model(
     """A random causal model: 2 layers, 32 wide, 4 heads over 2 pairs of keys and values, 704 tokens; in evaluation mode.
 
     Args:
-        arch: one of `ARCHITECTURES`; those that have sliding windows see 7 positions.
+        arch: one of `ARCHITECTURES`, or gemma; those that have sliding windows see 7 positions.
         seed: of the weights; the global random state stays what it was.
         attention: the attention implementation; by default the project's own, over flat streams.
         dtype: of the weights; float32 by default.

@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         for arch in tiny.ARCHITECTURES
         for tied in (True, False)
     },
+    **{f"gemma, {'tied' if tied else 'untied'}": ("gemma", {"tie_word_embeddings": tied}) for tied in (True, False)},
     "llama, no groups": ("llama", {"num_key_value_heads": 4}),
     "llama, one group": ("llama", {"num_key_value_heads": 1}),
     "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True}),

@@ -133,6 +133,29 @@ def test_tied_embeddings_get_both_contributions() -> None:
     torch.testing.assert_close(tied.get_input_embeddings().weight.grad, as_input + as_output, rtol=1e-5, atol=1e-7)
 
 
+# --- the length of a gradient ------------------------------------------------------------------------------------
+
+
+def test_long_gradients_are_shortened_to_the_norm_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam hardly shows it in the weights: what the update is given is what counts. What is logged is the norm before."""
+    used: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: Any, *args: Any) -> Any:
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        used.append(math.sqrt(sum(float(p.grad.double().square().sum()) for p in parameters)))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    _, lines = run(0, epochs=1)
+    norms = [line["grad_norm"] for line in lines if line["kind"] == "train"]
+    assert used == pytest.approx([min(norm, 1.0) for norm in norms], rel=1e-4)
+    limit = min(norms) / 2
+    used.clear()
+    run(0, epochs=1, max_grad_norm=limit)
+    assert used == pytest.approx([limit] * len(norms), rel=1e-4)
+
+
 # --- the first step ----------------------------------------------------------------------------------------------
 
 
