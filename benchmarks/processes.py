@@ -20,6 +20,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 # large fresh allocations cost page faults: both sides keep what they have got
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+# what zephyr sets for itself (src/zephyr/models/__init__.py), for the other side, too
+ALLOCATOR |= {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 
 
 @dataclass(frozen=True)
