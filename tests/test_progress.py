@@ -19,8 +19,8 @@ def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.Monkey
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == "" and len(lines) == 10
-    assert lines[0] == "  dSFT: 10/100 tokens, 1.0/s, 90 s left loss 0.5"
-    assert lines[-1] == "  dSFT: 100/100 tokens, 1.0/s, 0 s left loss 0.5"
+    assert lines[0] == "  dSFT: 10/100 tokens, 1.0/s, 90 s left, loss 0.5"
+    assert lines[-1] == "  dSFT: 100/100 tokens, 1.0/s, 0 s left, loss 0.5"
 
 
 def test_what_takes_no_time_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

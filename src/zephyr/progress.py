@@ -61,8 +61,9 @@ class _Lines:
             seconds = now - self._start
             rate = (self._done - self._earlier) / seconds
             left = (self._total - self._done) / rate if rate else 0
+            text = f", {text}" if text else ""
             print(
-                f"  {self._label}: {self._done:,.0f}/{self._total:,.0f} {self._unit}, {rate:,.1f}/s, {left:,.0f} s left {text}".rstrip(),
+                f"  {self._label}: {self._done:,.0f}/{self._total:,.0f} {self._unit}, {rate:,.1f}/s, {left:,.0f} s left{text}",
                 file=sys.stderr,
                 flush=True,
             )
