@@ -12,13 +12,25 @@ from zephyr.errors import UsageError
 from zephyr.recipe import Recipe, load
 
 
-def init(path: Path) -> Path:
-    """Write the demo's recipe, with its comments, to `path`; an existing file is not touched."""
+def init(path: Path, start: str = "demo") -> Path:
+    """Write a recipe that ships with the package, with its comments; an existing file is not touched.
+
+    Args:
+        path: the file to write.
+        start: which recipe: `demo`, or `paper`.
+
+    Raises:
+        UsageError: there is no such recipe, or the file is there already.
+    """
+    from zephyr.reproduce import paper_scale
+
+    known = {"demo": resources.files("zephyr") / "demo" / "recipe.yaml", "paper": paper_scale.recipe_file()}
+    if start not in known:
+        raise UsageError(f"--from {start}: not a recipe that ships; known are {', '.join(known)}")
     if path.exists():
         raise UsageError(f"{path}: is there already; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = (resources.files("zephyr") / "demo" / "recipe.yaml").read_text(encoding="utf-8")
-    durable.write_text(path, text)
+    durable.write_text(path, known[start].read_text(encoding="utf-8"))
     return path
 
 

@@ -38,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # the rich help takes 0.3 s longer to come, of 0.3
     help="From a language model and some prompts to an aligned chat model that has been measured.",
-    epilog="Start with `zephyr init`, or run the demo: `zephyr run recipes/demo.yaml`. "
+    epilog="Start with the demo: `zephyr init demo.yaml` writes its recipe, `zephyr run demo.yaml` runs it. "
     "Exit codes: 0 well, 1 failed (or an audit found something), 2 used wrongly, 3 a budget was reached, 130 interrupted (Ctrl-C), "
     "143 ended by SIGTERM.",
 )

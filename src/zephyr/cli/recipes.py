@@ -15,7 +15,7 @@ app.add_typer(recipe_app, name="recipe")
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 
 
-@recipe_app.command("show", epilog="Example: `zephyr recipe show recipes/zephyr-7b-beta.yaml`")
+@recipe_app.command("show", epilog="Example: `zephyr recipe show my.yaml`")
 def recipe_show(recipe: RecipeFile, overrides: Overrides = None, json: Json = False) -> None:
     """A recipe with every setting it has, those left to their defaults too, each with what it means. It can be run as it is printed."""
     from zephyr import recipes
@@ -27,7 +27,7 @@ def recipe_show(recipe: RecipeFile, overrides: Overrides = None, json: Json = Fa
     show({"name": found.name, "settings": listed}, as_json=json, text=recipes.shown(found).rstrip("\n"))
 
 
-@recipe_app.command("diff", epilog="Example: `zephyr recipe diff recipes/zephyr-7b-beta.yaml my.yaml`")
+@recipe_app.command("diff", epilog="Example: `zephyr init paper.yaml --from paper`, then `zephyr recipe diff paper.yaml my.yaml`")
 def recipe_diff(
     a: Annotated[Path, typer.Argument(help="A recipe.")],
     b: Annotated[Path, typer.Argument(help="Another.")],

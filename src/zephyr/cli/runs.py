@@ -10,17 +10,23 @@ import typer
 from zephyr.cli.base import Json, Overrides, app, show
 
 
-@app.command(epilog="Example: `zephyr init my-run.yaml`, then read it, then `zephyr run my-run.yaml`.")
-def init(path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml")) -> None:
-    """Write a commented recipe to start from: the demo's."""
+@app.command(
+    epilog="Examples: `zephyr init my.yaml`, then read it, then `zephyr run my.yaml` · "
+    "`zephyr init paper.yaml --from paper`, then `zephyr plan paper.yaml`"
+)
+def init(
+    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
+    start: Annotated[str, typer.Option("--from", help="Which recipe to start from: `demo`, or `paper`.")] = "demo",
+) -> None:
+    """Write a commented recipe to start from: the demo's, or the paper's."""
     from zephyr import api
 
-    print(f"wrote {api.init(path)}; next: zephyr run {path}")
+    print(f"wrote {api.init(path, start)}; next: zephyr {'plan' if start == 'paper' else 'run'} {path}")
 
 
 @app.command(
-    epilog="Examples: `zephyr run recipes/demo.yaml` · `zephyr run my.yaml sft.learning_rate=1e-5 --out runs/b` · "
-    "`zephyr run my.yaml --dry-run`"
+    epilog="Examples, of a recipe that `zephyr init my.yaml` wrote: `zephyr run my.yaml --dry-run` · `zephyr run my.yaml` · "
+    "`zephyr run my.yaml sft.learning_rate=1e-5 --out runs/b`"
 )
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
@@ -44,7 +50,7 @@ def run(
 
 @app.command(
     epilog="Examples: `zephyr plan my.yaml`, before `zephyr run my.yaml` spends anything · `zephyr plan my.yaml --calibrate` · "
-    "`zephyr plan recipes/zephyr-7b-beta.yaml --gpu a100-80gb --devices 16 --json`"
+    "`zephyr plan paper.yaml --gpu a100-80gb --devices 16 --json`, of what `zephyr init paper.yaml --from paper` wrote"
 )
 def plan(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],

@@ -22,6 +22,11 @@ RECIPES = tuple(place / "zephyr-7b-beta.yaml" for place in (_HERE / "presets", _
 GPU, DEVICES = "a100-80gb", 16  # the paper's hardware
 
 
+def recipe_file() -> Path:
+    """Where the paper's recipe is; where it would be, if it is not there."""
+    return next((there for there in RECIPES if there.is_file()), RECIPES[-1])
+
+
 def reproduce(
     wanted: Sequence[str],
     overrides: Sequence[str] = (),
@@ -37,7 +42,7 @@ def reproduce(
     Raises:
         UsageError: the experiments were to be made, or the recipe is not there.
     """
-    path = recipe or next((there for there in RECIPES if there.is_file()), RECIPES[-1])
+    path = recipe or recipe_file()
     if wanted and not dry_run:
         raise UsageError(
             "--preset paper: is planned here, not made: give --dry-run for its steps, run them with `zephyr run` on the paper's recipe "
