@@ -196,6 +196,9 @@ def test_what_saves_a_pass_or_leaves_rows_out_or_moves_weights() -> None:
     assert cost("curate.filters=all").startswith("how many rows are left is known when `curate` has run")
 
 
+LEFT = "how many rows are left is known when `curate` has run: tokens and steps count those before it"
+
+
 def test_what_teachers_judges_and_tasks_cost() -> None:
     recipe = load(PAPER)
     for path, before, after, said in (
@@ -221,6 +224,17 @@ def test_what_teachers_judges_and_tasks_cost() -> None:
         ("evaluate.limit", 20, None, "more items of each benchmark, if it has so many"),
         ("evaluate.sampler", "drawn", "first_n", "less: what few-shot prompts begin with is computed once"),
         ("evaluate.benchmarks", {"mmlu": "a"}, {"mmlu": "b"}, ""),
+        ("curate.select", None, "there", LEFT),
+        ("curate.select.target", 200_000, 100_000, "dialogues that are taken, where there are so many, ×0.5"),
+        ("curate.select.balance", "root", "even", "as many dialogues, of other lengths"),
+        ("curate.select.by", ["topic"], ["turns"], "as many dialogues, of other lengths"),
+        ("curate.gate.overlap", 0.5, 0.25, LEFT),
+        ("curate.near_prompts.threshold", 0.8, 0.7, LEFT),
+        ("curate.gen_fraction", 0.0, 0.5, LEFT),
+        ("synthesize.world", "there", None, "dialogues of that kind, and the calls for them, less"),
+        ("synthesize.world.count", 100, 300, "dialogues of that kind, and the calls for them, ×3"),
+        ("synthesize.world.turns", [2, 4], [3, 6], "turns of a dialogue, and calls for them, ×1.5 on average"),
+        ("synthesize.self_instruct.rounds", 1, 2, "calls that refine an instruction ×2"),
         (
             "evaluate.benchmarks",
             {"mmlu": "a"},
@@ -241,6 +255,11 @@ def test_costs_that_do_not_add_up_are_said_to_be_of_one_difference_alone() -> No
     assert "5,811 → 2,907 steps (×0.5)" in "".join(both) and both[-3] == line  # 3 x 969, where one epoch has 969
     assert both[-1].endswith("969 steps")
     assert line not in described("dpo.batch_size=64", "dpo.beta=0.2")
+
+
+def test_a_setting_outside_of_sections_goes_by_its_name() -> None:
+    a, b = load(PAPER), load(PAPER, ["seed=7"])
+    assert f"  seed: {a.seed} → 7" in recipes.describe(recipes.compare(a, b), a, b).splitlines()
 
 
 def test_a_section_that_is_absent_is_one_difference() -> None:

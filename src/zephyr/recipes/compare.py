@@ -77,7 +77,8 @@ def describe(found: Mapping[str, Any], a: Recipe, b: Recipe) -> str:
         if d["section"] != section:
             section = d["section"]
             lines += ["", section]
-        name = d["setting"].removeprefix(section).removeprefix(".") or "the section"
+        whole = "the section" if THERE in (d["before"], d["after"]) else section  # `seed` is none
+        name = d["setting"].removeprefix(section).removeprefix(".") or whole
         lines.append(f"  {name}: {_said(d, 'before', a)} → {_said(d, 'after', b)}")
         lines += [f"      {text}" for text in (d["about"], f"cost: {d['cost']}" if d["cost"] else "") if text]
     return "\n".join([*lines, *_sums(found)])

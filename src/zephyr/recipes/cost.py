@@ -45,6 +45,10 @@ def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
         return _looks(stage, before, after, a)
     if name == "test_fraction" and (data := getattr(getattr(b, stage), "data", [])) and all(source.split for source in data):
         return f"nothing: every source of {b.name} names its split"
+    if path.startswith(_CHOOSING):
+        return _LEFT
+    if stage == "synthesize" and (say := _WRITTEN.get(name)):
+        return say(before, after)
     if ".prices." in path:
         return _grows(f"dollars for what {'is sent' if name == 'prompt' else 'comes back'}")(before, after)
     if say := _SAID.get(name):
@@ -165,7 +169,27 @@ _OFFLOADED = {
     "all": "the GPU holds a layer at a time: weights and gradients travel in every pass, and the host makes the update",
 }
 _LEFT = "how many rows are left is known when `curate` has run: tokens and steps count those before it"
+# what decides which dialogues are left
+_CHOOSING = (
+    "curate.gate.", "curate.near_prompts.", "curate.near_dialogues.", "curate.filter_settings.",
+    "curate.gen_fraction", "curate.decontaminate",
+)  # fmt: skip
+_KIND = _there("dialogues of that kind, and the calls for them")
+# of dialogues that teachers write
+_WRITTEN: dict[str, Callable[[Any, Any], str]] = {
+    "count": _grows("dialogues of that kind, and the calls for them,"),
+    "turns": lambda before, after: f"turns of a dialogue, and calls for them, {_ratio(sum(before), sum(after))} on average",
+    "rounds": _grows("calls that refine an instruction"),
+    "world": _KIND,
+    "writing": _KIND,
+    "materials": _KIND,
+    "self_instruct": _KIND,
+}
 _SAID: dict[str, Callable[[Any, Any], str]] = {
+    "select": lambda before, after: _LEFT,
+    "target": _grows("dialogues that are taken, where there are so many,"),
+    "by": lambda before, after: "as many dialogues, of other lengths",
+    "balance": lambda before, after: "as many dialogues, of other lengths",
     "models_per_prompt": _grows("answers asked for, and ratings of them,"),
     "max_new_tokens": _grows("at most so many tokens an answer:"),
     "samples": _grows("answers written in the evaluation"),
