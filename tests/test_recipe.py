@@ -275,6 +275,9 @@ def test_an_override_has_a_key_and_a_value(tmp_path: Path, override: str) -> Non
 WRONG_OVERRIDES = {
     "sft.learning_rat=1": "sft.learning_rat: unknown key; did you mean learning_rate? (command line)",
     "trian.dtype=float32": "trian: unknown key; did you mean train? (command line)",
+    "learning_rate=1": "learning_rate: unknown key; did you mean sft.learning_rate or dpo.learning_rate? (command line)",
+    "sft.beta=1": "sft.beta: unknown key; did you mean dpo.beta? (command line)",
+    "sft.bs=1": "sft.bs: unknown key; did you mean batch_size? (command line)",
     "sft.learning_rate='3e-5'": "sft.learning_rate: is the text '3e-5'; write a number without quotes (command line)",
     "sft.epochs=0": "sft.epochs: input should be greater than or equal to 1, got 0 (command line)",
     "sft.epochs=1=2": "sft.epochs: is the text '1=2'; write a whole number without quotes (command line)",

@@ -117,6 +117,14 @@ def _known_keys(model: type[BaseModel], path: Sequence[str | int], kinds: Sequen
     return list(found[0].model_fields) if found else []
 
 
+def _hint(key: str, known: list[str], model: type[BaseModel]) -> str:
+    """What was meant by a key that is not known: the same key of another section, a short form (`lr`), or the closest."""
+    meant = [f"{section}.{key}" for section in model.model_fields if key in _known_keys(model, [section], [])]
+    meant = meant or [name for name in known if len(key) > 1 and key == "".join(word[:1] for word in name.split("_"))]
+    meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean {' or '.join(meant)}?" if meant else f"known keys: {', '.join(known)}"
+
+
 def _leaves_of_literal(section: type[BaseModel]) -> tuple[Any, ...]:
     return getattr(section.model_fields["kind"].annotation, "__args__", ())
 
@@ -155,10 +163,7 @@ def _explain(error: ValidationError, values: object, lines: Mapping[tuple[str | 
         where = _where(next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None), file)
         name = _dotted(path) or "the recipe"
         if kind == "extra_forbidden":
-            known = _known_keys(model, path[:-1], kinds)
-            close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-            messages.append(f"{name}: unknown key; {hint}{where}")
+            messages.append(f"{name}: unknown key; {_hint(str(path[-1]), _known_keys(model, path[:-1], kinds), model)}{where}")
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
             known_kinds = str(item["ctx"].get("expected_tags", "")).replace("'", "")
             what = f"{_short(item['ctx']['tag'])} is not known" if "tag" in item["ctx"] else "is required and not there"

@@ -49,6 +49,8 @@ def stage(
         dry_run: curate alone: do it with a sample of the data, and keep nothing.
     """
     first = next(iter(inputs))
+    for setting in settings:
+        _refuse_setting(section, setting)
     if not inputs[first]:
         raise UsageError(f"{name}: no input was given")
     given = {key: [DataSource(path=path) for path in paths] for key, paths in inputs.items()}
@@ -71,6 +73,19 @@ def stage(
     needs = Needs({key: given.get(key, found) for key, found in wanted.data.items()}, wanted.models)
     config = module.configure(whole)
     return _sampled(name, config, needs, Path(out).expanduser()) if dry_run else alone(name, config, needs, out)
+
+
+def _refuse_setting(section: str, setting: str) -> None:
+    """What would be passed over, or be looked for where it is not.
+
+    Raises:
+        UsageError: it names the data, which this command is given as files; or the section, which goes without saying.
+    """
+    key = setting.partition("=")[0].strip()
+    if key.partition(".")[0] in ("data", "prompts"):
+        raise UsageError(f"{setting}: files are named before the settings; what a source's columns are called is said in a recipe")
+    if key.startswith(f"{section}."):
+        raise UsageError(f"{setting}: behind this command the section is left out: {setting.removeprefix(f'{section}.')}")
 
 
 def _recipe_for(
