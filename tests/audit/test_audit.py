@@ -57,6 +57,10 @@ def problems(found: Audit) -> dict[str, int]:
 # --- pairs ---------------------------------------------------------------------------------------------------------
 
 
+def test_where_nothing_can_be_read_no_split_is_named(look: Callable[..., Audit]) -> None:
+    assert describe(look([{"question": "a"}])).startswith("1 problem in 1 rows, 0 pairs, ")
+
+
 def test_nothing_wrong(look: Callable[..., Audit]) -> None:
     found = look(map(pair, range(40)))
     assert found.clean and problems(found) == {}

@@ -122,6 +122,11 @@ def test_a_sample_is_called_one_only_where_it_is_one(tmp_path: Path, monkeypatch
     assert part in (1, 3) and f"tried on a sample of {part} of the 4 rows;" in inspection.page(found)
 
 
+def test_a_turn_by_itself_is_no_exchange(tmp_path: Path) -> None:
+    found = inspection.inspect(write_lines(tmp_path / "x.jsonl", [talk("Hello?")]))
+    assert "no exchanges, under 512 characters" in inspection.describe(found)
+
+
 # --- scores ------------------------------------------------------------------------------------------------------
 
 

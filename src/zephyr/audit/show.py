@@ -55,7 +55,8 @@ def _headline(audit: Audit) -> str:
     found = len(audit.problems)
     what = f"{found} problem{'s' if found != 1 else ''}" if found else "nothing wrong"
     splits = ", ".join(f"{n:,} {split}" for split, n in audit.splits.items())
-    return f"{what} in {audit.rows:,} rows ({splits}), {audit.pairs:,} pairs, {audit.rated:,} prompts with rated answers"
+    splits = f" ({splits})" if splits else ""  # there are none where no row could be read
+    return f"{what} in {audit.rows:,} rows{splits}, {audit.pairs:,} pairs, {audit.rated:,} prompts with rated answers"
 
 
 def _count(finding: Finding) -> str:

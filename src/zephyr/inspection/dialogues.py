@@ -40,7 +40,7 @@ def read(where: str, split: str | None, row: Row) -> Iterator[Specimen]:
     chars = sum(len(text) for _, text in messages)
     answers = [text for role, text in messages if role == "assistant"]
     spoken = [text for role, text in messages if role != "system"]
-    exchanges = band(len(spoken) // 2, EXCHANGES)
+    exchanges = band(len(spoken) // 2, EXCHANGES) if len(spoken) > 1 else "no"  # a turn without its other half is none
     shape = f"{exchanges} {'exchange' if exchanges == '1' else 'exchanges'}, {band(chars, CHARS)} characters"
     about = dict(said(row, "category", "source", "model", "language", "lang"))
     topic = about.get("category") or about.get("source")
