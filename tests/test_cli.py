@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 
 import small
 from conftest import ROOT
@@ -108,6 +109,38 @@ def test_init_writes_the_demo_recipe_and_nothing_over_it(zephyr_command: Command
     assert path.read_bytes() == (ROOT / "recipes" / "demo.yaml").read_bytes()
     code, _, err = zephyr_command("init", path)
     assert code == 2 and "is there already" in err
+
+
+def test_init_writes_the_papers_recipe(zephyr_command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "paper.yaml"
+    code, out, _ = zephyr_command("init", path, "--from", "paper")
+    assert code == 0 and out == f"wrote {path}; next: zephyr plan {path}\n"
+    assert path.read_bytes() == (ROOT / "recipes" / "zephyr-7b-beta.yaml").read_bytes()
+    code, _, err = zephyr_command("init", tmp_path / "other.yaml", "--from", "handbook")
+    assert code == 2 and last_line(err) == "zephyr: --from handbook: not a recipe that ships; known are demo, paper"
+
+
+def test_examples_need_no_checkout() -> None:
+    """Who installed the package alone has no folder `recipes`."""
+    group: Any = typer.main.get_command(cli.app)
+    commands = [group, *group.commands.values(), *(inner for c in group.commands.values() for inner in getattr(c, "commands", {}).values())]
+    assert len(commands) > 25
+    assert [c.name for c in commands if "recipes/" in f"{c.epilog} {c.help}"] == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("data=[{path: x.jsonl, columns: {messages: talk}}]", "files are named before the settings; what a source's columns are called"),
+        ("data.path=x", "files are named before the settings"),
+        ("sft.epochs=2", "behind this command the section is left out: epochs=2"),
+        ("beta=0.2", r"sft\.beta: unknown key; did you mean dpo\.beta\?"),
+        ("lr=1e-5", r"sft\.lr: unknown key; did you mean learning_rate\?"),
+    ],
+)
+def test_settings_of_a_stage_that_would_be_passed_over(zephyr_command: Command, tmp_path: Path, setting: str, problem: str) -> None:
+    arguments = ["sft", tmp_path / "x.jsonl", "--model", tmp_path, "--out", tmp_path / "out", setting]
+    refused(zephyr_command, arguments, problem, code=2)
 
 
 # --- a run -------------------------------------------------------------------------------------------------------
@@ -318,6 +351,11 @@ BAD = {
         {"curate": None, "sft": None, "complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
         lambda data: small.write_lines(data / "pairs.jsonl", [{"prompt": "P?", "completions": []}]),
         r"binarize: .*pairs.jsonl:1: `completions` is missing or empty",
+    ),
+    "nothing of a pair": (
+        {"curate": None, "sft": None, "complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},
+        lambda data: small.write_lines(data / "pairs.jsonl", [{"question": "P?", "good": "a", "bad": "b"}]),
+        r"binarize: .*pairs.jsonl:1: neither `chosen` and `rejected` nor `completions`; the row has 'question', 'good', 'bad'",
     ),
     "no turns": (
         {"curate": None, "sft": None, "complete": None, "rate": None, "binarize": {"data": ["DATA/pairs.jsonl"]}},

@@ -185,4 +185,7 @@ def _score(row: Mapping[str, Any], key: str) -> float | None:
 
 def parse_feedback(row: Mapping[str, Any]) -> RatedPrompt | Preference:
     """A row of `chosen` and `rejected` is a pair; one with `completions` is a prompt whose rated answers are yet to be compared."""
+    if "chosen" not in row and "completions" not in row:
+        has = ", ".join(map(repr, row)) or "no columns"
+        raise DataError(f"neither `chosen` and `rejected` nor `completions`; the row has {has}"[:300])
     return parse_preference(row) if "chosen" in row else parse_rated_prompt(row)
