@@ -383,6 +383,15 @@ def test_what_is_not_ours_is_not_replaced(small_run: SmallRun, tmp_path: Path) -
         zephyr.run(small_run.file, out=out, until="curate")
 
 
+def test_what_was_put_into_an_artifact_is_not_replaced(small_run: SmallRun, tmp_path: Path) -> None:
+    out = small_run.copy(tmp_path / "run")
+    shutil.copytree(out / "binarize", out / "curate" / "inner")
+    assert ran(zephyr.run(small_run.file, out=out)) == [], "it hinders nothing that is done"
+    with pytest.raises(UsageError, match=r"curate: would be made anew \(test_fraction .*\), and .*curate/inner/\S+ is no file of it"):
+        zephyr.run(small_run.file, ["curate.test_fraction=0.5"], out=out, until="curate")
+    assert (out / "curate" / "inner" / "manifest.json").exists()
+
+
 def test_every_file_of_an_artifact_is_known_as_ours(small_run: SmallRun) -> None:
     """An artifact whose manifest is torn is made again only if all that is in it can be ours."""
     assert [current.not_ours(small_run.out / stage) for stage in small.STAGES] == [None] * len(small.STAGES)
