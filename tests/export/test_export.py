@@ -144,6 +144,16 @@ def test_a_card_that_was_edited_stays(tmp_path: Path) -> None:
     assert export(str(plain), out, to="safetensors")["status"] == "ran" and (out / "README.md").read_text() == "A card."
 
 
+def test_a_card_of_ones_own_stays(tmp_path: Path) -> None:
+    """The model has none, so it was written where the export is."""
+    plain, out = model(tmp_path / "m", tiny.byte_tokenizer()), tmp_path / "out"
+    export(str(plain), out, to="safetensors")
+    (out / "README.md").write_text("Mine.")
+    with pytest.raises(UsageError, match=r"README\.md: was written since, and an export would replace it; .* move the card away first"):
+        export(str(plain), out, to="safetensors", dtype="float32")
+    assert (out / "README.md").read_text() == "Mine."
+
+
 def test_written_aside_and_only_over_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, out = model(tmp_path / "m", tiny.byte_tokenizer()), tmp_path / "out"
     first = export(str(plain), out, to="safetensors", dtype="float16")

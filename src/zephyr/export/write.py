@@ -143,6 +143,10 @@ def _refuse_to_replace(out: Path, manifest: Manifest | None) -> None:
     if _is_edited(out, manifest):
         raise UsageError(f"{out / CARD}: was edited, and an export would replace it; give another --out, or move the card away first")
     ours = {artifacts.MANIFEST, *(manifest.files if manifest else ())}
+    if manifest is not None and CARD not in ours and (out / CARD).exists():  # the model had none, so somebody wrote one
+        raise UsageError(
+            f"{out / CARD}: was written since, and an export would replace it; give another --out, or move the card away first"
+        )
     if strange := next((p for p in sorted(out.rglob("*")) if p.is_file() and p.relative_to(out).as_posix() not in ours), None):
         raise UsageError(f"{strange}: is no file of an export, so {out} is not replaced; give another --out, or move it away")
 
