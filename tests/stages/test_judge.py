@@ -11,12 +11,13 @@ import pytest
 
 import small
 from zephyr import api
-from zephyr.artifacts import Manifest
+from zephyr.artifacts import Manifest, draft
 from zephyr.cli import app
 from zephyr.errors import DataError, UsageError
 from zephyr.evals import alpaca_eval, in_words, mt_bench
 from zephyr.evals.alpaca_eval import files as alpaca
 from zephyr.recipe import load
+from zephyr.stages import Inputs, answer
 from zephyr.stages import judge as stage
 from zephyr.teachers import Reply, Request, ask
 
@@ -499,6 +500,32 @@ def test_rows_that_a_later_stage_would_refuse_are_refused_first(
     with pytest.raises(DataError, match=r"baseline\.jsonl: 1 of 2 questions has no answer, the first is 101"):
         run(recipe, on=["mt-bench"], settings=settings)
     assert not scripted.asked and not (recipe.parent / "out" / "answer").exists()
+
+
+@pytest.mark.parametrize(("missing", "said"), [(1, "1 instruction has no answer"), (2, "2 instructions have no answer")])
+def test_what_was_not_answered_is_counted(tmp_path: Path, recipe: Path, missing: int, said: str) -> None:
+    rows = [alpaca.Output(row["instruction"], "x", "m", "d") for row in BASELINE[missing:]]
+    alpaca.write_outputs(tmp_path / "alpaca_eval.m.json", rows)
+    found = load(recipe)
+    inputs = Inputs({"baseline": stage.needs(found).data["baseline"]}, {})  # type: ignore[dict-item]
+    with pytest.raises(DataError, match=f"{said}, the first is: 'Say one.'"):
+        stage._about_instructions(stage.configure(found), inputs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason", "said"),
+    [
+        (["", "a"], "stop", "1 answer of m is empty; the judge sees it so."),
+        (["", " "], "stop", "2 answers of m are empty; the judge sees them so."),
+        ([""], "refused", "1 question has no answer of m (the first: no); the judge sees an empty one."),
+        (["", ""], "refused", "2 questions have no answer of m (the first: no); the judge sees an empty one."),
+    ],
+)
+def test_one_answer_is_not_several(tmp_path: Path, texts: list[str], reason: str, said: str) -> None:
+    request = Request("complete", "p", ())
+    with draft(tmp_path / "a", stage="s", key="k", config={}, parents={}) as out:
+        answer._counted([Reply(request, text, reason, 0, problem="no") for text in texts], out, "m")
+    assert out.manifest.notes == [said]
 
 
 def test_a_section_given_again_keeps_what_is_no_part_of_a_key(recipe: Path) -> None:

@@ -245,7 +245,9 @@ def _counted(replies: Sequence[Reply], out: Draft, model: str) -> dict[str, int]
     empty = sum(not reply.text.strip() for reply in replies)
     problems = [reply for reply in replies if reply.finish_reason in ("refused", "unknown")]
     if problems:
-        out.note(f"{len(problems)} questions have no answer of {model} (the first: {problems[0].problem}); the judge sees an empty one.")
+        none = f"{len(problems)} questions have" if len(problems) > 1 else "1 question has"
+        out.note(f"{none} no answer of {model} (the first: {problems[0].problem}); the judge sees an empty one.")
     elif empty:
-        out.note(f"{empty} answers of {model} are empty; the judge sees them so.")
+        many = f"{empty} answers of {model} are empty; the judge sees them so."
+        out.note(many if empty > 1 else f"1 answer of {model} is empty; the judge sees it so.")
     return {"answers": len(replies), "empty": empty, "cut_off": sum(reply.finish_reason == "length" for reply in replies)}

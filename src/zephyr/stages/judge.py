@@ -188,7 +188,7 @@ def _models_in(folder: Path, pattern: str) -> dict[str, Path]:
     begin, end = pattern.split("*")
     found = {path.name.removeprefix(begin).removesuffix(end): path for path in sorted(folder.glob(pattern))}
     if not found:
-        raise DataError(f"{folder}: no answers to this benchmark; run `zephyr answer` for it")
+        raise DataError(f"{folder}: no answers to this benchmark; `zephyr run RECIPE --only answer` asks for them")
     return found
 
 
@@ -243,7 +243,8 @@ def _about_instructions(config: Config, inputs: Inputs, folder: Path) -> list[As
     for model, path in _models_in(folder, "alpaca_eval.*.json").items():
         outputs[model] = {o.instruction: o for o in alpaca.read_outputs(path, model=model)}
         if missing := [b.instruction for b in baseline if b.instruction not in outputs[model]]:
-            raise DataError(f"{path}: {len(missing)} instructions have no answer, the first is: {missing[0][:60]!r}")
+            none = f"{len(missing)} instructions have" if len(missing) > 1 else "1 instruction has"
+            raise DataError(f"{path}: {none} no answer, the first is: {missing[0][:60]!r}")
     if config.canary:
         outputs[CANARY] = {b.instruction: alpaca.Output(b.instruction, CONSTANT, CANARY, b.dataset) for b in baseline}
     by_choice = config.preference == "log_probabilities"
