@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,6 +77,24 @@ def test_equals_autograd_whatever_the_tile(kind: str, arch: str, tile_tokens: in
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+def test_long_answers_are_summed_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are learnt, too: the type of the result would not show a sum that was made in float32."""
+    values: list[float] = []
+
+    def watched(*args: Any) -> Any:
+        found = block_of(*args)
+        values.extend(found.logprob_B.tolist())
+        return found
+
+    monkeypatch.setattr(head, "block_of", watched)
+    answers = [[3 + (i * i) % 480 for i in range(n)] for n in (3000, 2000)]
+    items, model = [Pair("long", branching([1], *answers), -2e4, -1e4)], tiny.tiny_model()
+    stream, hidden_ND = flatten([items[0].answers]), torch.randn(5000, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, sums_S = head_loss(model, hidden_ND, stream, items, Preferences(partial(dpo, beta=0.1), 0.1), 1.0)
+    assert sums_S.tolist() == pytest.approx([math.fsum(values[:3000]), math.fsum(values[3000:])], rel=1e-13)
 
 
 def test_a_frozen_matrix_gets_no_gradient_and_the_hidden_states_still_do() -> None:
