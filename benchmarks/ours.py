@@ -98,7 +98,7 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
     import torch
 
     from zephyr.train import parallel
-    from zephyr.train.optim import adamw
+    from zephyr.train.optim import adamw, clear_gradients
 
     if args.checkpointing:
         parallel.recompute_activations(trainer.model)
@@ -113,7 +113,7 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
             with torch.profiler.record_function("bench.clip"):
                 norm = torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.config.max_grad_norm)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            clear_gradients(optimizer, keep=trainer.config.lora is not None)
             seconds.append(measure.clock(args.device) - began)
             stats.append({**found, "grad_norm": float(norm)})
     result = {

@@ -12,7 +12,7 @@ import torch
 import tiny
 from zephyr.recipe import SFTConfig
 from zephyr.train import precision
-from zephyr.train.optim import adamw, learning_rate
+from zephyr.train.optim import adamw, clear_gradients, learning_rate
 
 
 def rates(steps: int, **settings: Any) -> list[float]:
@@ -67,6 +67,27 @@ def test_one_step_is_adamw() -> None:
     optimizer.step()
     want = [w * (1 - 0.1 * 0.5) - 0.1 * g / (math.sqrt(g * g) + 1e-8) for w, g in ((1.0, 0.3), (-2.0, -0.4))]
     assert weight.weight.tolist()[0] == pytest.approx(want, rel=1e-6)
+
+
+def test_gradients_that_are_kept_stay_in_their_place_and_change_no_update() -> None:
+    def trained(*, keep: bool) -> tuple[list[torch.Tensor], set[int]]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        optimizer, places = adamw(model, SFTConfig(learning_rate=0.1, weight_decay=0.1)), set()
+        clear_gradients(optimizer, keep=keep)
+        for _ in range(3):
+            for _ in range(2):
+                model(torch.randn(4, 3)).square().mean().backward()  # type: ignore[no-untyped-call]
+            places |= {p.grad.data_ptr() for p in model.parameters() if p.grad is not None}
+            optimizer.step()
+            clear_gradients(optimizer, keep=keep)
+            assert all(
+                torch.equal(p.grad, torch.zeros_like(p)) if keep and p.grad is not None else p.grad is None for p in model.parameters()
+            )
+        return [p.detach().clone() for p in model.parameters()], places
+
+    (kept, places), (fresh, _) = trained(keep=True), trained(keep=False)
+    assert len(places) == 2 and all(map(torch.equal, kept, fresh))
 
 
 def test_the_number_format_is_as_asked_or_the_faster_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

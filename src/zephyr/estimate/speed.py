@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zephyr.train.batches import Example
 
 PASSES = 4  # of a batch, at most; and timed in all, at least, after a batch that is not: the first allocates
+LEAST_TOKENS = 16  # of a row
 PROBE_TOKENS = 512  # of a first look
 
 
@@ -62,10 +63,9 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
 
     from zephyr.models import load
     from zephyr.train import lora, parallel
-    from zephyr.train.batches import micro_batches
     from zephyr.train.loop import Trainer
     from zephyr.train.meter import peak_memory_bytes, reset_peak_memory
-    from zephyr.train.optim import adamw
+    from zephyr.train.optim import adamw, clear_gradients
     from zephyr.train.precision import resolve_dtype
     from zephyr.train.tasks import SFT, preferences, tokens_of
 
@@ -83,27 +83,31 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     dtype = resolve_dtype(train.dtype, str(model.device))
     trainer: Trainer[Any] = Trainer(model, task, config, dtype, train.micro_batch_tokens, 0, lambda _: None)
     words = model.config.get_text_config().vocab_size
-    size = min(batch, PASSES * train.micro_batch_tokens)
-    timed = max(1, round(PASSES * train.micro_batch_tokens / size))
-    batches = [_items(config, lengths, words, size, number) for number in range(min(timed, PASSES) + 1)]
+    size = min(batch, train.micro_batch_tokens)
+    passes = max(1, min(PASSES, round(batch / size)))
+    batches = [  # the last pass of each as full as the training's fullest
+        [_pass(config, lengths, words, size, PASSES * number + k, full=k == passes - 1) for k in range(passes)]
+        for number in range(PASSES // passes + 1)
+    ]
     optimizer = adamw(model, config)
+    clear_gradients(optimizer, keep=config.lora is not None)
     trainer._training_mode()
 
-    def learn(items: Sequence[Any]) -> None:
-        # the largest pass last: what begins with another's gradients there already holds the most
-        for some in sorted(micro_batches(items, tokens_of, train.micro_batch_tokens), key=lambda some: sum(map(tokens_of, some))):
-            trainer.accumulate(some)
+    def learn(batch: Sequence[Sequence[Any]]) -> None:
+        for items in batch:
+            trainer.accumulate(items)
 
-    looked = _timed(model, partial(trainer.means, batches[0]))  # as a training begins
+    first = [item for items in batches[0] for item in items]
+    looked = _timed(model, partial(trainer.means, first))  # as a training begins
     learnt, updated = [], []
-    for items in batches:
-        learnt.append(_timed(model, partial(learn, items)))
+    for some in batches:
+        learnt.append(_timed(model, partial(learn, some)))
         parallel.clip_gradients(model, config.max_grad_norm)
         updated.append(_timed(model, optimizer.step))
-        optimizer.zero_grad(set_to_none=True)
-    tokens = [sum(e.tokens for item in items for e in item.examples) for items in batches]
+        clear_gradients(optimizer, keep=config.lora is not None)
+    tokens = [sum(map(tokens_of, itertools.chain(*some))) for some in batches]
     peak = peak_memory_bytes()
-    looked = min(looked, _timed(model, partial(trainer.means, batches[0])))
+    looked = min(looked, _timed(model, partial(trainer.means, first)))
     return Speed(
         token=sum(learnt[1:]) / sum(tokens[1:]),
         look=looked / tokens[0],
@@ -135,7 +139,7 @@ def probe(ref: ModelRef, train: TrainConfig) -> tuple[float, float, float]:
 
     def pair(tokens: int) -> list[Any]:
         third = tokens // 3
-        return _items(config, [Length(third, (third, third))], words, tokens, 0)[:1]
+        return _pass(config, [Length(third, (third, third))], words, tokens, 0)[:1]
 
     def learn() -> None:
         trainer.accumulate(pair(PROBE_TOKENS))
@@ -165,8 +169,8 @@ def _timed(model: Any, work: Callable[[], Any]) -> float:
     return time.perf_counter() - since
 
 
-def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, number: int) -> list[Any]:
-    """A batch of so many tokens, in rows as long as the data's; one row at least."""
+def _pass(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, number: int, *, full: bool = False) -> list[Any]:
+    """Rows as long as the data's, for as many tokens as go through the model at once; with `full` the last one fills what is left."""
     from zephyr.train.batches import Example
     from zephyr.train.tasks import Dialogues, Pair
 
@@ -184,22 +188,29 @@ def _items(config: OptimizerConfig, lengths: Sequence[Length], words: int, token
     for _ in range(31 * number % len(lengths)):
         next(drawn)
     if isinstance(config, DPOConfig):
-        return [Pair(f"probe {i}", example(length, i), 0.0, 0.0) for i, length in enumerate(_until(drawn, tokens))]
+        return [Pair(f"probe {i}", example(length, i), 0.0, 0.0) for i, length in enumerate(_until(drawn, tokens, full=full))]
     assert isinstance(config, SFTConfig)
-    size = config.max_length if config.packing else 1
-    packs = max(1, round(tokens / size)) if config.packing else 0
     if not config.packing:
-        return [Dialogues(f"probe {i}", (example(length, i),)) for i, length in enumerate(_until(drawn, tokens))]
-    return [
-        Dialogues(f"probe {p}", tuple(example(length, 100 * p + i) for i, length in enumerate(_until(drawn, size)))) for p in range(packs)
-    ]
+        return [Dialogues(f"probe {i}", (example(length, i),)) for i, length in enumerate(_until(drawn, tokens, full=full))]
+    size = config.max_length
+    packs = [_until(drawn, size, full=full) for _ in range(max(1, int(tokens // size)))]
+    return [Dialogues(f"probe {p}", tuple(example(length, 100 * p + i) for i, length in enumerate(pack))) for p, pack in enumerate(packs)]
 
 
-def _until(drawn: Iterator[Length], budget: float) -> list[Length]:
-    """As many as fit the budget, one at least."""
-    found, used = [next(drawn)], 0
-    used = found[0].tokens
-    while used + (length := next(drawn)).tokens <= budget:
+def _until(drawn: Iterator[Length], budget: float, *, full: bool) -> list[Length]:
+    """As many as fit the budget, one at least; with `full`, the next one cut to what is left."""
+    found = [next(drawn)]
+    left = int(budget) - found[0].tokens
+    while (length := next(drawn)).tokens <= left:
         found.append(length)
-        used += length.tokens
+        left -= length.tokens
+    if full and left >= LEAST_TOKENS:
+        found.append(_cut(length, left))
     return found
+
+
+def _cut(length: Length, tokens: int) -> Length:
+    """As long, in the same proportions."""
+    share = tokens / length.tokens
+    branches = tuple(int(n * share) for n in length.branches)
+    return Length(tokens - sum(branches), branches, int(length.learnt * share))

@@ -18,5 +18,10 @@ def free_unused() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's; musl has none
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Give what is free in the heap back to the system, where the C library can."""
+    if sys.platform == "linux" and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's; musl has none
+        malloc_trim(0)

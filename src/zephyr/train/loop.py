@@ -18,7 +18,7 @@ from zephyr.train import parallel
 from zephyr.train.batches import shuffled
 from zephyr.train.checkpoint import Checkpoints, Position, stoppable
 from zephyr.train.meter import Meter
-from zephyr.train.optim import adamw, learning_rate
+from zephyr.train.optim import adamw, clear_gradients, learning_rate
 from zephyr.train.passes import through
 from zephyr.train.tasks import ItemT, Stats, Task, described, names_of, tokens_of
 
@@ -67,6 +67,7 @@ class Trainer(Generic[ItemT]):
         per_epoch = math.ceil(len(items) / self.config.batch_size)
         steps = per_epoch * self.config.epochs
         optimizer = adamw(self.model, self.config, on_host=self.offload == "optimizer")
+        clear_gradients(optimizer, keep=self.config.lora is not None)
         self.at = self.checkpoints.restore(self.model, optimizer) if self.checkpoints else Position()
         started = time.perf_counter() - self.at.seconds
         self._training_mode()
@@ -98,7 +99,7 @@ class Trainer(Generic[ItemT]):
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
+                    clear_gradients(optimizer, keep=self.config.lora is not None)
                     self.at.step += 1
                     if self.checkpoints:
                         self.checkpoints.mark()

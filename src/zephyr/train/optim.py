@@ -41,6 +41,18 @@ def adamw(model: torch.nn.Module, config: OptimizerConfig, *, on_host: bool = Fa
     return kind(groups, lr=config.learning_rate, betas=(beta1, beta2), eps=config.adam_epsilon, fused=True)
 
 
+def clear_gradients(optimizer: torch.optim.Optimizer, *, keep: bool) -> None:
+    """Before the first batch and after every update.
+
+    With `keep` they are zeros, each in its place. Adapters' gradients are many and small: made anew in every batch they would lie
+    between activations all over a processor's heap, whose room could not be used again once these are gone.
+    """
+    optimizer.zero_grad(set_to_none=not keep)
+    if keep:
+        for p in (p for group in optimizer.param_groups for p in group["params"] if p.grad is None):
+            p.grad = torch.zeros_like(p)
+
+
 class HostAdamW(torch.optim.AdamW):
     """AdamW whose moments are in the host's memory between updates; in one, some weights after the other have theirs beside them."""
 

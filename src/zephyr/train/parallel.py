@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zephyr import world
 from zephyr.train.batches import Stream
 from zephyr.train.head import head_loss
+from zephyr.train.heap import Heap
 from zephyr.train.logprobs import stream_hidden
 from zephyr.train.quantized import as_numbers
 from zephyr.train.tasks import ItemT, Task
@@ -27,6 +28,7 @@ class Learner(nn.Module):
         self.sharded = False
         self.offloaded = False
         self.device = str(model.device)  # where it computes, wherever its weights are
+        self.heap = Heap()
 
     def forward(self, stream: Stream, items: Sequence[ItemT], task: Task[ItemT], scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Loss and sequence sums of a stream, as `head_loss` gives them."""

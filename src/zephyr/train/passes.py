@@ -42,6 +42,7 @@ def through(learner: Learner, items: Sequence[ItemT], task: Task[ItemT], dtype: 
         loss, sums_S = learner(stream, group, task, counts / weight, dtype)
         if learn:
             loss.backward()
+        learner.heap.settle()
         if counts:
             total = float(loss.detach()) * weight
             sums.update({"loss": total, **task.stats(sums_S, group)})

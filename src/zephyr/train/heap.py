@@ -1,0 +1,24 @@
+"""What a processor's memory allocator holds beyond what is in use."""
+
+from __future__ import annotations
+
+from zephyr.models.unused import trim
+from zephyr.train.meter import peak_memory_bytes
+
+
+class Heap:
+    """Gives back what passes leave free, where the next one could not use it.
+
+    A pass that is a little longer than the one before does not fit into the holes that this one left, and lies beside them. What is
+    free is given back after each pass that held more than any before: seldom, since pages that were given back must be had anew.
+    """
+
+    def __init__(self) -> None:
+        self._peak = 0
+
+    def settle(self) -> None:
+        """After a pass, forward or back."""
+        peak = peak_memory_bytes()
+        if peak > self._peak:
+            self._peak = peak
+            trim()
