@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 QUIET_S = 2.0
+RATE_S = 600.0  # the rate is of the last ten minutes: rich has 30 s, and where a step takes longer than that, no rate and no time left
 
 _muted = False
 
@@ -79,27 +80,35 @@ def bar(label: str, total: float, unit: str = "", *, done: float = 0) -> Iterato
         yield _Lines(label, total, unit, done)
         return
     from rich.console import Console
+    from rich.padding import Padding
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
 
+    whole = Column(no_wrap=True)  # where the terminal is narrow, the bar alone gives way
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=whole),
         TextColumn(unit),
         TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
+        TimeElapsedColumn(table_column=whole),
         TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(table_column=whole),
     )
 
     class WithRate(Progress):
+        """Rate on the line; the text, which is as long as the line again, below it."""
+
         def get_renderables(self) -> Iterator[RenderableType]:
             for task in self.tasks:
                 task.fields["rate"] = f"{task.speed:,.1f}/s" if task.speed else ""
             yield from super().get_renderables()
+            for task in self.tasks:
+                if task.fields["text"]:
+                    yield Padding(Text(task.fields["text"]), (0, 0, 0, 4))
 
-    with WithRate(*columns, console=Console(stderr=True), transient=False) as progress:
+    with WithRate(*columns, console=Console(stderr=True), speed_estimate_period=RATE_S) as progress:
         yield _Rich(progress, progress.add_task(label, total=total, completed=int(done), text="", rate=""))
 
 
