@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 import types
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 import tiny
+import zephyr
+from conftest import SmallRun
 from zephyr.errors import UsageError
 from zephyr.train import trackers
 from zephyr.train.meter import Meter, matmul_weights
@@ -129,6 +132,17 @@ def test_one_that_is_not_installed_is_refused_at_once(monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match=r"train\.log_to: trackio is not installed: pip install trackio, or take it out"):
         trackers.require(["trackio"])
     trackers.require([])
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_run_refuses_it_before_its_first_stage(dry: bool, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "trackio" else found(name, *more))
+    overrides = ["train.log_to=[trackio]"]
+    with pytest.raises(UsageError, match=r"^train\.log_to: trackio is not installed: pip install trackio, or take it out$"):
+        zephyr.run(small_run.file, out=tmp_path / "out", overrides=overrides, dry_run=dry)
+    assert not (tmp_path / "out" / "curate").exists()
+    zephyr.run(small_run.file, out=tmp_path / "out", until="curate", overrides=overrides, dry_run=dry)  # which logs nothing
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -48,13 +48,17 @@ def refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: P
 
 
 def _refuse_training(recipe: Recipe, pending: Sequence[str]) -> None:
-    """Adapters without the packages that make them; settings that several processes cannot keep."""
+    """Adapters and trackers without the packages that make them; settings that several processes cannot keep."""
     adapted = {name: s.lora for name, s in (("sft", recipe.sft), ("dpo", recipe.dpo)) if name in pending and s and s.lora}
     wanted = [(f"{name}.lora", "adapters need peft", "peft", "lora") for name in adapted]
     wanted += [(f"{n}.lora.quantize", "4 bits need bitsandbytes", "bitsandbytes", "qlora") for n, lora in adapted.items() if lora.quantize]
     for place, what, package, extra in wanted:
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"{place}: {what}, which is not installed: pip install 'zephyr-align[{extra}]'")
+    if {"sft", "dpo"} & {*pending}:
+        from zephyr.train import trackers
+
+        trackers.require(recipe.train.log_to)
     if {*TOGETHER} & {*pending}:
         from zephyr.train.student import refuse_apart
 

@@ -19,7 +19,7 @@ PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"
 
 
 def require(names: Sequence[str]) -> None:
-    """Refuse trackers that are not installed, before any work is done.
+    """Refuse trackers that are not installed: a run before its first stage, a stage by itself before its first step.
 
     Raises:
         UsageError: naming the package.
