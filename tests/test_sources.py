@@ -367,9 +367,43 @@ def test_dropped_rows_are_counted_by_reason_and_kept_as_they_were(tmp_path: Path
 
 
 def test_a_row_that_is_there_twice_is_kept_once(tmp_path: Path) -> None:
-    got = Collected(tmp_path, ([{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}], "train"), ([{"prompt": "a"}, {"prompt": "c"}], "test"))
+    got = Collected(tmp_path, ([{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}], "train"), ([{"prompt": "c"}, {"prompt": "c"}], "test"))
     assert (got.prompts(), got.prompts("test")) == (["a", "b"], ["c"])
     assert got.manifest.dropped == {"duplicate of an earlier row": 2}
+
+
+def test_a_row_that_is_given_for_train_and_for_test_leaves_train(tmp_path: Path) -> None:
+    """To the letter or with other columns: the test stays what it was."""
+    files = (
+        ([{"prompt": "a"}, {"prompt": "b"}, {"prompt": "d"}, {"prompt": "a"}], "train"),
+        ([{"prompt": "d", "x": 1}, {"prompt": "a"}], "test"),
+    )
+    with pytest.raises(
+        DataError, match=r"^2 prompts are in both train and test, .*first: .*0\.jsonl:1 and .*1\.jsonl:2\); take them out of"
+    ):
+        Collected(tmp_path, *files)
+    got = Collected(tmp_path, *files, invalid="drop")
+    assert (got.prompts(), got.prompts("test")) == (["b"], ["d", "a"])
+    assert got.manifest.dropped == {"duplicate of an earlier row": 1, "the prompt is in the test split, too": 2}
+    drawn = Collected(tmp_path, (files[0][0], None), files[1])
+    assert (drawn.prompts(), drawn.prompts("test")) == (["b"], ["d", "a"]), "and a row whose split was drawn does so without being asked"
+    assert drawn.manifest.dropped == got.manifest.dropped
+
+
+@pytest.mark.parametrize("first", [None, "train"])
+def test_one_file_may_be_given_for_both(tmp_path: Path, first: str | None) -> None:
+    """Its rows have one place in both splits, and are drawn in one of them only."""
+    (tmp_path / "x.jsonl").write_text(lines(ROWS))
+    data = [DataSource(path=str(tmp_path / "x.jsonl"), split=split) for split in (first, "test")]  # type: ignore[arg-type]
+    with draft(tmp_path / "out", stage="s", key="k", config={}, parents={}) as out:
+        found = sources.collect(data, parse_prompt, out, invalid="drop", test_fraction=0.0)
+    assert found["train"] == [] and [item.record.prompt for item in found["test"]] == [row["prompt"] for row in ROWS]
+
+
+def test_an_id_of_two_prompts_is_refused_across_splits_too(tmp_path: Path) -> None:
+    files = ([{"prompt": "a", "prompt_id": "1"}], "train"), ([{"prompt": "b", "prompt_id": "1"}], "test")
+    with pytest.raises(DataError, match=r"1\.jsonl:1: the id 1 repeats with different content"):
+        Collected(tmp_path, *files)
 
 
 def test_the_same_prompt_with_other_columns_is_kept_once(tmp_path: Path) -> None:
@@ -395,7 +429,7 @@ def test_a_prompt_in_train_and_test_is_refused(tmp_path: Path) -> None:
         return Collected(tmp_path, *files, parse=parse_preference, test_fraction=0.5)
 
     with pytest.raises(
-        DataError, match=r"^1 prompts are in both train and test, .*first: .*0\.jsonl:1 and .*1\.jsonl:1\); take them out of one"
+        DataError, match=r"^1 prompt is in both train and test, .*first: .*0\.jsonl:1 and .*1\.jsonl:1\); take it out of one"
     ):
         collect(([pair("a")], "train"), ([pair("b")], "test"))
     got = collect(([pair(x) for x in "abcdefgh"], None))  # by hash, all pairs of a prompt go together

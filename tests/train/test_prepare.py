@@ -174,6 +174,19 @@ def test_random_dialogues_come_out_as_they_do_plainly(
         assert_the_same(data, name, config, tmp_path / "both")
 
 
+def test_a_dialogue_of_train_and_test_leaves_train(data: Path, tmp_path: Path) -> None:
+    """Where its split was drawn; where both are given it is refused. The test stays what it was."""
+    again = data.read_text().splitlines()[20:23]
+    for name in ("test", "train"):
+        (tmp_path / "given").mkdir(exist_ok=True)
+        (tmp_path / "given" / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in again))
+        if name == "test":
+            train, test = assert_the_same([data, tmp_path / "given"], "byte", CONFIG, tmp_path / "both")
+            assert len(test) == 3 and len(train.split) == 147 - 2  # of 150 the three go, and two that cannot be learnt
+    with pytest.raises(DataError, match=r"^3 prompts are in both train and test, .*first: .*/train\.jsonl:1 and .*/test\.jsonl:1\)"):
+        rows.survey([DataSource(path=str(tmp_path / "given"))], draft(tmp_path / "refused"))
+
+
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 def test_real_dialogues_come_out_as_they_do_plainly(shared: Path, tmp_path: Path, name: str) -> None:
     with gzip.open(shared / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz", "rt", encoding="utf-8") as file:

@@ -148,22 +148,26 @@ def _shapes(fates: Fates) -> list[tuple[int, str]]:
 
 
 def _repeated(fates: Fates) -> list[tuple[int, str]]:
-    """Leave out rows that say what an earlier one says. Those whose id stands for something else are at fault."""
+    """Leave out rows that say what an earlier one of their split says. Those whose id stands for something else are at fault."""
     rows = fates.kept()
-    names = ("identity", "prompt_id", "prompt", "record", "named", "by_texts")
+    names = ("identity", "prompt_id", "prompt", "record", "named", "by_texts", "test", "drawn")
     columns = {name: fates.column(name)[rows] for name in names}
     at = np.flatnonzero(_more_than_once(columns["identity"]) | _of_two_prompts(columns["prompt_id"], columns["prompt"]))
-    seen: dict[int, int] = {}
+    seen: dict[tuple[int, str], int] = {}  # the first of each identity in a split, among those whose split was drawn, and at all ("")
     called: dict[int, int] = {}
     bad = []
     value = {name: column[at].tolist() for name, column in columns.items()}
     for i, row in enumerate(rows[at].tolist()):
         identity, prompt_id, prompt = value["identity"][i], value["prompt_id"][i], value["prompt"][i]
-        first, by_id = seen.get(identity, i), called.get(prompt_id, i)
-        if value["prompt"][by_id] != prompt:
-            first = by_id  # one id, two prompts
+        split = "test" if value["test"][i] else "train"  # what is in both, `draw_apart` settles
+        theirs = [(identity, of) for of in (split, *(["drawn"] if value["drawn"][i] else []))]  # of two that were drawn, the first stays
+        first = next((seen[key] for key in theirs if key in seen), i)
+        for earlier in (seen.get((identity, ""), i), called.get(prompt_id, i)):
+            if value["prompt"][earlier] != prompt:
+                first = earlier  # one id, two prompts
         if first == i:
-            seen[identity] = i
+            for key in (*theirs, (identity, "")):
+                seen.setdefault(key, i)
             called.setdefault(prompt_id, i)
             continue
         other = int(rows[at[first]])

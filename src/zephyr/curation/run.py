@@ -187,10 +187,7 @@ def _resolve(fates: Fates, do: near.Jobs, data: Sequence[DataSource], out: Draft
         _refuse_contaminated(fates)
     if found := compare.draw_apart(fates, drops=drops):
         count, train, test = found
-        raise DataError(
-            f"{count} prompts are in both train and test, by id or in the same words (first: {fates.place(train)} and "
-            f"{fates.place(test)}); take them out of one, or set `invalid: drop` to leave them out of train"
-        )
+        raise sources.in_both(count, fates.place(train), fates.place(test))
     for kind, settings in work.near().items():
         about[f"{kind}_compared"] = near.leave_out_near(fates, kind, settings, do)
     if config.select:

@@ -53,7 +53,7 @@ def collect(
     """All records of the sources, by split, in the order they were read.
 
     A row that does not parse, or whose given id stands for something else already, is an error, or is dropped
-    and counted. A row that is there twice is kept once and counted. A prompt is in one split: where it would be in both,
+    and counted. A row that is there twice in a split is kept once and counted. A prompt is in one split: where it would be in both,
     a row whose split was drawn gives way, and is counted; where both were given, that is an error, or the train row is dropped.
 
     Args:
@@ -114,9 +114,12 @@ class _Collection(Generic[Record]):
         self._out, self._drops = out, drops
         self._by_split: dict[str, list[Located[Record]]] = {"train": [], "test": []}
         self._bad: list[tuple[str, str]] = []
-        self._seen: dict[str, Located[Record]] = {}
+        self._seen: dict[
+            tuple[str, str], Located[Record]
+        ] = {}  # the first of each identity in a split, among those whose split was drawn, and at all ("")
         self._named: dict[str, Located[Record]] = {}  # by the id of its prompt, the first of each
-        self._drawn: set[str] = set()  # the places of rows whose split was drawn, not given
+        # split and place of rows whose split was drawn, not given: one file may be given for both
+        self._drawn: set[tuple[str, str]] = set()
 
     def refuse(self, where: str, unread: Unread, reason: str | None = None) -> None:
         """A row that cannot be used."""
@@ -125,16 +128,19 @@ class _Collection(Generic[Record]):
             self._out.drop(f"invalid: {reason or reason_of(unread.problem)}", where, unread.row)
 
     def add(self, split: str, where: str, record: Record, row: Row, *, drawn: bool) -> None:
-        """A record of a split that was drawn or given, unless it was there before."""
+        """A record of a split that was drawn or given, unless it was there before. What is in both splits, `_draw_apart` settles."""
         item = Located(where, record)
-        first, named = self._seen.get(record.identity, item), self._named.get(record.prompt_id, item)
-        if named.record.prompt != record.prompt:
-            first = named  # one id, two prompts
+        theirs = [(record.identity, of) for of in (split, *(["drawn"] if drawn else []))]  # of two that were drawn, the first stays
+        first = next((self._seen[key] for key in theirs if key in self._seen), item)
+        for earlier in (self._seen.get((record.identity, "")), self._named.get(record.prompt_id)):
+            if earlier and earlier.record.prompt != record.prompt:
+                first = earlier  # one id, two prompts
         if first is item:
             self._by_split[split].append(item)
-            self._seen[record.identity] = item
+            for key in (*theirs, (record.identity, "")):
+                self._seen.setdefault(key, item)
             self._named.setdefault(record.prompt_id, item)
-            self._drawn |= {where} if drawn else set()
+            self._drawn |= {(split, where)} if drawn else set()
         elif first.record == record:
             self._out.drop("duplicate of an earlier row", where, row)
         elif row.get("prompt_id") or first.record.prompt != record.prompt:
@@ -158,15 +164,11 @@ class _Collection(Generic[Record]):
     def _draw_apart(self) -> None:
         """Take prompts out of one split that are in both: what is measured on a prompt that was learnt says nothing."""
         train = _by_prompt(self._by_split["train"])
-        self._leave_out("test", [item for item in self._by_split["test"] if item.where in self._drawn and _twin(item, train)])
+        self._leave_out("test", [item for item in self._by_split["test"] if ("test", item.where) in self._drawn and _twin(item, train)])
         test = _by_prompt(self._by_split["test"])
         both = [item for item in self._by_split["train"] if _twin(item, test)]
-        if given := [item for item in both if item.where not in self._drawn and not self._drops]:
-            count = len({content_id(item.record.prompt) for item in given})
-            raise DataError(
-                f"{count} prompts are in both train and test, by id or in the same words (first: {given[0].where} and "
-                f"{_twin(given[0], test)}); take them out of one, or set `invalid: drop` to leave them out of train"
-            )
+        if given := [item for item in both if ("train", item.where) not in self._drawn and not self._drops]:
+            raise in_both(len({content_id(item.record.prompt) for item in given}), given[0].where, _twin(given[0], test))
         self._leave_out("train", both)
 
     def _leave_out(self, split: str, items: Sequence[Located[Record]]) -> None:
@@ -185,6 +187,15 @@ def _by_prompt(items: Sequence[Located[Record]]) -> dict[str, str]:
 def _twin(item: Located[Record], places: Mapping[str, str]) -> str | None:
     """Where the same prompt is among others, or None."""
     return places.get(item.record.prompt_id) or places.get(content_id(item.record.prompt))
+
+
+def in_both(count: int, train: str, test: str | None) -> DataError:
+    """What is said of prompts in train and in test, both given: how many they are, and where the first stands in each."""
+    found, them = ("1 prompt is", "it") if count == 1 else (f"{count} prompts are", "them")
+    return DataError(
+        f"{found} in both train and test, by id or in the same words (first: {train} and {test}); "
+        f"take {them} out of one, or set `invalid: drop` to leave {them} out of train"
+    )
 
 
 def reason_of(problem: str) -> str:

@@ -1,7 +1,7 @@
 """Which dialogues are learnt, found without holding any: what is remembered of a row is a byte, and a few hashes in a database.
 
 The rules are those of `sources.collect`, for rows that a stage has checked before and that need not be drawn apart: a bad row is an
-error, one that is there twice is kept once, and no prompt is in both splits.
+error, one that is there twice in a split is kept once, and no prompt is in both splits.
 """
 
 from __future__ import annotations
@@ -96,14 +96,16 @@ class _Survey:
         self._bad_rows += 1
 
     def add(self, split: str, where: str, record: Dialogue, row: Row, *, drawn: bool) -> None:
-        """A dialogue, unless it was there before."""
+        """A dialogue, unless it was there before. What is in the other split, `_draw_apart` settles."""
+        fate = TEST if split == "test" else TRAIN
         identity, prompt_id, prompt, whole = map(_hash, (record.identity, record.prompt_id, record.prompt, canonical(_own(record))))
-        first = self._one("place, prompt, whole FROM kept WHERE identity = ?", identity)
-        named = self._one("place, prompt, whole FROM kept WHERE prompt_id = ? ORDER BY number LIMIT 1", prompt_id)
-        if named and named[1] != prompt:
-            first = named  # one id, two prompts
+        first = self._one("place, prompt, whole FROM kept WHERE identity = ? AND split = ?", identity, fate)
+        for name, value in (("identity", identity), ("prompt_id", prompt_id)):
+            earlier = self._one(f"place, prompt, whole FROM kept WHERE {name} = ? ORDER BY number LIMIT 1", value)
+            if earlier and earlier[1] != prompt:
+                first = earlier  # one id, two prompts
         if first is None:
-            number, fate = self._out.manifest.rows_in - 1, TEST if split == "test" else TRAIN
+            number = self._out.manifest.rows_in - 1
             words = _hash(content_id(record.prompt))
             values = (number, fate, drawn, where, identity, prompt_id, words, prompt, whole)
             self._kept.execute("INSERT INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
@@ -136,14 +138,11 @@ class _Survey:
         self._kept.executescript(_TWINS)
         if first := self._one("place, twin FROM twins WHERE NOT drawn ORDER BY number LIMIT 1"):
             count = self._one("count(DISTINCT words) FROM twins WHERE NOT drawn")[0]
-            raise DataError(
-                f"{count} prompts are in both train and test, by id or in the same words (first: {first[0]} and {first[1]}); "
-                "take them out of one, or set `invalid: drop` to leave them out of train"
-            )
+            raise sources.in_both(count, *first)
         for (number,) in self._kept.execute("SELECT number FROM twins"):
             self._fates[number] = IN_TEST_TOO
 
-    def _one(self, query: str, *values: bytes) -> Any:
+    def _one(self, query: str, *values: bytes | int) -> Any:
         """The first row found, or None."""
         return self._kept.execute(f"SELECT {query}", values).fetchone()
 
