@@ -329,6 +329,14 @@ def test_a_model_that_is_not_at_hand_is_not_measured_and_it_says_what_to_do(tmp_
         api.plan(path, out=tmp_path / "run", gpus=["h200"], devices=[1], calibrate=True)
 
 
+def test_a_model_that_is_nowhere_is_described_as_the_papers_recipe_does(tmp_path: Path, own_cache: Path) -> None:
+    path = small.write_recipe(tmp_path / "r.yaml", small.recipe(tmp_path / "data", tmp_path))
+    said = r"someone/model: its configuration cannot be read here .* in model\.shape, as the recipe of `zephyr init --from paper` does$"
+    with pytest.raises(UsageError, match=said):
+        api.plan(path, ["model.path=someone/model"], out=tmp_path / "run", gpus=["h200"], devices=[1])
+    assert load(api.init(tmp_path / "paper.yaml", "paper")).model.shape, "which has it"
+
+
 def test_a_gpu_is_known_by_what_it_calls_itself() -> None:
     names = {
         "NVIDIA GeForce RTX 4090": "rtx-4090", "NVIDIA L40S": "l40s", "NVIDIA A100-SXM4-80GB": "a100-80gb", "NVIDIA A100 80GB PCIe": "a100-80gb",

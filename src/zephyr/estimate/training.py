@@ -94,7 +94,7 @@ def configuration(recipe: Recipe) -> tuple[Any, bool]:
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"{recipe.model.path}: its configuration cannot be read here ({str(error).splitlines()[0][:120]}); "
-                "say what it is in model.shape, as recipes/zephyr-7b-beta.yaml does"
+                "say what it is in model.shape, as the recipe of `zephyr init --from paper` does"
             ) from None
     stated = recipe.model.shape.model_dump(exclude_none=True)
     try:
