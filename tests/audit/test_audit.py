@@ -58,7 +58,7 @@ def problems(found: Audit) -> dict[str, int]:
 
 
 def test_where_nothing_can_be_read_no_split_is_named(look: Callable[..., Audit]) -> None:
-    assert describe(look([{"question": "a"}])).startswith("1 problem in 1 rows, 0 pairs, ")
+    assert describe(look([{"question": "a"}])).startswith("1 problem in 1 row, 0 pairs, 0 prompts with rated answers")
 
 
 def test_nothing_wrong(look: Callable[..., Audit]) -> None:
@@ -95,6 +95,31 @@ def test_one_pair_at_a_time(look: Callable[..., Audit], name: str, change: Row, 
     assert [e.where.rsplit(":", 1)[1] for e in finding.examples] == ["4", "6", "9", "14", "22"]
     assert len(finding.examples) == EXAMPLES and finding.examples[0].what == f"{says}: prompt 3"
     assert finding.advice and not found.clean
+
+
+RATED = {"response": "r", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("completions", "says"),
+    [
+        ([{**RATED, "overall_score": float("nan")}], "`completions[0]`: `overall_score` is nan"),
+        ([{**RATED, "overall_score": 8}, {**RATED, "overall_score": "8"}], "`completions[1]`: `overall_score` is '8'"),
+        ([{**RATED, "overall_score": 11}], "`completions[0]`: `overall_score` is 11"),
+        ([{**RATED, "overall_score": 8, "annotations": {"honesty": {"rating": 0}}}], "`completions[0]`: `honesty` is 0"),
+        ([{**RATED, "annotations": {"honesty": {"rating": 4.5}}}], "`completions[0]`: `honesty` is 4.5"),
+        ([{**RATED, "annotations": {"honesty": {"Rating": "high"}}}], "`completions[0]`: `honesty` is 'high'"),
+        ([], "`completions` is empty"),
+    ],
+)
+def test_ratings_that_cannot_be_read(look: Callable[..., Audit], completions: list[Row], says: str) -> None:
+    good = [{"prompt": "good", "completions": [{**RATED, "overall_score": 10, "annotations": {"honesty": {"Rating": "N/A"}}}, RATED]}]
+    bad = {"prompt": "bad", "completions": completions}
+    for found in (look([*good, bad]), look([pair(0)], ratings=[*good, bad])):
+        assert problems(found) == {"bad_ratings": 1} and found["bad_ratings"].of == 2
+        (example,) = found["bad_ratings"].examples
+        assert example.what == f"{says}: bad" and example.where.endswith(".jsonl:2")
+    assert look(good)["bad_ratings"].level == "clear" and look([pair(0)])["bad_ratings"].level == "unknown"
 
 
 def test_a_tie_needs_two_scores(look: Callable[..., Audit]) -> None:

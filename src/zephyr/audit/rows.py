@@ -89,10 +89,17 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A prompt and the answers that were rated, in the order of the row."""
+    """A prompt and the answers that were rated, in the order of the row.
+
+    Attributes:
+        prompt: what was answered.
+        answers: with what was said of them, as far as that can be read.
+        bad_rating: the first rating that is there and is none, or that there are no answers; "" where all is well.
+    """
 
     prompt: str
     answers: tuple[Answer, ...]
+    bad_rating: str = ""
 
 
 def read_row(row: Mapping[str, Any]) -> tuple[Pair | None, Rated | None]:
@@ -204,7 +211,9 @@ def _rated(row: Mapping[str, Any]) -> Rated:
     items = row["completions"]
     if not isinstance(items, list | tuple):
         raise DataError("`completions` is not a list of answers")
-    return Rated(prompt, tuple(_answer(item, i) for i, item in enumerate(items)))
+    answers = tuple(_answer(item, i) for i, item in enumerate(items))
+    bad = next((f"`completions[{i}]`: {bad}" for i, item in enumerate(items) if (bad := _bad_rating(item))), "")
+    return Rated(prompt, answers, bad if items else "`completions` is empty")
 
 
 def _answer(item: object, index: int) -> Answer:
@@ -220,13 +229,30 @@ def _mean(annotations: object) -> float | None:
     """Mean of the aspects, as this tool writes them (`rating: 4`) or as UltraFeedback was published (`Rating: "4"`, `"N/A"` for none)."""
     found: list[float] = []
     for name in ASPECTS:
-        item = annotations.get(name) if isinstance(annotations, Mapping) else None
-        rating = item.get("rating", item.get("Rating")) if isinstance(item, Mapping) else None
-        if isinstance(rating, str) and rating in ("1", "2", "3", "4", "5"):
-            rating = int(rating)
-        number = _number(rating)[0]
+        number = _number(_aspect(annotations, name))[0]
         found += [] if number is None else [number]
     return sum(found) / len(found) if found else None
+
+
+def _aspect(annotations: object, name: str) -> object:
+    """What stands as the rating of an aspect; None where it was not rated."""
+    item = annotations.get(name) if isinstance(annotations, Mapping) else None
+    rating = item.get("rating", item.get("Rating")) if isinstance(item, Mapping) else None
+    if isinstance(rating, str) and rating in ("1", "2", "3", "4", "5"):
+        return int(rating)
+    return None if rating == "N/A" else rating
+
+
+def _bad_rating(item: Mapping[str, Any]) -> str:
+    """The first thing that stands as a rating and is none: an overall score is from 1 to 10, an aspect a whole number from 1 to 5."""
+    score, wrong = _number(item.get("overall_score"))
+    if wrong or (score is not None and not 1 <= score <= 10):
+        return f"`overall_score` is {wrong or f'{score:g}'}"
+    for name in ASPECTS:
+        rating, wrong = _number(_aspect(item.get("annotations"), name))
+        if wrong or rating not in (None, 1, 2, 3, 4, 5):
+            return f"`{name}` is {wrong or f'{rating:g}'}"
+    return ""
 
 
 def _both(ratings: object) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from zephyr.audit.draws import Draws
 from zephyr.audit.findings import EXAMPLES, LEVELS, Audit, Example, Finding, Level, excerpt
 from zephyr.audit.judge import Judge
 from zephyr.audit.lengths import Lengths
+from zephyr.audit.ratings import Ratings
 from zephyr.audit.repeated import Repeated
 from zephyr.audit.rows import Pair, Rated, read_row
 from zephyr.audit.rules import RULES, Judged
@@ -55,9 +56,10 @@ def audit(
     main = [s for path in ([paths] if isinstance(paths, str | Path | DataSource) else paths) for s in _sources(path, splits)]
     held = [_source(path).model_copy(update={"split": "test"}) for path in test]
     benchmarks = benchmark_sources(against)
-    draws, judge, unread = Draws(), Judge(), Unreadable()
+    draws, judge, ratings_of, unread = Draws(), Judge(), Ratings(), Unreadable()
     checks: list[Check] = [
         *map(Judged, RULES),
+        ratings_of,
         Repeated(),
         Contamination(Benchmarks.read(benchmarks, n=ngram, overlap=overlap) if benchmarks else None),
         draws,
@@ -66,10 +68,11 @@ def audit(
     ]
     counts: Counter[str] = Counter()
     for path in ratings:
-        for where, _, rated in _rated(_source(path), unread):
+        for where, split, rated in _rated(_source(path), unread):
             counts["rated"] += 1
             draws.know(rated)
             judge.know(where, rated)
+            ratings_of.see(Item(where, split, None, rated))
     by_split: Counter[str] = Counter()
     for item in _items([*main, *held], unread):
         by_split[item.split] += 1

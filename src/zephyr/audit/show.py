@@ -5,6 +5,7 @@ from __future__ import annotations
 import jinja2
 
 from zephyr.audit.findings import Audit, Finding, Table, excerpt
+from zephyr.evals.counts import agree
 
 _TITLES = {
     "ties": "Equal scores",
@@ -13,6 +14,7 @@ _TITLES = {
     "empty_answers": "Empty answers",
     "different_prompts": "Answers to different conversations",
     "bad_scores": "Scores that are no numbers",
+    "bad_ratings": "Ratings that cannot be read",
     "unreadable": "Rows that cannot be read",
     "duplicate_prompts": "Prompts that are there twice",
     "duplicate_pairs": "Pairs that are there twice",
@@ -53,10 +55,13 @@ def describe(audit: Audit) -> str:
 
 def _headline(audit: Audit) -> str:
     found = len(audit.problems)
-    what = f"{found} problem{'s' if found != 1 else ''}" if found else "nothing wrong"
+    what = agree(found, "1 problem", f"{found} problems") if found else "nothing wrong"
     splits = ", ".join(f"{n:,} {split}" for split, n in audit.splits.items())
     splits = f" ({splits})" if splits else ""  # there are none where no row could be read
-    return f"{what} in {audit.rows:,} rows{splits}, {audit.pairs:,} pairs, {audit.rated:,} prompts with rated answers"
+    rows, pairs, rated = (
+        f"{n:,} {agree(n, one, one + 's')}" for n, one in ((audit.rows, "row"), (audit.pairs, "pair"), (audit.rated, "prompt"))
+    )
+    return f"{what} in {rows}{splits}, {pairs}, {rated} with rated answers"
 
 
 def _count(finding: Finding) -> str:
