@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,15 @@ def why_not_done(work: Work, *, verify: bool = False) -> str | None:
         return "not there yet"
     if manifest.stage != work.stage:
         raise UsageError(f"{work.out}: holds what {manifest.stage} made, and {work.stage} would replace it; give another --out")
-    reason = _what_changed(manifest, work) if manifest.key != work.key else Artifact(work.out, manifest).check(verify=verify)
-    if reason is not None and (strange := not_ours(work.out, known=manifest.files)):
-        raise UsageError(
-            f"{work.out}: would be made anew ({reason}), and {strange} is no file of it; move that away, or give another --out"
-        )
-    return reason
+    if manifest.key != work.key:
+        return _what_changed(manifest, work)
+    return Artifact(work.out, manifest).check(verify=verify)
 
 
-def not_ours(folder: Path, known: Container[str] = ()) -> Path | None:
-    """Something in a folder that no stage writes and that is not among those known, or None."""
+def not_ours(folder: Path) -> Path | None:
+    """Something in a folder that no stage writes, or None."""
     files = (p for p in sorted(folder.rglob("*")) if not p.is_dir() or p.is_symlink())
-    names = ((p, p.relative_to(folder).as_posix()) for p in files)
-    return next((p for p, name in names if name not in known and not OWN_FILES.fullmatch(name)), None)
+    return next((p for p in files if not OWN_FILES.fullmatch(p.relative_to(folder).as_posix())), None)
 
 
 def _refuse_to_replace(path: Path) -> None:
