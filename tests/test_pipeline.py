@@ -383,15 +383,6 @@ def test_what_is_not_ours_is_not_replaced(small_run: SmallRun, tmp_path: Path) -
         zephyr.run(small_run.file, out=out, until="curate")
 
 
-def test_what_was_put_into_an_artifact_is_not_replaced(small_run: SmallRun, tmp_path: Path) -> None:
-    out = small_run.copy(tmp_path / "run")
-    shutil.copytree(out / "binarize", out / "curate" / "inner")
-    assert ran(zephyr.run(small_run.file, out=out)) == [], "it hinders nothing that is done"
-    with pytest.raises(UsageError, match=r"curate: would be made anew \(test_fraction .*\), and .*curate/inner/\S+ is no file of it"):
-        zephyr.run(small_run.file, ["curate.test_fraction=0.5"], out=out, until="curate")
-    assert (out / "curate" / "inner" / "manifest.json").exists()
-
-
 def test_every_file_of_an_artifact_is_known_as_ours(small_run: SmallRun) -> None:
     """An artifact whose manifest is torn is made again only if all that is in it can be ours."""
     assert [current.not_ours(small_run.out / stage) for stage in small.STAGES] == [None] * len(small.STAGES)
@@ -413,6 +404,26 @@ def test_a_second_run_in_the_same_folder_is_refused(small_run: SmallRun, tmp_pat
     with locked(out / ".lock"), pytest.raises(UsageError, match="another run is at work in this folder"):
         zephyr.run(small_run.file, out=out, until="curate")
     assert ran(zephyr.run(small_run.file, out=out, until="curate")) == ["curate"]
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    with (
+        pytest.raises(UsageError, match=r"^/proc: nothing can be written in this folder \(.*\); give another --out$"),
+        one.alone_at(Path("/proc/x")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("n", "dialogues", "said"),
+    [
+        (2, {"train": 36}, "36 train dialogues in 2 sequences"),
+        (1, {"train": 9}, "9 train dialogues in 1 sequence"),
+        (9, {"train": 9}, "9 train"),
+    ],
+)
+def test_packed_dialogues_are_not_called_rows(n: int, dialogues: dict[str, int], said: str) -> None:
+    assert one.rows_in_words(n, "train", dialogues) == said and one.rows_in_words(n, "train", None) == f"{n} train"
 
 
 def test_a_run_and_a_stage_alone_exclude_each_other(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from zephyr.errors import UsageError
 
@@ -27,11 +28,11 @@ def locked(path: Path) -> Iterator[None]:
     """One process at a time in what `path` guards; the file is gone afterwards.
 
     Raises:
-        UsageError: another process is at work there.
+        UsageError: another process is at work there, or nothing can be written there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("w") as file:
+        with _opened(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -43,6 +44,15 @@ def locked(path: Path) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("w")
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise UsageError(f"{path.parent}: nothing can be written in this folder ({error.strerror}); give another --out") from None
 
 
 def is_still(path: Path, fd: int) -> bool:

@@ -68,3 +68,13 @@ def test_of_rows_that_were_drawn_apart_and_read_the_same_the_first_stays(tmp_pat
         artifact = run(tmp_path / "out", [lines(tmp_path / "rows.jsonl", rows)], settings)
         assert artifact.manifest.rows_out == {first: 1, second: 0}
         assert artifact.manifest.dropped == {"duplicate of an earlier row": 1}
+
+
+@pytest.mark.parametrize(("fraction", "given", "noted"), [(0.001, None, True), (0.0, None, False), (0.001, "train", False)])
+def test_a_share_that_comes_to_no_test_row_is_noted(tmp_path: Path, fraction: float, given: Any, noted: bool) -> None:
+    path = lines(tmp_path / "rows.jsonl", [turned([f"Question {i}?", "Yes."]) for i in range(3)])
+    artifact = run(tmp_path / "out", [DataSource(path=str(path), split=given)], {"test_fraction": fraction})
+    assert artifact.manifest.rows_out == {"train": 3, "test": 0}
+    assert [note.startswith("No test rows: test_fraction is 0.001, the split of 3 rows was drawn") for note in artifact.manifest.notes] == [
+        True
+    ] * noted

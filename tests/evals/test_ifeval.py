@@ -199,7 +199,7 @@ def test_scores_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     main_ok(["score", "ifeval", str(lines(tmp_path / "samples.jsonl", samples)), "--json"])
     assert json.loads(capsys.readouterr().out) == found
     main_ok(["score", "ifeval", str(answers), "--prompts", str(prompts)])
-    assert "instructions, strict  40.0% (" in (text := capsys.readouterr().out) and "1 responses are empty" in text
+    assert "instructions, strict  40.0% (" in (text := capsys.readouterr().out) and "1 response is empty: it follows nothing" in text
 
 
 def main_ok(arguments: list[str]) -> None:

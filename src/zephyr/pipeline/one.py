@@ -91,10 +91,16 @@ def _run_one(work: Work, *, verify: bool) -> Outcome:
             refuse_benchmarks(work.config.evaluate)
         artifact = execute(work)
     m = artifact.manifest
-    rows = ", ".join(f"{n} {split}" for split, n in m.rows_out.items())
+    rows = ", ".join(rows_in_words(n, split, m.results.get("dialogues")) for split, n in m.rows_out.items())
     dropped = f", {sum(m.dropped.values())} dropped" if m.dropped else ""
     say(f"{work.stage}: {rows + dropped + ', ' if rows else ''}{m.seconds:.1f} s")
     return Outcome(work.stage, RAN, reason, work.out)
+
+
+def rows_in_words(n: int, split: str, dialogues: object) -> str:
+    """How many rows of a split; where several dialogues are packed to a sequence, how many of both."""
+    packed = dialogues.get(split, n) if isinstance(dialogues, dict) else n
+    return f"{n} {split}" if packed == n else f"{packed} {split} dialogues in {n} sequence{'s' if n != 1 else ''}"
 
 
 def execute(work: Work) -> Artifact:

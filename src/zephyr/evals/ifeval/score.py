@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zephyr.evals.counts import agree
 from zephyr.evals.ifeval.items import Item
 from zephyr.evals.ifeval.language import detect
 from zephyr.evals.statistics import Estimate, paired, share
@@ -124,11 +125,13 @@ def describe(found: Mapping[str, Any]) -> str:
     lines += [f"  {label:<22}{_percent(found[name])}" for name, label in names.items()]
     lines += [f"  {kind:<46}{_percent(both['strict'])} strict, n = {both['strict']['n']}" for kind, both in found["by_instruction"].items()]
     if found["n_empty"]:
-        lines.append(f"{found['n_empty']} responses are empty: they follow nothing")
-    if found["n_language_undetermined"]:
         lines.append(
-            f"{found['n_language_undetermined']} responses have no letters: an instruction about their language counts as followed"
+            f"{found['n_empty']} {agree(found['n_empty'], 'response is empty: it follows', 'responses are empty: they follow')} nothing"
         )
+    if found["n_language_undetermined"]:
+        n = found["n_language_undetermined"]
+        have = agree(n, "response has", "responses have")
+        lines.append(f"{n} {have} no letters: an instruction about their language counts as followed")
     if left := [f"{n} {what}" for what, n in found.get("left_out", {}).items() if n]:
         lines.append(f"left out: {', '.join(left)}")
     return "\n".join(lines)
