@@ -15,6 +15,7 @@ import pytest
 import small
 import zephyr
 from zephyr import api, artifacts, forecast, pipeline
+from zephyr.api import words
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import ArtifactError, UsageError, ZephyrError
 from zephyr.guards import locked
@@ -412,6 +413,11 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
         one.alone_at(Path("/proc/x")),
     ):
         pass
+
+
+def test_one_row_is_not_plural() -> None:
+    result = {"stage": "a", "status": "ran", "path": "p", "rows": {"train": 2, "test": 1}, "dropped": {}, "results": {}, "notes": []}
+    assert words.describe(result) == "a: ran, p\n  train: 2 rows\n  test: 1 row"
 
 
 @pytest.mark.parametrize(

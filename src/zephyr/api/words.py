@@ -17,7 +17,7 @@ def describe(result: Result) -> str:
 def _of_stage(result: Result) -> list[str]:
     lines = [f"{result['stage']}: {result['status']}, {result['path']}"]
     lines += [f"  {result['reason']}, {result['rows_in']:,} rows"] if result["status"] == pipeline.WOULD_RUN else []
-    lines += [f"  {split}: {n} rows" for split, n in result["rows"].items()]
+    lines += [f"  {split}: {n} row{'s' if n != 1 else ''}" for split, n in result["rows"].items()]
     lines += [f"  dropped, {reason}: {n}" for reason, n in result["dropped"].items()]
     found = _scores(result["results"]) if result["stage"] == "evaluate" else []
     said = {line.rstrip(".") for line in found}
