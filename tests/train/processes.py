@@ -79,12 +79,12 @@ def trainer(
     checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0, keep=9, background=background) if folder else None
     if world.current().size == 4:  # which changes no number, sharded or not
         recompute_activations(model)
-    settings = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evaluate_every": 2}
+    settings: dict[str, Any] = {"batch_size": 5, "learning_rate": 1e-3, "epochs": 2, "evaluate_every": 2}
     lines: list[dict[str, Any]] = []
     if kind == "lora":
         torch.manual_seed(0)
-        adapt(model, LoRAConfig(rank=4, dropout=0))
-        settings["learning_rate"] = 1e-2
+        settings |= {"learning_rate": 1e-2, "lora": LoRAConfig(rank=4, dropout=0)}
+        adapt(model, settings["lora"])
     if kind != "dpo":
         return Trainer(model, SFT(), SFTConfig(**settings), torch.float32, tokens, 0, lines.append, checkpoints), list(dialogues())
     task = Preferences(partial(dpo, beta=0.1), 0.1)

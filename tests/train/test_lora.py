@@ -22,6 +22,7 @@ import zephyr
 from zephyr.errors import ModelError
 from zephyr.objectives import dpo
 from zephyr.recipe import DPOConfig, LoRAConfig, SFTConfig
+from zephyr.train import loop
 from zephyr.train.batches import flatten
 from zephyr.train.checkpoint import Checkpoints
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
@@ -59,7 +60,7 @@ def trained(
     model: Any, task: Any, items: Any, folder: Path | None = None, epochs: int = 2, dtype: torch.dtype = torch.float32
 ) -> Trainer[Any]:
     kind = DPOConfig if isinstance(task, Preferences) else SFTConfig
-    config = kind(batch_size=3, learning_rate=3e-2, schedule="constant", epochs=epochs)
+    config = kind(batch_size=3, learning_rate=3e-2, schedule="constant", epochs=epochs, lora=LoRAConfig(rank=4, alpha=8, dropout=0.0))
     checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0) if folder else None
     training = Trainer(model, task, config, dtype, 200, 0, lambda _: None, checkpoints)
     training.train(items, items[:1], "lora")
@@ -100,8 +101,8 @@ def test_merged_is_what_peft_merges() -> None:
         torch.testing.assert_close(ours[name], weight.detach(), rtol=1e-6, atol=1e-7)
 
 
-def test_a_checkpoint_holds_the_adapter_alone_and_going_on_gives_the_same_bytes(tmp_path: Path) -> None:
-    config = SFTConfig(batch_size=3, learning_rate=3e-2, epochs=2)
+def test_a_checkpoint_holds_the_adapter_alone_and_going_on_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SFTConfig(batch_size=3, learning_rate=3e-2, epochs=2, lora=LoRAConfig(rank=4, alpha=8, dropout=0.1))
 
     def run(folder: Path, stop_at: int | None = None) -> Trainer[Any]:
         def log(line: dict[str, Any]) -> None:
@@ -122,6 +123,9 @@ def test_a_checkpoint_holds_the_adapter_alone_and_going_on_gives_the_same_bytes(
     assert again.at.step == whole.at.step and again.checkpoints is not None and again.checkpoints.resumed.step == 3
     ours, theirs = weights_of(again.model), weights_of(whole.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    monkeypatch.setattr(loop, "clear_gradients", lambda optimizer, keep: optimizer.zero_grad(set_to_none=True))  # made anew, not kept
+    fresh = weights_of(run(tmp_path / "fresh").model)
+    assert all(torch.equal(fresh[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize("modules", [["nope"], ["q_proj", "v_porj"], ["lm_head"], ["embed_tokens"], ["proj"]])

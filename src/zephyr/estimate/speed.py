@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
     from zephyr.train.batches import Example
 
-PASSES = 4  # of a batch, at most; and timed in all, at least, after a batch that is not: the first allocates
+PASSES = 4  # of a batch, at most; and in all the batches that are timed, at least. The first is not: it allocates
 LEAST_TOKENS = 16  # of a row
 PROBE_TOKENS = 512  # of a first look
 
@@ -83,11 +83,14 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     dtype = resolve_dtype(train.dtype, str(model.device))
     trainer: Trainer[Any] = Trainer(model, task, config, dtype, train.micro_batch_tokens, 0, lambda _: None)
     words = model.config.get_text_config().vocab_size
-    size = min(batch, train.micro_batch_tokens)
+    budget, longest = train.micro_batch_tokens, max(length.tokens for length in lengths)
+    if isinstance(config, SFTConfig) and config.packing:
+        longest = config.max_length
+    size, fullest = min(batch, budget), max(longest, min(budget, config.batch_size * longest))
     passes = max(1, min(PASSES, round(batch / size)))
-    batches = [  # the last pass of each as full as the training's fullest
-        [_pass(config, lengths, words, size, PASSES * number + k, full=k == passes - 1) for k in range(passes)]
-        for number in range(PASSES // passes + 1)
+    batches = [  # the last pass of each as full as any that the training may have
+        [_pass(config, lengths, words, fullest if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
+        for n in range(-(-PASSES // passes) + 1)
     ]
     optimizer = adamw(model, config)
     clear_gradients(optimizer, keep=config.lora is not None)
@@ -139,7 +142,7 @@ def probe(ref: ModelRef, train: TrainConfig) -> tuple[float, float, float]:
 
     def pair(tokens: int) -> list[Any]:
         third = tokens // 3
-        return _pass(config, [Length(third, (third, third))], words, tokens, 0)[:1]
+        return _pass(config, [Length(third, (third, third))], words, tokens, False, 0)[:1]
 
     def learn() -> None:
         trainer.accumulate(pair(PROBE_TOKENS))
@@ -169,7 +172,7 @@ def _timed(model: Any, work: Callable[[], Any]) -> float:
     return time.perf_counter() - since
 
 
-def _pass(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, number: int, *, full: bool = False) -> list[Any]:
+def _pass(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, full: bool, number: int) -> list[Any]:
     """Rows as long as the data's, for as many tokens as go through the model at once; with `full` the last one fills what is left."""
     from zephyr.train.batches import Example
     from zephyr.train.tasks import Dialogues, Pair

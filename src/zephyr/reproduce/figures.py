@@ -1,4 +1,4 @@
-"""The pictures of the page: Table 3's arms, Figure 3 and Figure 1, drawn from what was found."""
+"""The pictures of the page: Tables 1 to 3, Figure 3 and Figure 1, drawn from what was found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _arms(table: Result) -> Picture:
 
 def _beside_the_paper(rows: Sequence[Result]) -> Iterator[Picture]:
     """Table 1 and Table 2 as far as a model was measured on them: the paper's models in grey, ours below."""
-    chat, academic = {"mt_bench": "MT-Bench", "alpaca_eval": "AlpacaEval"}, dict(zip(paper.ACADEMIC, paper.TASKS, strict=True))
+    chat, academic = {"mt_bench": "MT-Bench", "alpaca_eval": "AlpacaEval"}, dict(zip(paper.ACADEMIC, paper.ACADEMIC_LABELS, strict=True))
     for name, title, measures in (("table1", "Table 1: chat", chat), ("table2", "Table 2: academic tasks, percent", academic)):
         ours = [row for row in rows if measures.keys() & row["scores"].keys()]
         theirs = [(row, found) for row in paper.ROWS if (found := _printed(row)).keys() & measures.keys()]

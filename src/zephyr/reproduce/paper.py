@@ -10,7 +10,7 @@ from dataclasses import dataclass
 # an epoch of dDPO: 61,000 pairs in batches of 32
 DPO_UPDATES = 1_900
 ACADEMIC = ("arc", "hellaswag", "mmlu", "truthfulqa")
-TASKS = ("ARC", "HellaSwag", "MMLU", "TruthfulQA")  # as the paper writes them
+ACADEMIC_LABELS = ("ARC", "HellaSwag", "MMLU", "TruthfulQA")  # as the paper writes them
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def of_paper(tables: Result | None) -> list[Table]:
         return []
     ours = [(row["model"], row["scores"], row["judge"]) for row in tables["rows"]] or [("your model", {}, None)]
     chat = [Column("Model", "text"), Column("Size", "text"), Column("Align", "text"), Column("MT-Bench"), Column("AlpacaEval (SE or 95%)")]
-    work = [Column("Model", "text"), *map(Column, paper.TASKS)]
+    work = [Column("Model", "text"), *map(Column, paper.ACADEMIC_LABELS)]
     chat_rows: list[tuple[str, ...]] = []
     work_rows: list[tuple[str, ...]] = []
     for row in paper.ROWS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from zephyr.models.unused import trim
 from zephyr.train.meter import peak_memory_bytes
 
@@ -17,7 +19,9 @@ class Heap:
         self._peak = 0
 
     def settle(self) -> None:
-        """After a pass, forward or back."""
+        """After a pass, forward or back; where there is a GPU, whose memory has an allocator of its own, nothing is done."""
+        if torch.cuda.is_available():
+            return
         peak = peak_memory_bytes()
         if peak > self._peak:
             self._peak = peak

@@ -45,7 +45,8 @@ def clear_gradients(optimizer: torch.optim.Optimizer, *, keep: bool) -> None:
     """Before the first batch and after every update.
 
     With `keep` they are zeros, each in its place. Adapters' gradients are many and small: made anew in every batch they would lie
-    between activations all over a processor's heap, whose room could not be used again once these are gone.
+    between activations all over a processor's heap, whose room could not be used again once these are gone. (To AdamW zeros are a
+    gradient and None is not, but every adapter takes part in every pass.)
     """
     optimizer.zero_grad(set_to_none=not keep)
     if keep:
