@@ -35,7 +35,7 @@ WAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "dpo-small-passes": (40, {"dpo": {"batch_size": 8}, "train": {"micro_batch_tokens": 1024}}),
     "dpo-adapter": (40, {"dpo": {"batch_size": 8, "lora": {}}}),
 }
-FEWER = {"body": 3, "small": 2, "smollm2": 4}  # a part of the rows, so that a run is short
+FEWER = {"body": 1, "small": 2, "smollm2": 4}  # a part of the rows, so that a run is short
 OF_THE_LARGE = ("sft", "sft-adapter", "dpo", "dpo-small-passes")  # the others would take long
 
 
