@@ -278,6 +278,8 @@ WRONG_OVERRIDES = {
     "learning_rate=1": "learning_rate: unknown key; did you mean sft.learning_rate or dpo.learning_rate? (command line)",
     "sft.beta=1": "sft.beta: unknown key; did you mean dpo.beta? (command line)",
     "sft.bs=1": "sft.bs: unknown key; did you mean batch_size? (command line)",
+    "sft.seed=3": "sft.seed: unknown key; did you mean seed? (command line)",
+    "dpo.path=x": "dpo.path: unknown key; did you mean model.path? (command line)",
     "sft.learning_rate='3e-5'": "sft.learning_rate: is the text '3e-5'; write a number without quotes (command line)",
     "sft.epochs=0": "sft.epochs: input should be greater than or equal to 1, got 0 (command line)",
     "sft.epochs=1=2": "sft.epochs: is the text '1=2'; write a whole number without quotes (command line)",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -118,9 +119,11 @@ def _known_keys(model: type[BaseModel], path: Sequence[str | int], kinds: Sequen
 
 
 def _hint(key: str, known: list[str], model: type[BaseModel]) -> str:
-    """What was meant by a key that is not known: the same key of another section, a short form (`lr`), or the closest."""
-    meant = [f"{section}.{key}" for section in model.model_fields if key in _known_keys(model, [section], [])]
-    meant = meant or [name for name in known if len(key) > 1 and key == "".join(word[:1] for word in name.split("_"))]
+    """What was meant by a key that is not known: a short form (`lr`), a near one, the same key elsewhere, or the closest."""
+    one = [name for name, field in model.model_fields.items() if typing.get_origin(field.annotation) not in (dict, list)]
+    elsewhere = [key] * (key in model.model_fields) + [f"{section}.{key}" for section in one if key in _known_keys(model, [section], [])]
+    meant = [name for name in known if len(key) > 1 and key == "".join(word[:1] for word in name.split("_"))]
+    meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.8) or elsewhere
     meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean {' or '.join(meant)}?" if meant else f"known keys: {', '.join(known)}"
 
