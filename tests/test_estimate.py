@@ -14,11 +14,13 @@ import small
 from zephyr import api
 from zephyr.errors import ModelError, UsageError
 from zephyr.estimate import machines, memory, shape, show, speed, training, volume, ways, workload
+from zephyr.estimate.volume import Length
 from zephyr.recipe import DPOConfig, SFTConfig, load
 from zephyr.train.attention import NAME
 from zephyr.train.batches import Example, flatten
 from zephyr.train.fused import fuse
 from zephyr.train.logprobs import stream_hidden
+from zephyr.train.tasks import tokens_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
@@ -345,3 +347,19 @@ def test_a_gpu_is_known_by_what_it_calls_itself() -> None:
         "NVIDIA H100 80GB HBM3 MIG 3g.40gb": None,
     }  # fmt: skip
     assert {name: found.name if (found := machines.named(name)) else None for name in names} == names
+
+
+@pytest.mark.parametrize(
+    ("batch", "budget", "passes", "fullest"),
+    [(2000, 1000, 2, 1000), (9000, 1000, 4, 1000), (900, 4096, 1, 2400), (900, 400, 2, 600)],
+    ids=["two passes a batch", "four at most", "a small batch of the longest rows", "a row longer than a pass"],
+)
+def test_calibration_makes_batches_as_the_training_does_and_meets_its_fullest_pass(
+    batch: float, budget: int, passes: int, fullest: int
+) -> None:
+    lengths = [Length(100, (50, 50)), Length(200, (200, 200)), Length(60, (20, 20))]
+    made = speed._batches(DPOConfig(batch_size=4), lengths, 97, batch, budget)
+    sizes = [[sum(map(tokens_of, items)) for items in batch] for batch in made]
+    assert {len(of) for of in sizes} == {passes} and sum(map(len, sizes[1:])) >= speed.PASSES
+    assert max(of[-1] for of in sizes) > fullest - speed.LEAST_TOKENS
+    assert max(n for of in sizes for n in of) <= fullest

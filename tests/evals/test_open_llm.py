@@ -555,6 +555,7 @@ def test_what_is_no_number_is_not_written_and_where_files_lie_stands_nowhere(tmp
         "filtered_resps": [(-1.0, True)],
         "target": 0,
     }
+    # places of somebody's machine, made up: none of them may be written
     kwargs = {"data_files": {"test": "/home/me/rows.jsonl", "train": ["rows.jsonl", "/x/two words.jsonl"]}, "cache_dir": Path("/tmp/cache")}
     texts = {"target_delimiter": "/", "description": "/a line\nand another", "doc_to_text": "/no_think {{q}}/{{a}}"}
     config = {"dataset_kwargs": kwargs, "metadata": {"version": 1.0, "config_source": "/x/lm_eval/t.yaml"}, **texts}

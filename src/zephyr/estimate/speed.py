@@ -82,16 +82,7 @@ def measure(ref: ModelRef, config: OptimizerConfig, train: TrainConfig, lengths:
     task: Any = preferences(config) if isinstance(config, DPOConfig) else SFT()
     dtype = resolve_dtype(train.dtype, str(model.device))
     trainer: Trainer[Any] = Trainer(model, task, config, dtype, train.micro_batch_tokens, 0, lambda _: None)
-    words = model.config.get_text_config().vocab_size
-    budget, longest = train.micro_batch_tokens, max(length.tokens for length in lengths)
-    if isinstance(config, SFTConfig) and config.packing:
-        longest = config.max_length
-    size, fullest = min(batch, budget), max(longest, min(budget, config.batch_size * longest))
-    passes = max(1, min(PASSES, round(batch / size)))
-    batches = [  # the last pass of each as full as any that the training may have
-        [_pass(config, lengths, words, fullest if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
-        for n in range(-(-PASSES // passes) + 1)
-    ]
+    batches = _batches(config, lengths, model.config.get_text_config().vocab_size, batch, train.micro_batch_tokens)
     optimizer = adamw(model, config)
     clear_gradients(optimizer, keep=config.lora is not None)
     trainer._training_mode()
@@ -170,6 +161,25 @@ def _timed(model: Any, work: Callable[[], Any]) -> float:
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - since
+
+
+def _batches(config: OptimizerConfig, lengths: Sequence[Length], words: int, batch: float, budget: int) -> list[list[list[Any]]]:
+    """Batches of some passes each, as the training makes them; the last pass of each as full as any that it may have.
+
+    Args:
+        config: of the stage.
+        lengths: of the data's rows, a sample.
+        words: of the vocabulary.
+        batch: tokens of one, on average.
+        budget: tokens that go through the model at once; a longer row goes alone.
+    """
+    longest = config.max_length if isinstance(config, SFTConfig) and config.packing else max(length.tokens for length in lengths)
+    size, fullest = min(batch, budget), max(longest, min(budget, config.batch_size * longest))
+    passes = max(1, min(PASSES, round(batch / size)))
+    return [
+        [_pass(config, lengths, words, fullest if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
+        for n in range(-(-PASSES // passes) + 1)
+    ]
 
 
 def _pass(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, full: bool, number: int) -> list[Any]:
