@@ -74,7 +74,8 @@ def _large(name: str, work: Path) -> Path:
 def pairs_file(kind: str, rows: int, work: Path) -> Path:
     """Preference pairs as turns: `synthetic`, or real ones, the first whose scores differ.
 
-    `ultrafeedback` has up to 3,500 characters of prompt and answer (about 1,000 tokens), `ultrafeedback-short` up to 1,500.
+    `ultrafeedback` has up to 3,500 characters of prompt and answer (about 1,000 tokens), `ultrafeedback-short` up to 1,500 (335 pairs),
+    `ultrafeedback-500` up to 2,200 (500 pairs and few more).
     """
     path = work / f"pairs-{kind}-{rows}.jsonl"
     if path.exists():
@@ -88,7 +89,7 @@ def pairs_file(kind: str, rows: int, work: Path) -> Path:
                 {**{side: row["prompt"] + row[side] for side in ("chosen", "rejected")}, "score_chosen": 2.0, "score_rejected": 1.0}
             )
     else:
-        most = 1500 if kind == "ultrafeedback-short" else 3500
+        most = {"ultrafeedback": 3500, "ultrafeedback-short": 1500, "ultrafeedback-500": 2200}[kind]
         with gzip.open(SHARED / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz", "rt", encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)

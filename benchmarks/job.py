@@ -1,6 +1,7 @@
 """The whole job: from the command line to the saved model, references included, on real pairs.
 
     python benchmarks/race.py --only whole-job --job-rounds 3
+    python benchmarks/race.py --only whole-job --job-pairs 500 --job-epochs 3     # two and a half hours
 
 Ours is `zephyr run` on a recipe (binarize, reference, dpo); TRL's is a script that computes its references, trains and saves. Wall time
 of the whole process and the most memory it held.
@@ -25,25 +26,26 @@ seed: 0
 model: {{path: {model}, chat_template: tokenizer}}
 train: {{dtype: {dtype}, micro_batch_tokens: 4096}}
 binarize: {{data: [{pairs}], test_fraction: 0.0}}
-dpo: {{batch_size: 4, epochs: 1, max_length: 1024, max_prompt_length: 512}}
+dpo: {{batch_size: 4, epochs: {epochs}, max_length: 1024, max_prompt_length: 512}}
 """
+
+SHORT = 335  # so many short pairs there are
 
 
 def race(args: argparse.Namespace) -> dict[str, Any]:
     """Both sides in turn, from a fresh folder each time."""
     model = assets.model_folder("tiny" if args.quick else "smollm2", args.work).resolve()
-    pairs = assets.pairs_file("ultrafeedback-short", 8 if args.quick else args.job_pairs, args.work).resolve()
+    wanted = 8 if args.quick else args.job_pairs
+    pairs = assets.pairs_file("ultrafeedback-short" if wanted <= SHORT else "ultrafeedback-500", wanted, args.work).resolve()
     work = args.work / "job"
     runs: dict[str, list[processes.Ended]] = {"zephyr": [], "trl": []}
     for number in range(args.job_rounds):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        for side, command in (("zephyr", _ours(work, model, pairs, args.dtype)), ("trl", _theirs(work, model, pairs, args.dtype))):
-            runs[side].append(processes.run(command))
+        for side, command in (("zephyr", _ours(work, model, pairs, args)), ("trl", _theirs(work, model, pairs, args))):
+            runs[side].append(ended := processes.run(command))
+            races.say(f"  whole job round {number + 1}: {side} {ended.seconds:.1f} s {ended.peak_mb:.0f} MB")
         _check(work, len(pairs.read_text(encoding="utf-8").splitlines()))
-        races.say(
-            f"  whole job round {number + 1}: " + ", ".join(f"{s} {r[-1].seconds:.1f} s {r[-1].peak_mb:.0f} MB" for s, r in runs.items())
-        )
     seconds = {side: statistics.median(r.seconds for r in ended) for side, ended in runs.items()}
     memory = {side: statistics.median(r.peak_mb for r in ended) for side, ended in runs.items()}
     return {
@@ -55,19 +57,32 @@ def race(args: argparse.Namespace) -> dict[str, Any]:
             "memory_mb": memory,
             "rounds": {side: [round(r.seconds, 1) for r in ended] for side, ended in runs.items()},
             "pairs": len(pairs.read_text(encoding="utf-8").splitlines()),
+            "epochs": args.job_epochs,
         }
     }
 
 
-def _ours(work: Path, model: Path, pairs: Path, dtype: str) -> list[str]:
+def _ours(work: Path, model: Path, pairs: Path, args: argparse.Namespace) -> list[str]:
     recipe = work / "recipe.yaml"
-    recipe.write_text(RECIPE.format(model=model, pairs=pairs, dtype=dtype), encoding="utf-8")
+    recipe.write_text(RECIPE.format(model=model, pairs=pairs, dtype=args.dtype, epochs=args.job_epochs), encoding="utf-8")
     return [sys.executable, "-m", "zephyr", "run", str(recipe), "--out", str(work / "zephyr"), "--until", "dpo"]
 
 
-def _theirs(work: Path, model: Path, pairs: Path, dtype: str) -> list[str]:
-    theirs = "autocast" if dtype == "bfloat16" else dtype
-    more = ["--pairs", str(pairs), "--out", str(work / "trl"), "--dtype", theirs, "--max-length", "1024", "--group"]
+def _theirs(work: Path, model: Path, pairs: Path, args: argparse.Namespace) -> list[str]:
+    theirs = "autocast" if args.dtype == "bfloat16" else args.dtype
+    more = [
+        "--epochs",
+        str(args.job_epochs),
+        "--pairs",
+        str(pairs),
+        "--out",
+        str(work / "trl"),
+        "--dtype",
+        theirs,
+        "--max-length",
+        "1024",
+        "--group",
+    ]
     return [sys.executable, str(processes.HERE / "trl_side.py"), "dpo-job", "--model", str(model), *more]
 
 

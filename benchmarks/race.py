@@ -86,6 +86,7 @@ def parsed(doc: str | None, names: list[str], device: str = "cpu") -> argparse.N
     parser.add_argument("--device", default=device, choices=["cpu", "cuda"])
     parser.add_argument("--pure-bf16", action="store_true", help="TRL in bfloat16 without master weights, too (with bfloat16 alone)")
     parser.add_argument("--job-pairs", type=int, default=60, help="of the whole job")
+    parser.add_argument("--job-epochs", type=int, default=1, help="of the whole job")
     parser.add_argument("--job-rounds", type=int, default=1, help="of the whole job, which is long: TRL's takes most of ten minutes")
     parser.add_argument("--ideas-model", choices=["body", "small"], action="append", help="what ideas are taken out of; body by default")
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="where models, rows and outputs are made")

@@ -149,8 +149,8 @@ def dpo(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def dpo_job(args: argparse.Namespace) -> dict[str, Any]:
-    """References, one epoch and the model saved."""
-    trainer = _dpo_trainer(args)
+    """References, the epochs and the model saved."""
+    trainer = _dpo_trainer(args, args.epochs)
     trainer.train()
     trainer.save_model(str(args.out))
     return {"steps": trainer.state.global_step}
