@@ -75,7 +75,7 @@ def pairs_file(kind: str, rows: int, work: Path) -> Path:
     """Preference pairs as turns: `synthetic`, or real ones, the first whose scores differ.
 
     `ultrafeedback` has up to 3,500 characters of prompt and answer (about 1,000 tokens), `ultrafeedback-short` up to 1,500 (335 pairs),
-    `ultrafeedback-500` up to 2,200 (500 pairs and few more).
+    `ultrafeedback-500` up to 2,300 (500 pairs and few more).
     """
     path = work / f"pairs-{kind}-{rows}.jsonl"
     if path.exists():
@@ -89,12 +89,12 @@ def pairs_file(kind: str, rows: int, work: Path) -> Path:
                 {**{side: row["prompt"] + row[side] for side in ("chosen", "rejected")}, "score_chosen": 2.0, "score_rejected": 1.0}
             )
     else:
-        most = {"ultrafeedback": 3500, "ultrafeedback-short": 1500, "ultrafeedback-500": 2200}[kind]
+        most = {"ultrafeedback": 3500, "ultrafeedback-short": 1500, "ultrafeedback-500": 2300}[kind]
         with gzip.open(SHARED / "data" / "feedback" / "ultrafeedback_binarized_1k.jsonl.gz", "rt", encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
                 texts = {side: row[side] if isinstance(row[side], str) else row[side][-1]["content"] for side in ("chosen", "rejected")}
-                fits = all(0 < len(text) + len(row["prompt"]) < most for text in texts.values())
+                fits = all(text.strip() and len(text) + len(row["prompt"]) < most for text in texts.values())
                 if row["score_chosen"] > row["score_rejected"] and fits and texts["chosen"] != texts["rejected"] and len(made) < rows:
                     ask = [{"role": "user", "content": row["prompt"]}]
                     turns = {side: [*ask, {"role": "assistant", "content": text}] for side, text in texts.items()}
