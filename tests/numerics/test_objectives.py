@@ -88,6 +88,25 @@ def our_loss(model: Any, reference: Any, config: DPOConfig) -> torch.Tensor:
     return head_loss(model, stream_hidden(model, stream), stream, items, preferences(config), 1 / len(items))[0]
 
 
+@pytest.mark.parametrize("objective", ["dpo", "cdpo", "ipo", "simpo"])
+def test_the_settings_of_a_recipe_reach_their_objective(objective: Any) -> None:
+    """None of them as it is by default, and no two alike: one that is left out or in another's place gives another loss."""
+    read = {"cdpo": {"label_smoothing": 0.2}, "simpo": {"gamma": 0.7}}
+    task = preferences(DPOConfig(objective=objective, beta=0.3, **read.get(objective, {})))
+    items = [Pair(str(i), branching([1], [2] * 3, [3] * 5), c, d) for i, (_, _, c, d) in enumerate(rows())]
+    sums_S = torch.tensor([x for a, b, _, _ in rows() for x in (a, b)], dtype=torch.float64)
+    want = 0.0
+    for a, b, c, d in rows():
+        margin = (a - c) - (b - d)
+        want += {
+            "dpo": -log_sigmoid(0.3 * margin),
+            "cdpo": -0.8 * log_sigmoid(0.3 * margin) - 0.2 * log_sigmoid(-0.3 * margin),
+            "ipo": ((a - c) / 3 - (b - d) / 5 - 1 / (2 * 0.3)) ** 2,
+            "simpo": -log_sigmoid(0.3 * (a / 3 - b / 5) - 0.7),
+        }[objective]
+    assert float(task.loss(sums_S, items)) == pytest.approx(want, rel=1e-12)
+
+
 def test_simpo_is_by_mean_and_without_a_reference() -> None:
     model = tiny.tiny_model(seed=1)
     config = DPOConfig(objective="simpo", beta=2.0, gamma=0.5)
@@ -128,8 +147,21 @@ def test_simpos_ties_are_what_float32_cannot_tell_apart_per_token() -> None:
     assert wins == [0.5, 0.5, 1.0, 0.0]
 
 
-@pytest.mark.parametrize(("objective", "loss_type"), [("dpo", "sigmoid"), ("ipo", "ipo")])
-def test_equals_trl(objective: Any, loss_type: str, tmp_path: Path) -> None:
+# `sigmoid` reads no label_smoothing there. `robust` does: with e the share and L, R the losses of a label and of its reverse it is
+# ((1 - e) L - e R) / (1 - 2 e), so that 2 (1 - e) sigmoid - (1 - 2 e) robust is (1 - e) L + e R, which is cdpo
+CDPO = {"loss_type": ["sigmoid", "robust"], "loss_weights": [1.6, -0.6], "label_smoothing": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("ours_is", "theirs_is"),
+    [
+        ({"objective": "dpo"}, {"loss_type": ["sigmoid"]}),
+        ({"objective": "cdpo", "label_smoothing": 0.2}, CDPO),
+        ({"objective": "ipo"}, {"loss_type": ["ipo"]}),
+    ],
+    ids=["dpo", "cdpo", "ipo"],
+)
+def test_equals_trl(ours_is: dict[str, Any], theirs_is: dict[str, Any], tmp_path: Path) -> None:
     """Loss and gradients of TRL's trainer in float32, through our shared prompts and one-pass head."""
     pytest.importorskip("trl", reason="TRL, the peer that this test compares with, is not installed")
     from datasets import Dataset
@@ -138,7 +170,7 @@ def test_equals_trl(objective: Any, loss_type: str, tmp_path: Path) -> None:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     ours = tiny.tiny_model(seed=1)
-    loss = our_loss(ours, tiny.tiny_model(seed=2), DPOConfig(objective=objective, beta=0.1))
+    loss = our_loss(ours, tiny.tiny_model(seed=2), DPOConfig(beta=0.1, **ours_is))
     loss.backward()
     row = {
         side: [{"role": role, "content": "a"}] for side, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
@@ -149,7 +181,7 @@ def test_equals_trl(objective: Any, loss_type: str, tmp_path: Path) -> None:
         args=TRLConfig(
             output_dir=str(tmp_path),
             beta=0.1,
-            loss_type=[loss_type],
+            **theirs_is,
             use_cpu=True,
             bf16=False,
             report_to="none",
