@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -388,6 +389,22 @@ def test_a_row_that_is_given_for_train_and_for_test_leaves_train(tmp_path: Path)
     drawn = Collected(tmp_path, (files[0][0], None), files[1])
     assert (drawn.prompts(), drawn.prompts("test")) == (["b"], ["d", "a"]), "and a row whose split was drawn does so without being asked"
     assert drawn.manifest.dropped == got.manifest.dropped
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_row_that_was_drawn_before_it_was_given_is_given(tmp_path: Path, fraction: float) -> None:
+    """For the test or for train, to the letter or with other columns: in any order the test stays what it was."""
+    given: list[tuple[list[Any], str | None]] = [
+        ([{"prompt": "a"}, {"prompt": "b"}], None),
+        ([{"prompt": "a", "x": 1}], "train"),
+        ([{"prompt": "a"}], "test"),
+    ]
+    for number, files in enumerate(permutations(given)):
+        with pytest.raises(DataError, match=r"^1 prompt is in both train and test, "):
+            Collected(tmp_path / f"{number}", *files, test_fraction=fraction)
+        got = Collected(tmp_path / f"{number}", *files, test_fraction=fraction, invalid="drop")
+        assert "a" in got.prompts("test") and got.prompts() == ([] if fraction else ["b"])
+        assert sum(got.manifest.dropped.values()) == 2
 
 
 @pytest.mark.parametrize("first", [None, "train"])

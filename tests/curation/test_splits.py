@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from curating import contents, dropped, lines, run, turned
+from curating import WORDS, contents, dropped, lines, run, turned
 from zephyr import sources
 from zephyr.artifacts import draft
 from zephyr.errors import DataError
@@ -46,6 +46,10 @@ def test_any_rows_are_divided_as_they_are_collected(tmp_path: Path, seed: int) -
     for split, items in found.items():
         assert list(artifact.each_row(split)) == [item.record.row() for item in items]
     assert artifact.manifest.dropped == out.manifest.dropped and len(dropped(artifact)) == sum(out.manifest.dropped.values())
+    tested = {item.record.identity for item in found["test"]}
+    refused = {row["where"] for row in dropped(artifact) if row["reason"].startswith("invalid:")}
+    for where, _, row in (entry for source in data if source.split == "test" for entry in sources.rows(source)):
+        assert where in refused or parse_dialogue(row).identity in tested, "the test stays what it was"
 
 
 def _row(rng: random.Random) -> dict[str, Any]:
@@ -53,6 +57,21 @@ def _row(rng: random.Random) -> dict[str, Any]:
     given: dict[str, Any] = {"prompt_id": rng.choice("ab")} if rng.random() < 0.2 else {}
     given |= {"prompt": rng.choice(["One?", "Two?"])} if rng.random() < 0.2 else {}
     return turned([question, rng.choice(["Yes.", "No."])], **given)
+
+
+def test_a_test_row_that_was_drawn_for_the_test_before_stays(tmp_path: Path) -> None:
+    """Through near-duplicates before it, and through a selection."""
+    asked = [f"Say in some words of your own and as well as you can what a child of ten should know about {w}" for w in WORDS[:9]]
+    rows = [turned([question, "Yes."]) for question in asked]
+    test = DataSource(path=str(lines(tmp_path / "test.jsonl", rows[-1:])), split="test")
+    data: list[Path | DataSource] = [lines(tmp_path / "mix.jsonl", rows), test]
+
+    def kept(**settings: Any) -> list[str]:
+        artifact = run(tmp_path / "out", data, {"test_fraction": 1.0, "select": {"target": 1}, **settings})
+        return [row["prompt"] for row in artifact.each_row("test")]
+
+    assert kept(near_prompts={}) == asked[-1:], "it comes first, and the others are near it"
+    assert len(found := kept()) == 2 and found[1] == asked[-1]
 
 
 def test_of_rows_that_were_drawn_apart_and_read_the_same_the_first_stays(tmp_path: Path) -> None:

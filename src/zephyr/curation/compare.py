@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Fates:
         fate: [rows].
         other: [rows], the number of another row, or -1.
         similarity: [rows].
+        given: the numbers of rows whose split was drawn, and given for a row that says the same.
     """
 
     work: Work
@@ -55,6 +56,7 @@ class Fates:
     fate: NDArray[np.uint8]
     other: Ints
     similarity: NDArray[np.float32]
+    given: set[int] = field(default_factory=set)
 
     @staticmethod
     def of(work: Work) -> Fates:
@@ -73,9 +75,12 @@ class Fates:
         return fates
 
     def column(self, name: str) -> NDArray[Any]:
-        """What the index says of every row."""
-        found = [np.asarray(self.work.rows(i)[name]) for i in range(len(self.work.pieces))]
-        return np.concatenate(found) if found else np.empty(0, np.uint8)
+        """What the index says of every row, but that a row whose split was `given`, too, was not `drawn`."""
+        parts = [np.asarray(self.work.rows(i)[name]) for i in range(len(self.work.pieces))]
+        found = np.concatenate(parts) if parts else np.empty(0, np.uint8)
+        if name == "drawn" and self.given:
+            found[list(self.given)] = 0
+        return found
 
     def place(self, row: int) -> str:
         """Where a row stood, as a user looks for it."""
@@ -178,6 +183,8 @@ def _repeated(fates: Fates) -> list[tuple[int, str]]:
             bad.append((row, f"the id {_id_of(fates, row)[:16]} repeats with different content (first at {fates.place(other)})"))
         else:
             reason = SAME_TEXTS if value["by_texts"][i] else SAME_PROMPT
+        if reason != ID_REPEATS and not value["drawn"][i]:
+            fates.given.add(other)
         fates.leave_out(np.array([row]), reason, np.array([other]))
     return bad
 

@@ -53,8 +53,9 @@ def collect(
     """All records of the sources, by split, in the order they were read.
 
     A row that does not parse, or whose given id stands for something else already, is an error, or is dropped
-    and counted. A row that is there twice in a split is kept once and counted. A prompt is in one split: where it would be in both,
-    a row whose split was drawn gives way, and is counted; where both were given, that is an error, or the train row is dropped.
+    and counted. A row that is there twice in a split is kept once and counted; its split was given if it was for one of the two.
+    A prompt is in one split: where it would be in both, a row whose split was drawn gives way, and is counted; where both were given,
+    that is an error, or the train row is dropped.
 
     Args:
         data: the sources, in order.
@@ -141,14 +142,14 @@ class _Collection(Generic[Record]):
                 self._seen.setdefault(key, item)
             self._named.setdefault(record.prompt_id, item)
             self._drawn |= {(split, where)} if drawn else set()
-        elif first.record == record:
-            self._out.drop("duplicate of an earlier row", where, row)
-        elif row.get("prompt_id") or first.record.prompt != record.prompt:
+        elif first.record != record and (row.get("prompt_id") or first.record.prompt != record.prompt):
             problem = f"the id {record.prompt_id[:16]} repeats with different content (first at {first.where})"
             self.refuse(where, Unread(problem, row), "the id repeats with different content")
         else:
+            if not drawn:
+                self._drawn.discard((split, first.where))  # given, too
             what = "prompt" if record.identity == record.prompt_id else "texts"
-            self._out.drop(f"same {what} as an earlier row", where, row)
+            self._out.drop("duplicate of an earlier row" if first.record == record else f"same {what} as an earlier row", where, row)
 
     def checked(self, names: str) -> dict[str, list[Located[Record]]]:
         """The records, once it is sure that none is missing without having been asked for, and that no prompt is in both splits."""

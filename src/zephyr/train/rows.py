@@ -110,13 +110,13 @@ class _Survey:
             values = (number, fate, drawn, where, identity, prompt_id, words, prompt, whole)
             self._kept.execute("INSERT INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             self._settle(number, fate)
-        elif first[2] == whole:
-            self._out.drop("duplicate of an earlier row", where, row)
-        elif row.get("prompt_id") or first[1] != prompt:
+        elif first[2] != whole and (row.get("prompt_id") or first[1] != prompt):
             self.refuse(where, Unread(f"the id {record.prompt_id[:16]} repeats with different content (first at {first[0]})", row))
         else:
+            if not drawn:  # the first was given, too
+                self._kept.execute("UPDATE kept SET drawn = 0 WHERE identity = ? AND split = ?", (identity, fate))
             what = "prompt" if record.identity == record.prompt_id else "texts"
-            self._out.drop(f"same {what} as an earlier row", where, row)
+            self._out.drop("duplicate of an earlier row" if first[2] == whole else f"same {what} as an earlier row", where, row)
 
     def checked(self, names: str) -> bytes:
         """What becomes of each row, once it is sure that none is missing without having been asked for."""
