@@ -10,7 +10,6 @@ python benchmarks/ours.py sft --model DIR --dialogues dialogues.jsonl --steps 3
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -93,7 +92,8 @@ def reference(args: argparse.Namespace) -> dict[str, Any]:
 def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]]) -> dict[str, Any]:
     """Seconds, loss and gradient norm of each optimizer step: what the loop does, with a clock around it; and the memory of it all.
 
-    The steps are made once more for each `--warm-up`; the last time counts. Statistics are of the first time, from the same weights.
+    The steps are made once more for each `--warm-up`; the last time counts, and is what `--profile` looks at. Statistics are of the first
+    time, from the same weights.
     """
     import torch
 
@@ -106,8 +106,11 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
     optimizer = adamw(trainer.model, trainer.config)
     trainer.model.train(trainer.task.by_token)
     seconds, stats = [], []
-    with measure.Peak(args.device) as memory, _profiler(args.profile) as profiler:
-        for batch in steps * (args.warm_up + 1):
+    profiler = _profiler() if args.profile else None
+    with measure.Peak(args.device) as memory:
+        for number, batch in enumerate(steps * (args.warm_up + 1)):
+            if profiler and number == len(steps) * args.warm_up:
+                profiler.start()
             began = measure.clock(args.device)
             found = trainer.accumulate(batch)
             with torch.profiler.record_function("bench.clip"):
@@ -116,6 +119,8 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
             clear_gradients(optimizer, keep=trainer.config.lora is not None)
             seconds.append(measure.clock(args.device) - began)
             stats.append({**found, "grad_norm": float(norm)})
+        if profiler:
+            profiler.stop()
     result = {
         "side": "zephyr",
         **measure.counted(seconds, len(steps)),
@@ -131,12 +136,10 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
     return result
 
 
-def _profiler(wanted: bool) -> Any:
+def _profiler() -> Any:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    if not wanted:
-        return contextlib.nullcontext()
     from zephyr.train import parallel
 
     whole = parallel.head_loss

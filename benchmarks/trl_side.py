@@ -108,6 +108,11 @@ def _dpo_trainer(args: argparse.Namespace, epochs: int = 1, **more: Any) -> Any:
 
     datasets.disable_caching()  # what an earlier run has computed would hide its cost
     known = json.loads(Path(args.references).read_text(encoding="utf-8")) if args.references else None
+    rows, sampling = _rows(args.pairs), "group_by_length" if args.group else "random"
+    if args.group and len(rows) < 8 * args.batch:  # of so few the sampler makes batches at random: it sorts within a batch only
+        order = sorted(range(len(rows)), key=lambda i: _length(rows[i]), reverse=True)
+        rows, sampling = [rows[i] for i in order], "sequential"
+        known = [known[i] for i in order] if known else None
 
     class WithReferences(DPOTrainer):  # type: ignore[misc]
         """Given what our side is given, where there is something; what they cost is part of the whole job."""
@@ -119,17 +124,14 @@ def _dpo_trainer(args: argparse.Namespace, epochs: int = 1, **more: Any) -> Any:
             return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
     data = Dataset.from_list(
-        [
-            {"prompt": r["chosen"][:-1], "chosen": r["chosen"][-1:], "rejected": r["rejected"][-1:], "length": _length(r)}
-            for r in _rows(args.pairs)
-        ]
+        [{"prompt": r["chosen"][:-1], "chosen": r["chosen"][-1:], "rejected": r["rejected"][-1:], "length": _length(r)} for r in rows]
     )
     if not args.group:
         data = data.remove_columns("length")
     model, tokenizer = _model(args)
     config = DPOConfig(
         per_device_train_batch_size=args.batch, num_train_epochs=epochs, learning_rate=5e-7, beta=0.1, max_length=args.max_length,
-        precompute_ref_log_probs=True, train_sampling_strategy="group_by_length" if args.group else "random",
+        precompute_ref_log_probs=True, train_sampling_strategy=sampling,
         length_column_name="length", remove_unused_columns=not args.group, **_common(args),
     )  # fmt: skip
     return WithReferences(model=model, args=config, train_dataset=data, processing_class=tokenizer, **more)
