@@ -145,6 +145,38 @@ def test_the_last_ones_and_the_best_stay(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000002", "step-00000005", "step-00000006"]
 
 
+def test_of_those_behind_one_look_the_nearest_to_it_is_the_best(tmp_path: Path) -> None:
+    """The loss was measured before what is trained after it."""
+    model = tiny.tiny_model()
+    optimizer = adamw(model, CONFIG)
+    checkpoints = Checkpoints(tmp_path, tmp_path / "metrics.jsonl", 0, keep=2)
+    for step, loss, looked in [(13, 1.0, 10), (18, 1.0, 10), (21, 2.0, 20), (24, 2.0, 20), (27, 2.0, 20)]:
+        checkpoints.save(Position(step, test={"loss": loss}, test_step=looked), model, optimizer)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000013", "step-00000024", "step-00000027"]
+
+
+def test_a_second_interrupt_waits_until_the_first_has_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the checkpoint is written in the background: it is begun when the signal comes, and not there yet."""
+    training = trainer(tmp_path, minutes=math.inf, background=True)
+    assert training.checkpoints is not None
+    step, save = torch.optim.AdamW.step, training.checkpoints.save
+
+    def struck(self: Any, *args: Any) -> Any:
+        if training.at.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *args)
+
+    def struck_again(*args: Any) -> None:
+        save(*args)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", struck)
+    monkeypatch.setattr(training.checkpoints, "save", struck_again)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(rows(), rows(3, 1), "dSFT")
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+
+
 # --- while the training goes on -------------------------------------------------------------------------------------
 
 
@@ -235,7 +267,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run stopped after five steps, with the checkpoints of the fourth and the fifth."""
     folder = tmp_path_factory.mktemp("two")
     stopped(folder, 5)
-    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000003", "step-00000004", "step-00000005"][-2:]
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000003", "step-00000004", "step-00000005"]
+    shutil.rmtree(folder / "checkpoints" / "step-00000003")  # the best: of the look after it the others know, too
     return folder
 
 
@@ -324,6 +357,45 @@ def test_a_full_disk_at_two_hundred_places_leaves_the_one_before(two: Path, tmp_
     assert resumed_step(folder) == 6
 
 
+def test_a_disk_that_is_full_at_any_call_leaves_the_one_before(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also once the tensors are written: at the log, the seal, a sync, the rename. What has its name is whole."""
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    training = trainer(folder)
+    optimizer = adamw(training.model, CONFIG)
+    assert training.checkpoints is not None
+    position = training.checkpoints.restore(training.model, optimizer)
+    position.step += 1
+    calls, room = [0], [0]
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            calls[0] += 1
+            if calls[0] > room[0]:
+                raise OSError(errno.ENOSPC, f"no space left on the disk: {name}")
+            return call(*args, **kwargs)
+
+        return counting
+
+    for owner, name in [(sealing.pieces, "write"), (sealing, "sync"), (sealing, "write_text"), (Path, "write_bytes"), (Path, "replace")]:
+        monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
+    failed = []
+    while True:
+        calls[0] = 0
+        try:
+            training.checkpoints.save(position, training.model, optimizer)
+        except OSError as error:
+            failed.append(str(error).rsplit(": ", 1)[-1])
+        else:
+            break
+        there = sorted(p.name for p in (folder / "checkpoints").iterdir())
+        assert there[:2] == ["step-00000004", "step-00000005"]
+        assert all(sealing.verified(folder / "checkpoints" / name)[0] for name in there)
+        room[0] += 1
+    assert {"write", "sync", "write_text", "write_bytes", "replace"} <= set(failed)
+    assert resumed_step(folder) == 6
+
+
 def test_nothing_in_it_is_pickled(two: Path) -> None:
     for file in (two / "checkpoints" / "step-00000005").iterdir():
         assert file.suffix in (".json", ".jsonl", ".safetensors")
@@ -373,3 +445,16 @@ def test_a_damaged_checkpoint_does_not_count_among_the_kept(two: Path, tmp_path:
     training.checkpoints.save(position, training.model, optimizer)
     assert "step-00000003" in {p.name for p in (folder / "checkpoints").iterdir()}
     assert not (folder / "checkpoints" / "step-00000005").exists()
+
+
+def test_a_damaged_checkpoint_between_whole_ones_goes_first(two: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    (folder / "checkpoints" / "step-00000005" / "weights-00000-00000.safetensors").write_bytes(b"")
+    training = trainer(folder, keep=2)
+    assert training.checkpoints is not None
+    optimizer = adamw(training.model, CONFIG)
+    position = training.checkpoints.restore(training.model, optimizer)
+    position.step = 6  # by the clock: 5 is not saved again
+    training.checkpoints.save(position, training.model, optimizer)
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000004", "step-00000006"]

@@ -57,7 +57,7 @@ class Checkpoints:
         folder: where they are.
         log: the metrics of the run so far, which a checkpoint carries along.
         minutes: between two of them; at most this much work is lost.
-        keep: how many of the last stay; the one with the lowest test loss stays too.
+        keep: how many of the last stay; the best stays too: of those behind the lowest test loss the one nearest to that look.
         background: write them while the training goes on, out of a copy of the state in the host's memory.
         made_with: what a run must have in common with a checkpoint to go on from it and is not in its key (the number format that
             `auto` chose).
@@ -79,6 +79,7 @@ class Checkpoints:
         self._since = time.monotonic()
         self._found: tuple[Path, dict[str, Any]] | None = None
         self._looked = False
+        self._damaged: set[Path] = set()
 
     def due(self) -> bool:
         """Is it time for one?"""
@@ -153,6 +154,7 @@ class Checkpoints:
             body, problem = verified(path)
             if body is not None:
                 return path, body
+            self._damaged.add(path)
             say(f"  checkpoint {path.name} is damaged ({problem}); falling back to the one before")
         return None
 
@@ -195,12 +197,16 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
 
     def _retire(self) -> None:
-        """Remove all but the last `keep` and the best; and what claims to be newer, which was found damaged."""
+        """Remove all but the last `keep` and the best; and those that were found damaged, which count as neither."""
         paths = self._newest_first()
-        while paths and paths[0].name > f"step-{self._step:08d}":
-            shutil.rmtree(paths.pop(0))
+        published = self.folder / f"step-{self._step:08d}"
+        for path in paths:
+            if path != published and (path in self._damaged or path.name > published.name):
+                shutil.rmtree(path)
+        self._damaged.clear()
+        paths = [path for path in paths if path.is_dir()]
         losses = {path: _test_loss(path) for path in paths}
-        best = min(paths, key=lambda p: losses[p], default=None)
+        best = min(reversed(paths), key=lambda p: losses[p], default=None)
         for path in paths[self.keep :]:
             if path != best or losses[path] == math.inf:
                 shutil.rmtree(path)
@@ -219,10 +225,13 @@ def stoppable(
         what to call between two updates.
     """
 
-    def save() -> None:
-        if checkpoints and at.step:
+    def save(*, to_the_end: bool = False) -> None:
+        if checkpoints:
             with uncut():
-                checkpoints.save(at, model, optimizer)
+                if at.step:
+                    checkpoints.save(at, model, optimizer)
+                if to_the_end:
+                    checkpoints.settle()
 
     def settle() -> None:
         if checkpoints:
@@ -250,8 +259,9 @@ def stoppable(
             settle()
         except (KeyboardInterrupt, NonFiniteError) as error:  # which all processes raise together
             if isinstance(error, KeyboardInterrupt):
-                save()
-            settle()
+                save(to_the_end=True)  # a second Ctrl-C comes after both
+            else:
+                settle()
             raise
         finally:
             if checkpoints:
