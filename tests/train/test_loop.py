@@ -221,9 +221,35 @@ def test_a_gradient_that_overflows_stops_before_the_update() -> None:
     model = tiny.tiny_model()
     before = weights(model)
     model.get_input_embeddings().weight.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(NonFiniteError, match=r"step 1: the gradient is (nan|inf); stopped before the update\. Rows of the batch: d"):
+    with pytest.raises(NonFiniteError, match=r"step 1: the gradient is (nan|inf); stopped before the update\. Rows: d\d+$"):
         trainer(model, SFT()).train(dialogues(), [], "dSFT")
     assert unchanged(model, before)
+
+
+def test_of_a_gradient_that_overflows_the_row_is_named_that_makes_it_do_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of twenty: the loss is finite, only the way back of its token is not."""
+    model = tiny.tiny_model(tie_word_embeddings=False)
+    items = [Dialogues(f"row {i}", (Example((3, 4, 7 if i == 13 else 5, 6), (False, True, True, True)),)) for i in range(20)]
+
+    def overflowing(gradient: torch.Tensor) -> torch.Tensor:
+        return torch.where(gradient[7].any(), math.inf, 1.0) * gradient  # of the input embeddings: a row for each token
+
+    model.get_input_embeddings().weight.register_hook(overflowing)
+    with pytest.raises(NonFiniteError, match=r"step 1: .*stopped before the update\. Rows: row 13$"):
+        trainer(model, SFT(), batch_size=20).train(items, [], "dSFT")
+    assert "looking for the rows that make it so" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_a_number_stops_after_its_pass() -> None:
+    """Not at the end of the batch, which may be hours away."""
+    model = tiny.tiny_model()
+    items = pairs(model, 6)
+    items[0] = Pair("bad", items[0].answers, math.nan, items[0].reference_rejected)
+    passes: list[Any] = []
+    model.base_model.register_forward_pre_hook(lambda *_: passes.append(1))
+    with pytest.raises(NonFiniteError, match=r"Rows: bad$"):
+        trainer(model, Preferences(partial(dpo, beta=0.1), 0.1), 1, batch_size=6).accumulate(items)
+    assert len(passes) == 1
 
 
 def test_a_long_list_of_rows_is_cut_short() -> None:

@@ -52,7 +52,7 @@ def test_a_checkpoint_of_two_is_read_by_one_and_by_four(found: Any) -> None:
     ("where", "said"),
     [
         ("loss", "the loss is nan; stopped before the update. Rows: p4"),
-        ("gradient", "step 1: the gradient is nan; stopped before the update. Rows of the batch: p"),
+        ("gradient", "step 1: the gradient is nan; stopped before the update. Rows: p"),
     ],
 )
 def test_nan_in_one_stops_all_before_the_update(where: str, said: str, found: Any) -> None:

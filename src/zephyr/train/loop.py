@@ -19,7 +19,7 @@ from zephyr.train.batches import shuffled
 from zephyr.train.checkpoint import Checkpoints, Position, stoppable
 from zephyr.train.meter import Meter
 from zephyr.train.optim import adamw, clear_gradients, learning_rate
-from zephyr.train.passes import through
+from zephyr.train.passes import narrowed, through
 from zephyr.train.tasks import ItemT, Stats, Task, described, names_of, tokens_of
 
 Log = Callable[[dict[str, Any]], None]
@@ -90,10 +90,11 @@ class Trainer(Generic[ItemT]):
                 stats = self.accumulate(batch)
                 norm = parallel.clip_gradients(self.model, self.config.max_grad_norm)
                 if not math.isfinite(norm):
-                    names = names_of([item.id for item in batch])
-                    raise NonFiniteError(
-                        f"step {self.at.step + 1}: the gradient is {norm}; stopped before the update. Rows of the batch: {names}"
-                    )
+                    say(f"  step {self.at.step + 1}: the gradient is {norm}; looking for the rows that make it so")
+                    rows = narrowed(batch, lambda some: math.isfinite(self._norm(some, optimizer)))
+                    which = "Rows of the batch" if len(rows) == len(batch) else "Rows"
+                    names = names_of([item.id for item in rows])
+                    raise NonFiniteError(f"step {self.at.step + 1}: the gradient is {norm}; stopped before the update. {which}: {names}")
                 with uncut():  # half an update is neither the old weights nor the new
                     rate = learning_rate(self.at.step, steps, self.config)
                     for group in optimizer.param_groups:
@@ -119,6 +120,12 @@ class Trainer(Generic[ItemT]):
     def accumulate(self, batch: Sequence[ItemT]) -> Stats:
         """Add the gradients of the mean loss over a batch; returns the means."""
         return through(self.learner, batch, self.task, self.dtype, self.micro_batch_tokens, learn=True)
+
+    def _norm(self, items: Sequence[ItemT], optimizer: torch.optim.Optimizer) -> float:
+        """Of the gradient of some items by themselves."""
+        clear_gradients(optimizer, keep=self.config.lora is not None)
+        self.accumulate(items)
+        return parallel.clip_gradients(self.model, self.config.max_grad_norm)
 
     def look(self, test: Sequence[ItemT]) -> None:
         """Mean loss and statistics over the test items, which are logged."""
