@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from zephyr.train import logprobs
+from zephyr.train import logprobs, parallel
 from zephyr.train.batches import Example, flatten
 from zephyr.train.logprobs import block_logprobs, sequence_sums, stream_logprobs
 
@@ -72,17 +75,34 @@ def test_autocast_does_not_reach_in() -> None:
     assert torch.equal(got_NV, block_logprobs(hidden_ND, weight_VD, None))
 
 
-def test_copies_of_weights_are_kept_for_a_way_back_alone() -> None:
-    """Autocast keeps a copy of every weight to the end of a pass, also where nothing goes back: a reference would take half as much more."""
-    model = tiny.tiny_model()
-    kept: list[bool] = []
-    model.base_model.register_forward_pre_hook(lambda *_: kept.append(torch.is_autocast_cache_enabled()))
+class Copies(TorchDispatchMode):
+    """The matrices in bfloat16 that were made of others, as long as somebody holds them."""
+
+    def __init__(self, shapes: frozenset[Any]) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.made: list[weakref.ref[Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and out.dtype == torch.bfloat16 and args[0].shape in self.shapes:
+            self.made.append(weakref.ref(out))
+        return out
+
+
+@pytest.mark.parametrize(("grad", "recompute", "held"), [(False, False, 0), (True, True, 0), (True, False, 3 * 7)])
+def test_copies_of_weights_are_kept_for_a_way_back_alone(grad: bool, recompute: bool, held: int) -> None:
+    """Autocast would keep one of every weight to the end of a pass: half the model's size for a reference, or where layers are computed again."""
+    model = tiny.tiny_model(num_hidden_layers=3)
+    if recompute:
+        parallel.recompute_activations(model)
     stream = flatten([Example((1, 2, 3), (False, True, True))])
-    with_grad = logprobs.stream_hidden(model, stream, torch.bfloat16)
-    with torch.no_grad():
-        without = logprobs.stream_hidden(model, stream, torch.bfloat16)
-    assert kept == [True, False] and torch.is_autocast_cache_enabled()
-    assert torch.equal(with_grad, without)
+    counting = Copies(frozenset(p.shape for name, p in model.named_parameters() if "proj" in name))
+    with torch.set_grad_enabled(grad), counting:
+        hidden = logprobs.stream_hidden(model, stream, torch.bfloat16)
+    assert len(counting.made) == 3 * 7
+    assert sum(copy() is not None for copy in counting.made) == held
+    assert torch.equal(hidden, logprobs.stream_hidden(model, stream, torch.bfloat16))
 
 
 # --- sums ------------------------------------------------------------------------------------------------------

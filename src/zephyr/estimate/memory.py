@@ -176,7 +176,7 @@ def step_bytes(
         dtype: of the products.
         devices: that share weights, gradients and optimizer (FSDP2).
         passes: of a device, in a batch: with several, gradients of all weights wait on it, unless they are in the host's memory.
-        full: with activation checkpointing, what a layer keeps without: one is computed again at a time.
+        full: with activation checkpointing, what a layer keeps without, copies of its weights, too: one is computed again at a time.
         four_bits: the frozen matrices of the layers are in NF4, with a scale for each 64 weights.
         offload: what is in the host's memory instead: `none`, `optimizer`, `all` (weights, gradients and optimizer).
     """
@@ -188,8 +188,7 @@ def step_bytes(
     activations = kept.bytes(tokens, shape.layers) - shape.layers * kept.layer
     if full is not None:
         activations += tokens * full.layer_token
-    # with checkpointing no copy is kept for the way back, but autocast keeps all of them until the end of the forward
-    copies = max(float(shape.layers * kept.layer), 2.0 * (shape.products - shape.head) if size == 2 else 0.0)
+    copies = shape.layers * kept.layer + (full.layer if full is not None else 0.0)
     gathered = 4.0 * (2 * shape.layer + shape.parameters - shape.layers * shape.layer)
     if devices > 1 or offload == "all":  # the layer at work and the next one, and what is outside the layers
         copies += gathered

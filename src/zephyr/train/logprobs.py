@@ -93,9 +93,9 @@ def output_softcap(model: Any) -> float | None:
 def stream_hidden(model: Any, stream: Stream, dtype: torch.dtype = torch.float32) -> Tensor:
     """Last hidden states at the predicting positions of a stream, (N, D), computed in `dtype`."""
     half = dtype == torch.bfloat16
-    # without a way back nothing needs the copies of weights in bfloat16 again: kept to the end, they are half the model's size more
-    copies = torch.is_grad_enabled()
-    with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=copies):
+    # a weight is used once: autocast would keep its copy in bfloat16 to the end, half the model's size more, where the way back, which
+    # keeps what it needs, has none (a reference) or computes it again (activation checkpointing)
+    with torch.autocast(stream.ids_T.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False):
         hidden_1TD = model.base_model(
             input_ids=stream.ids_T[None], position_ids=stream.positions_T[None], segments=stream.segments, use_cache=False
         ).last_hidden_state
