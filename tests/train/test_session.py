@@ -50,10 +50,20 @@ def test_what_is_not_a_number_is_said_with_what_can_be_done(dtype: str, or_else:
     """The same command would end there again; nothing of the stage is left that another could take for done."""
     out = small_run.copy(tmp_path / "run")
     shutil.rmtree(out / "sft")
-    said = r"step 2: the gradient is (nan|inf); .* Rows of the batch: .*\. Look at these rows; if they are sound, try a lower learning_rate"
+    said = r"step 2: the gradient is (nan|inf); .* Rows: .*\. Look at these rows; if they are sound, try a lower learning_rate"
     with pytest.raises(NonFiniteError, match=said + or_else):
         zephyr.run(small_run.file, out=out, only="sft", overrides=["sft.learning_rate=1e30", f"train.dtype={dtype}"])
     assert not (out / "sft").exists()
+
+
+@pytest.mark.parametrize(("gpus", "processes", "said"), [(1, 1, False), (8, 1, True), (8, 8, False)])
+def test_gpus_that_stand_idle_are_said(
+    gpus: int, processes: int, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    session._say_idle()
+    assert ("one of 8 GPUs is at work; all of them are after torchrun --nproc-per-node 8" in capsys.readouterr().err) is said
 
 
 def test_what_goes_on_keeps_its_number_format_and_shows_each_step_once(

@@ -43,6 +43,7 @@ def fit(
         raise DataError(f"{label}: no rows to train on are left{out.why_dropped()}")
     trackers.require(train_config.log_to)
     refuse_apart(config.quantize, train_config.offload, world.current().size)
+    _say_idle()
     reset_peak_memory()
     parameters = sum(map(numbers, model.parameters()))
     torch.manual_seed(seed)
@@ -123,6 +124,13 @@ def _trained(trainer: Trainer[ItemT], train: Sequence[ItemT], test: Sequence[Ite
     except NonFiniteError as error:
         half = " or `train.dtype=float32`" if trainer.dtype == torch.bfloat16 else ""
         raise NonFiniteError(f"{error}. Look at these rows; if they are sound, try a lower learning_rate{half}") from None
+
+
+def _say_idle() -> None:
+    """Of GPUs that nobody asked to work: who has them expects that they do."""
+    gpus = torch.cuda.device_count()
+    if gpus > 1 and world.started().size == 1:
+        say(f"  one of {gpus} GPUs is at work; all of them are after torchrun --nproc-per-node {gpus} -m zephyr run RECIPE")
 
 
 def _dtype(wanted: str, device: str, checkpoints: Checkpoints) -> torch.dtype:
