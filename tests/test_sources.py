@@ -417,6 +417,19 @@ def test_one_file_may_be_given_for_both(tmp_path: Path, first: str | None) -> No
     assert found["train"] == [] and [item.record.prompt for item in found["test"]] == [row["prompt"] for row in ROWS]
 
 
+@pytest.mark.parametrize("first", [None, "train"])
+def test_one_file_may_be_given_for_two_of_its_columns(tmp_path: Path, first: str | None) -> None:
+    """Rows of one place are different rows: where one gives way, the other stays."""
+    (tmp_path / "qa.jsonl").write_text(lines([{"question": "a", "followup": "b"}]))
+    (tmp_path / "test.jsonl").write_text(lines([{"question": "a"}]))
+    given = (("qa.jsonl", "question", first), ("qa.jsonl", "followup", "train"), ("test.jsonl", "question", "test"))
+    data = [DataSource(path=str(tmp_path / name), columns={"prompt": column}, split=split) for name, column, split in given]  # type: ignore[arg-type]
+    with draft(tmp_path / "out", stage="s", key="k", config={}, parents={}) as out:
+        found = sources.collect(data, parse_prompt, out, invalid="drop", test_fraction=0.0)
+    assert {split: [item.record.prompt for item in items] for split, items in found.items()} == {"train": ["b"], "test": ["a"]}
+    assert out.manifest.rows_in == 3 and out.manifest.dropped == {"the prompt is in the test split, too": 1}
+
+
 def test_an_id_of_two_prompts_is_refused_across_splits_too(tmp_path: Path) -> None:
     files = ([{"prompt": "a", "prompt_id": "1"}], "train"), ([{"prompt": "b", "prompt_id": "1"}], "test")
     with pytest.raises(DataError, match=r"1\.jsonl:1: the id 1 repeats with different content"):

@@ -119,8 +119,8 @@ class _Collection(Generic[Record]):
             tuple[str, str], Located[Record]
         ] = {}  # the first of each identity in a split, among those whose split was drawn, and at all ("")
         self._named: dict[str, Located[Record]] = {}  # by the id of its prompt, the first of each
-        # split and place of rows whose split was drawn, not given: one file may be given for both
-        self._drawn: set[tuple[str, str]] = set()
+        # `id` of those whose split was drawn, not given; a place is no name of a row, for a file may be given twice
+        self._drawn: set[int] = set()
 
     def refuse(self, where: str, unread: Unread, reason: str | None = None) -> None:
         """A row that cannot be used."""
@@ -141,13 +141,13 @@ class _Collection(Generic[Record]):
             for key in (*theirs, (record.identity, "")):
                 self._seen.setdefault(key, item)
             self._named.setdefault(record.prompt_id, item)
-            self._drawn |= {(split, where)} if drawn else set()
+            self._drawn |= {id(item)} if drawn else set()
         elif first.record != record and (row.get("prompt_id") or first.record.prompt != record.prompt):
             problem = f"the id {record.prompt_id[:16]} repeats with different content (first at {first.where})"
             self.refuse(where, Unread(problem, row), "the id repeats with different content")
         else:
             if not drawn:
-                self._drawn.discard((split, first.where))  # given, too
+                self._drawn.discard(id(first))  # given, too
             what = "prompt" if record.identity == record.prompt_id else "texts"
             self._out.drop("duplicate of an earlier row" if first.record == record else f"same {what} as an earlier row", where, row)
 
@@ -165,10 +165,10 @@ class _Collection(Generic[Record]):
     def _draw_apart(self) -> None:
         """Take prompts out of one split that are in both: what is measured on a prompt that was learnt says nothing."""
         train = _by_prompt(self._by_split["train"])
-        self._leave_out("test", [item for item in self._by_split["test"] if ("test", item.where) in self._drawn and _twin(item, train)])
+        self._leave_out("test", [item for item in self._by_split["test"] if id(item) in self._drawn and _twin(item, train)])
         test = _by_prompt(self._by_split["test"])
         both = [item for item in self._by_split["train"] if _twin(item, test)]
-        if given := [item for item in both if ("train", item.where) not in self._drawn and not self._drops]:
+        if given := [item for item in both if id(item) not in self._drawn and not self._drops]:
             raise in_both(len({content_id(item.record.prompt) for item in given}), given[0].where, _twin(given[0], test))
         self._leave_out("train", both)
 
@@ -176,8 +176,8 @@ class _Collection(Generic[Record]):
         other = "test" if split == "train" else "train"
         for item in items:
             self._out.drop(f"the prompt is in the {other} split, too", item.where, item.record.row())
-        places = {item.where for item in items}
-        self._by_split[split] = [item for item in self._by_split[split] if item.where not in places]
+        gone = {id(item) for item in items}
+        self._by_split[split] = [item for item in self._by_split[split] if id(item) not in gone]
 
 
 def _by_prompt(items: Sequence[Located[Record]]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from zephyr.records import Completion, Message, Prompt, RatedPrompt, parse_promp
 from zephyr.stages import Inputs, Needs, teacher_inputs
 from zephyr.teachers import Reply, Request, ask, principles
 
-VERSION = 6  # 6: a row that is given for the test is in it as such, also where it was drawn before
+VERSION = 6  # 6: a row that is given for the test is in it as such, also where it was drawn before; a file may be given for two columns
 
 
 class Config(Section):

@@ -20,7 +20,7 @@ from zephyr.records import RatedPrompt, Rating, parse_rated_prompt, seeded_unit
 from zephyr.stages import From, Inputs, Needs, teacher_inputs
 from zephyr.teachers import Reply, Request, ask, rubric
 
-VERSION = 7  # 7: a row that is given for the test is in it as such, also where it was drawn before
+VERSION = 7  # 7: a row that is given for the test is in it as such, also where it was drawn before; a file may be given for two columns
 TEACHER = "judge"  # its name in the journal
 FIRST_LOOK = 64  # requests after which a teacher that cannot be read is stopped, before the rest is paid for
 Place = tuple[str, int]  # the id of a prompt, and which of its answers
