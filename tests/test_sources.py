@@ -325,7 +325,7 @@ class Collected:
     """What `collect` made of files of rows, each file with its split or None, and of what it left out."""
 
     def __init__(
-        self, folder: Path, *files: tuple[list[Any], str | None], invalid: str = "error", parse: Any = parse_prompt, **kwargs: Any
+        self, folder: Path, *files: tuple[list[Any], str | None], invalid: str | None = "error", parse: Any = parse_prompt, **kwargs: Any
     ) -> None:
         data = []
         folder.mkdir(exist_ok=True)
@@ -351,6 +351,14 @@ def test_a_bad_row_stops_it_and_says_how_many_there_are(tmp_path: Path) -> None:
         "mend the data, or set `invalid: drop` to leave such rows out and count them"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_without_the_setting_does_not_advise_it(tmp_path: Path) -> None:
+    does = r"\(`zephyr curate` or `zephyr binarize` with `invalid=drop` does\)$"
+    with pytest.raises(DataError, match=rf"0\.jsonl:2: `prompt` is empty; mend the data, or leave such rows out {does}"):
+        Collected(tmp_path, ([{"prompt": "a"}, {"prompt": ""}], None), invalid=None)
+    with pytest.raises(DataError, match=rf"take it out of one {does}"):
+        Collected(tmp_path, ([{"prompt": "a"}], "train"), ([{"prompt": "a"}], "test"), invalid=None)
 
 
 def test_dropped_rows_are_counted_by_reason_and_kept_as_they_were(tmp_path: Path) -> None:

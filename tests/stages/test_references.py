@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ import torch
 import small
 import zephyr
 from conftest import SmallRun
-from zephyr import api
-from zephyr.artifacts import Artifact, Manifest
+from zephyr import api, recipe
+from zephyr.artifacts import Artifact, Manifest, draft
 from zephyr.errors import DataError
 from zephyr.parts import Parts
-from zephyr.stages import dpo
+from zephyr.recipe import DataSource, Recipe, build
+from zephyr.stages import Inputs, dpo, reference
 
 
 def test_number_formats_of_reference_and_training_must_agree(small_run: SmallRun, tmp_path: Path) -> None:
@@ -29,13 +31,21 @@ def test_number_formats_of_reference_and_training_must_agree(small_run: SmallRun
 
 
 def test_auto_takes_the_format_of_the_reference(small_run: SmallRun) -> None:
-    from zephyr import recipe
-    from zephyr.recipe import DataSource
-    from zephyr.stages import Inputs
-
     config = dpo.configure(recipe.load(small_run.file, ["train.dtype=auto"]))
     assert dpo._dtype(config, Inputs({"references": [DataSource(path=str(small_run.out / "reference"))]}, {})) == "float32"
     assert dpo._dtype(config, Inputs({"references": []}, {})) == "auto"
+
+
+@pytest.mark.parametrize("stage", [dpo, reference])
+def test_a_pair_in_train_and_test_is_refused_with_advice_that_can_be_followed(stage: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    data = [DataSource(path=str(path), split=split) for split in ("train", "test")]
+    values = {"name": "pairs", "model": {"path": "."}, "binarize": {"data": [str(path)]}, "dpo": {}}
+    config = stage.configure(build(Recipe, values, {}, "test"))
+    with draft(tmp_path / "out", stage="s", key="k", config={}, parents={}) as out, pytest.raises(DataError) as caught:
+        stage.run(config, Inputs({"preferences": data}, {}), out)
+    assert str(caught.value).endswith("take it out of one (`zephyr curate` or `zephyr binarize` with `invalid=drop` does)")
 
 
 def test_what_goes_on_keeps_its_number_format_and_its_parts(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def work(data: Sequence[Path], config: SFTConfig, folder: Path, model: ModelRef 
 
 def plainly(data: Sequence[Path], chat: ChatFormat, config: SFTConfig, out: Draft) -> dict[str, list[Dialogues]]:
     """All rows in memory, one after the other, in Python's own lists."""
-    by_split = sources.collect([DataSource(path=str(p)) for p in data], parse_dialogue, out, invalid="error", test_fraction=0.0)
+    by_split = sources.collect([DataSource(path=str(p)) for p in data], parse_dialogue, out, invalid=None, test_fraction=0.0)
     return {split: _plainly(by_split[split], chat, config, out, split) for split in by_split}
 
 

@@ -187,7 +187,7 @@ def _resolve(fates: Fates, do: near.Jobs, data: Sequence[DataSource], out: Draft
         _refuse_contaminated(fates)
     if found := compare.draw_apart(fates, drops=drops):
         count, train, test = found
-        raise sources.in_both(count, fates.place(train), fates.place(test))
+        raise sources.in_both(count, fates.place(train), fates.place(test), may_drop=True)
     for kind, settings in work.near().items():
         about[f"{kind}_compared"] = near.leave_out_near(fates, kind, settings, do)
     if config.select:
@@ -200,9 +200,7 @@ def _resolve(fates: Fates, do: near.Jobs, data: Sequence[DataSource], out: Draft
 
 def _raise(fates: Fates, bad: Sequence[tuple[int, str]], of: str = "") -> None:
     row, problem = bad[0]
-    rows = f"{len(fates.fate)} rows {of}".rstrip()
-    more = f"\n{len(bad)} of {rows} cannot be used" if len(bad) > 1 else ""
-    raise DataError(f"{fates.place(row)}: {problem}{more}; mend the data, or set `invalid: drop` to leave such rows out and count them")
+    raise sources.unusable((fates.place(row), problem), len(bad), f"{len(fates.fate)} rows {of}".rstrip(), may_drop=True)
 
 
 def _refuse_contaminated(fates: Fates) -> None:

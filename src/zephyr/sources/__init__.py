@@ -10,7 +10,7 @@ reading     its rows
 collecting  the records of several sources
 """
 
-from zephyr.sources.collecting import Collector, Identified, Located, collect, gather, in_both, reason_of
+from zephyr.sources.collecting import Collector, Identified, Located, collect, gather, in_both, reason_of, unusable
 from zephyr.sources.contents import ASIDE, Part, digest
 from zephyr.sources.names import BUILTIN, HUB_FILE, named, names_of, note_unpinned, resolve
 from zephyr.sources.reading import divided, located, rename, rows
@@ -38,4 +38,5 @@ __all__ = [
     "resolve",
     "rows",
     "split_of",
+    "unusable",
 ]

@@ -33,6 +33,8 @@ class Identified(Protocol):
 Record = TypeVar("Record", bound=Identified)
 Taken = TypeVar("Taken", bound=Identified, contravariant=True)
 
+_ELSEWHERE = "`zephyr curate` or `zephyr binarize` with `invalid=drop` does"  # for a stage that has no such setting
+
 
 @dataclass(frozen=True)
 class Located(Generic[Record]):
@@ -47,7 +49,7 @@ def collect(
     parse: Callable[[Mapping[str, Any]], Record],
     out: Draft,
     *,
-    invalid: str,
+    invalid: str | None,
     test_fraction: float,
 ) -> dict[str, list[Located[Record]]]:
     """All records of the sources, by split, in the order they were read.
@@ -61,13 +63,13 @@ def collect(
         data: the sources, in order.
         parse: what makes a record of a row.
         out: the artifact being made; it counts the rows and keeps the dropped ones.
-        invalid: `error` or `drop`.
+        invalid: `error` or `drop`; None where that is no setting, which is `error` without the advice to set it.
         test_fraction: the share that goes to the test split, where the source names none.
 
     Raises:
         DataError: naming the first bad row and how many there are.
     """
-    found = _Collection[Record](out, drops=invalid == "drop")
+    found = _Collection[Record](out, drops=invalid == "drop", may_drop=invalid is not None)
     gather(data, parse, out, found, test_fraction=test_fraction)
     return found.checked(names_of(data))
 
@@ -111,8 +113,8 @@ def gather(
 class _Collection(Generic[Record]):
     """Records as they come, and what is wrong with the others."""
 
-    def __init__(self, out: Draft, *, drops: bool) -> None:
-        self._out, self._drops = out, drops
+    def __init__(self, out: Draft, *, drops: bool, may_drop: bool) -> None:
+        self._out, self._drops, self._may_drop = out, drops, may_drop
         self._by_split: dict[str, list[Located[Record]]] = {"train": [], "test": []}
         self._bad: list[tuple[str, str]] = []
         self._seen: dict[
@@ -154,9 +156,7 @@ class _Collection(Generic[Record]):
     def checked(self, names: str) -> dict[str, list[Located[Record]]]:
         """The records, once it is sure that none is missing without having been asked for, and that no prompt is in both splits."""
         if self._bad and not self._drops:
-            (where, problem), count, rows_in = self._bad[0], len(self._bad), self._out.manifest.rows_in
-            more = f"\n{count} of {rows_in} rows cannot be used" if count > 1 else ""
-            raise DataError(f"{where}: {problem}{more}; mend the data, or set `invalid: drop` to leave such rows out and count them")
+            raise unusable(self._bad[0], len(self._bad), f"{self._out.manifest.rows_in} rows", may_drop=self._may_drop)
         self._draw_apart()
         if not self._by_split["train"] and not self._by_split["test"]:
             raise DataError(f"no usable rows in {names}{self._out.why_dropped()}")
@@ -169,7 +169,8 @@ class _Collection(Generic[Record]):
         test = _by_prompt(self._by_split["test"])
         both = [item for item in self._by_split["train"] if _twin(item, test)]
         if given := [item for item in both if id(item) not in self._drawn and not self._drops]:
-            raise in_both(len({content_id(item.record.prompt) for item in given}), given[0].where, _twin(given[0], test))
+            count = len({content_id(item.record.prompt) for item in given})
+            raise in_both(count, given[0].where, _twin(given[0], test), may_drop=self._may_drop)
         self._leave_out("train", both)
 
     def _leave_out(self, split: str, items: Sequence[Located[Record]]) -> None:
@@ -190,12 +191,26 @@ def _twin(item: Located[Record], places: Mapping[str, str]) -> str | None:
     return places.get(item.record.prompt_id) or places.get(content_id(item.record.prompt))
 
 
-def in_both(count: int, train: str, test: str | None) -> DataError:
+def unusable(first: tuple[str, str], count: int, of: str, *, may_drop: bool) -> DataError:
+    """What is said of rows that are at fault.
+
+    Args:
+        first: where the first of them stood, and what is wrong with it.
+        count: how many they are.
+        of: how many rows there are, in words.
+        may_drop: whether the stage has the setting `invalid`.
+    """
+    more = f"\n{count} of {of} cannot be used" if count > 1 else ""
+    left_out = "set `invalid: drop` to leave such rows out and count them" if may_drop else f"leave such rows out ({_ELSEWHERE})"
+    return DataError(f"{first[0]}: {first[1]}{more}; mend the data, or {left_out}")
+
+
+def in_both(count: int, train: str, test: str | None, *, may_drop: bool) -> DataError:
     """What is said of prompts in train and in test, both given: how many they are, and where the first stands in each."""
     found, them = ("1 prompt is", "it") if count == 1 else (f"{count} prompts are", "them")
+    left_out = f", or set `invalid: drop` to leave {them} out of train" if may_drop else f" ({_ELSEWHERE})"
     return DataError(
-        f"{found} in both train and test, by id or in the same words (first: {train} and {test}); "
-        f"take {them} out of one, or set `invalid: drop` to leave {them} out of train"
+        f"{found} in both train and test, by id or in the same words (first: {train} and {test}); take {them} out of one{left_out}"
     )
 
 

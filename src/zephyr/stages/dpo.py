@@ -43,7 +43,7 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Train the policy on the pairs; the reference is not loaded, its log-probabilities are read."""
-    by_split = sources.collect(inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0)
+    by_split = sources.collect(inputs.data["preferences"], parse_preference, out, invalid=None, test_fraction=0.0)
     known = _references(config, inputs)
     from zephyr.models import load
     from zephyr.train import encode, session

@@ -53,7 +53,7 @@ def needs(recipe: Recipe) -> Needs:
 
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Score both answers of every pair, in train and test."""
-    by_split = sources.collect(inputs.data["preferences"], parse_preference, out, invalid="error", test_fraction=0.0)
+    by_split = sources.collect(inputs.data["preferences"], parse_preference, out, invalid=None, test_fraction=0.0)
     from zephyr.models import load
     from zephyr.train import encode, score
     from zephyr.train.student import load_student

@@ -122,9 +122,7 @@ class _Survey:
         """What becomes of each row, once it is sure that none is missing without having been asked for."""
         rows_in = self._out.manifest.rows_in
         if self._bad:
-            (where, problem), count = self._bad[0], self._bad_rows
-            more = f"\n{count} of {rows_in} rows cannot be used" if count > 1 else ""
-            raise DataError(f"{where}: {problem}{more}; mend the data, or set `invalid: drop` to leave such rows out and count them")
+            raise sources.unusable(self._bad[0], self._bad_rows, f"{rows_in} rows", may_drop=False)
         self._draw_apart()
         self._settle(rows_in - 1, None)
         if not any(split in self._fates for split in SPLITS):
@@ -138,7 +136,7 @@ class _Survey:
         self._kept.executescript(_TWINS)
         if first := self._one("place, twin FROM twins WHERE NOT drawn ORDER BY number LIMIT 1"):
             count = self._one("count(DISTINCT words) FROM twins WHERE NOT drawn")[0]
-            raise sources.in_both(count, *first)
+            raise sources.in_both(count, *first, may_drop=False)
         for (number,) in self._kept.execute("SELECT number FROM twins"):
             self._fates[number] = IN_TEST_TOO
 
