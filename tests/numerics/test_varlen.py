@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 import tiny
+from zephyr.models import load
+from zephyr.models.reading import say_once
 from zephyr.train import attention, fused, varlen
 
 TREES = ([(4, 3, 5)], [(6,), (2, 1, 1, 4), (1, 3)], [(3, 2, 0, 2), (7,)], [(5, 0, 3)])
@@ -103,25 +106,82 @@ def test_a_model_takes_it_where_it_is(arch: str, monkeypatch: pytest.MonkeyPatch
     assert (7 in calls) == (arch == "mistral") and bool(calls) == (arch != "gemma2")
 
 
-def test_liger_is_asked_for_layers_and_not_for_the_loss_and_only_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+@pytest.fixture
+def liger(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The file of liger-kernel that is imported, with nothing in it."""
     patch = types.ModuleType("liger_kernel.transformers.monkey_patch")
-    patch._apply_liger_kernel_to_instance = lambda model, **more: asked.append(more)  # type: ignore[attr-defined]
     for name in ("liger_kernel", "liger_kernel.transformers"):
         module = types.ModuleType(name)
         module.__path__ = []
         module.__spec__ = importlib_spec(name)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setitem(sys.modules, "liger_kernel.transformers.monkey_patch", patch)
+    monkeypatch.setitem(sys.modules, patch.__name__, patch)
+    return patch
+
+
+def test_liger_is_asked_for_layers_and_not_for_the_loss_and_only_on_a_gpu(liger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    liger._apply_liger_kernel_to_instance = lambda model, **more: asked.append(more)
     model = tiny.tiny_model()
     fused.fuse(model)
     assert not asked
-    on_gpu = types.SimpleNamespace(parameters=lambda: iter([types.SimpleNamespace(is_cuda=True)]))
-    fused._liger(on_gpu)  # type: ignore[arg-type]
+    monkeypatch.setattr(fused, "_on_gpu", lambda _: True)
+    fused.fuse(model)
     assert asked == [{"cross_entropy": False, "fused_linear_cross_entropy": False}]
     monkeypatch.setenv("ZEPHYR_KERNELS", "0")
-    fused._liger(on_gpu)  # type: ignore[arg-type]
+    fused.fuse(model)
     assert len(asked) == 1
+
+
+def bound(module: Any, forward: Any) -> None:
+    """As liger-kernel exchanges a layer: attributes and a method of this one module."""
+    module.offset, module.forward = 0.0, types.MethodType(forward, module)
+
+
+def fails_halfway(model: Any, **_: Any) -> None:
+    sys.modules[type(model).__module__].__dict__.update({fused.ROTARY: None, "ROTARY_OF_ITS_OWN": None})
+    bound(model.model.layers[0].mlp, lambda self, x: None)
+    raise AttributeError("no such layer\nand more")
+
+
+def cannot_be_compiled(model: Any, **_: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        raise RuntimeError("no C compiler")
+
+    bound(model.model.norm, forward)
+
+
+def computes_something_else(model: Any, **_: Any) -> None:
+    bound(model.model.layers[1].mlp, lambda self, x: 2 * type(self).forward(self, x))
+
+
+@pytest.mark.parametrize(
+    ("apply", "why"),
+    [
+        (None, "ImportError: cannot import name '_apply_liger_kernel_to_instance'"),
+        (fails_halfway, "AttributeError: no such layer"),
+        (cannot_be_compiled, "RuntimeError: no C compiler"),
+        (computes_something_else, "ValueError: its logits are "),
+    ],
+)
+def test_a_model_is_loaded_and_is_what_it_was_where_liger_fails(
+    apply: Any, why: str, liger: Any, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref = load.ModelRef(str(tiny_folder), "")
+    plain: Any = load.load_model(ref)
+    file = vars(sys.modules[type(plain).__module__])
+    before = dict(file)
+    if apply:
+        liger._apply_liger_kernel_to_instance = apply
+    monkeypatch.setattr(fused, "_on_gpu", lambda _: True)
+    say_once.cache_clear()
+    models: list[Any] = [load.load_model(ref) for _ in range(2)]
+    assert file == before
+    for model in models:
+        assert [{*vars(m)} for m in model.modules()] == [{*vars(m)} for m in plain.modules()]
+        assert torch.equal(fused._logits(model), fused._logits(plain))
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "liger" in line)
+    assert said.startswith(f"  liger-kernel failed ({why}") and said.endswith(") and is left out; torch computes the same numbers")
 
 
 def importlib_spec(name: str) -> Any:

@@ -11,6 +11,7 @@ import copy
 import functools
 import importlib.util
 import os
+import sys
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,10 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from zephyr.models.reading import first_line, say_once
 from zephyr.train import kernels
 
 STRETCH = 256  # as in kernels.c
 ALIKE = 1e-5  # relative: what is the same computation differs by rounding, 1e-6 at most; what is another one by far more
+ALIKE_IN_ALL = 0.01  # relative, of logits: rounding grows from layer to layer
 ROTARY = "apply_rotary_pos_emb"  # what transformers calls it in every architecture
 
 
@@ -42,12 +45,42 @@ def fuse(model: nn.Module) -> list[str]:
 
 
 def _liger(model: nn.Module) -> None:
-    """On a GPU that is left to liger-kernel, where it is installed and knows the architecture: the loss stays ours, layers become its."""
-    on_gpu = any(p.is_cuda for p in model.parameters())
-    if on_gpu and os.environ.get("ZEPHYR_KERNELS") != "0" and importlib.util.find_spec("liger_kernel") is not None:
+    """On a GPU that is left to liger-kernel, where it is installed and knows the architecture: the loss stays ours, layers become its.
+
+    Where it fails, or a trial gives other logits, all is as it was before, and torch computes it.
+    """
+    if not _on_gpu(model) or os.environ.get("ZEPHYR_KERNELS") == "0" or importlib.util.find_spec("liger_kernel") is None:
+        return
+    # what it exchanges: names in the file of the architecture, and attributes of modules; a call that fails has done a part of it
+    owners = [vars(owner) for owner in (sys.modules[type(model).__module__], *model.modules())]
+    before = [dict(names) for names in owners]
+    try:
         from liger_kernel.transformers.monkey_patch import _apply_liger_kernel_to_instance  # type: ignore[import-not-found]  # optional
 
+        own = _logits(model)
         _apply_liger_kernel_to_instance(model, cross_entropy=False, fused_linear_cross_entropy=False)
+        off = float((_logits(model) - own).norm() / own.norm())
+        if not off < ALIKE_IN_ALL:
+            raise ValueError(f"its logits are {off:.3g} off")
+    except Exception as error:  # of any kind: the name is private, and kernels are compiled when they are first called
+        for names, old in zip(owners, before, strict=True):
+            for name in names.keys() - old.keys():
+                del names[name]
+            names.update(old)
+        say_once(f"  liger-kernel failed ({first_line(error)}) and is left out; torch computes the same numbers")
+
+
+def _on_gpu(model: nn.Module) -> bool:
+    return any(p.is_cuda for p in model.parameters())
+
+
+@torch.no_grad()
+def _logits(model: Any) -> Tensor:
+    """Of a few tokens."""
+    weight_VD = model.get_input_embeddings().weight
+    ids = torch.arange(8, device=weight_VD.device)[None] % len(weight_VD)
+    found: Tensor = model(input_ids=ids, segments=[(8,)], use_cache=False).logits
+    return found
 
 
 # --- what is recognised -------------------------------------------------------------------------------------------
