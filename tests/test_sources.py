@@ -415,6 +415,13 @@ def test_a_row_that_was_drawn_before_it_was_given_is_given(tmp_path: Path, fract
         assert sum(got.manifest.dropped.values()) == 2
 
 
+def test_where_splits_mean_nothing_a_row_is_taken_once(tmp_path: Path) -> None:
+    files = ([{"prompt": "a"}, {"prompt": "b"}], "train"), ([{"prompt": "c"}, {"prompt": "a"}], "test"), ([{"prompt": "c"}], None)
+    got = Collected(tmp_path, *files, apart=False)
+    assert (got.prompts(), got.prompts("test")) == (["a", "b", "c"], [])
+    assert got.manifest.dropped == {"duplicate of an earlier row": 2}
+
+
 @pytest.mark.parametrize("first", [None, "train"])
 def test_one_file_may_be_given_for_both(tmp_path: Path, first: str | None) -> None:
     """Its rows have one place in both splits, and are drawn in one of them only."""

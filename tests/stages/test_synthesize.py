@@ -14,11 +14,11 @@ import pytest
 from misbehaving import Running, serving
 from scripted import NONE, SOME, teacher
 from zephyr import api, pipeline, recipe, sources
-from zephyr.artifacts import Artifact
+from zephyr.artifacts import Artifact, draft
 from zephyr.errors import BudgetError, DataError, UsageError
 from zephyr.records import parse_dialogue
 from zephyr.spending import dialogues
-from zephyr.stages import curate, synthesize
+from zephyr.stages import From, curate, synthesize
 from zephyr.synthesis import texts, turns
 
 COUNTS = {"world": 24, "writing": 12, "materials": 8, "self_instruct": 9}
@@ -249,6 +249,20 @@ def test_a_model_in_this_process_is_asked_once(tmp_path: Path, tiny_folder: Path
     assert first["assistant"] >= 9 + len(rows) and first["user"] >= 9
     shutil.rmtree(tmp_path / "run" / "synthesize")
     assert made_of(tmp_path / "run") == (digest, rows) and asked() == first
+
+
+def test_a_prompt_in_train_and_test_is_a_seed_and_an_existing_prompt_once(tmp_path: Path) -> None:
+    """What a split is for means nothing here, so that it is no fault."""
+    for split, names in (("train", ("tides", "yeast")), ("test", ("yeast", "rust"))):
+        (tmp_path / "asked").mkdir(exist_ok=True)
+        (tmp_path / "asked" / f"{split}.jsonl").write_text("".join(json.dumps({"prompt": f"Explain {name}."}) + "\n" for name in names))
+    given = {"seeds": [str(tmp_path / "asked")], "count": 3, "rounds": 1}
+    built = made(tmp_path, "http://localhost:1/v1", self_instruct=given, existing=[str(tmp_path / "asked")])
+    data = {name: its for name, its in synthesize.needs(built).data.items() if not isinstance(its, From)}
+    with draft(tmp_path / "out", stage="s", key="k", config={}, parents={}) as out:
+        job = synthesize.job(synthesize.configure(built), data, out)
+    for prompts in (job.seeds, job.existing):
+        assert sorted(p.prompt for p in prompts) == ["Explain rust.", "Explain tides.", "Explain yeast."]
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_asked(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def collect(
     *,
     invalid: str | None,
     test_fraction: float,
+    apart: bool = True,
 ) -> dict[str, list[Located[Record]]]:
     """All records of the sources, by split, in the order they were read.
 
@@ -65,11 +66,12 @@ def collect(
         out: the artifact being made; it counts the rows and keeps the dropped ones.
         invalid: `error` or `drop`; None where that is no setting, which is `error` without the advice to set it.
         test_fraction: the share that goes to the test split, where the source names none.
+        apart: whether the splits mean something; if not, all records are in one, `train`.
 
     Raises:
         DataError: naming the first bad row and how many there are.
     """
-    found = _Collection[Record](out, drops=invalid == "drop", may_drop=invalid is not None)
+    found = _Collection[Record](out, drops=invalid == "drop", may_drop=invalid is not None, apart=apart)
     gather(data, parse, out, found, test_fraction=test_fraction)
     return found.checked(names_of(data))
 
@@ -113,8 +115,8 @@ def gather(
 class _Collection(Generic[Record]):
     """Records as they come, and what is wrong with the others."""
 
-    def __init__(self, out: Draft, *, drops: bool, may_drop: bool) -> None:
-        self._out, self._drops, self._may_drop = out, drops, may_drop
+    def __init__(self, out: Draft, *, drops: bool, may_drop: bool, apart: bool) -> None:
+        self._out, self._drops, self._may_drop, self._apart = out, drops, may_drop, apart
         self._by_split: dict[str, list[Located[Record]]] = {"train": [], "test": []}
         self._bad: list[tuple[str, str]] = []
         self._seen: dict[
@@ -133,6 +135,7 @@ class _Collection(Generic[Record]):
     def add(self, split: str, where: str, record: Record, row: Row, *, drawn: bool) -> None:
         """A record of a split that was drawn or given, unless it was there before. What is in both splits, `_draw_apart` settles."""
         item = Located(where, record)
+        split = split if self._apart else "train"
         theirs = [(record.identity, of) for of in (split, *(["drawn"] if drawn else []))]  # of two that were drawn, the first stays
         first = next((self._seen[key] for key in theirs if key in self._seen), item)
         for earlier in (self._seen.get((record.identity, "")), self._named.get(record.prompt_id)):

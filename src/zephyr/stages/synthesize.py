@@ -39,7 +39,7 @@ from zephyr.synthesis.steps import Answers, Ask, Hearing, RejectedError, Steps
 from zephyr.synthesis.talk import Talk
 from zephyr.teachers import Reply, ask
 
-VERSION = 1
+VERSION = 2  # 2: of seeds and existing prompts, each is taken once whatever its split
 ROLES = ("assistant", "user")
 AT_ONCE = 4096  # dialogues that talk side by side
 BUILTIN = f"{sources.BUILTIN}synthesis/prompts"
@@ -180,11 +180,11 @@ def job(config: Config, data: Mapping[str, Sequence[DataSource]], out: Draft) ->
 
 
 def _prompts(data: Sequence[DataSource], config: Config, out: Draft) -> list[Prompt]:
-    """Every prompt of the sources once, train and test alike: what is measured on must not be copied either."""
+    """Every prompt of the sources once, train and test alike: what is measured on must not be copied either, and may be in both."""
     if not data:
         return []
-    found = sources.collect(data, parse_prompt, out, invalid=config.invalid, test_fraction=0.0)
-    return [item.record for items in found.values() for item in items]
+    found = sources.collect(data, parse_prompt, out, invalid=config.invalid, test_fraction=0.0, apart=False)
+    return [item.record for item in found["train"]]
 
 
 # --- doing it --------------------------------------------------------------------------------------------------------
