@@ -166,6 +166,8 @@ def _timed(model: Any, work: Callable[[], Any]) -> float:
 def _batches(config: OptimizerConfig, lengths: Sequence[Length], words: int, batch: float, budget: int) -> list[list[list[Any]]]:
     """Batches of some passes each, as the training makes them; the last pass of each as full as any that it may have.
 
+    A row longer than a pass goes through in the last batch alone: its memory is met, and the time of a token stays that of the others.
+
     Args:
         config: of the stage.
         lengths: of the data's rows, a sample.
@@ -173,13 +175,18 @@ def _batches(config: OptimizerConfig, lengths: Sequence[Length], words: int, bat
         batch: tokens of one, on average.
         budget: tokens that go through the model at once; a longer row goes alone.
     """
-    longest = config.max_length if isinstance(config, SFTConfig) and config.packing else max(length.tokens for length in lengths)
+    packed = isinstance(config, SFTConfig) and config.packing
+    row = max(lengths, key=lambda length: length.tokens)
+    longest = config.max_length if isinstance(config, SFTConfig) and config.packing else row.tokens
     size, fullest = min(batch, budget), max(longest, min(budget, config.batch_size * longest))
     passes = max(1, min(PASSES, round(batch / size)))
-    return [
+    batches = [
         [_pass(config, lengths, words, fullest if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
         for n in range(-(-PASSES // passes) + 1)
     ]
+    if not packed and row.tokens > budget:  # alone, while the gradients of the others of its batch wait
+        batches[-1] = [*batches[-1][: config.batch_size - 1], _pass(config, [row], words, row.tokens, False, 0)]
+    return batches
 
 
 def _pass(config: OptimizerConfig, lengths: Sequence[Length], words: int, tokens: float, full: bool, number: int) -> list[Any]:
