@@ -385,3 +385,11 @@ def test_calibration_makes_batches_as_the_training_does_and_meets_its_fullest_pa
 def test_a_batch_of_one_row_takes_one_pass() -> None:
     made = speed._batches(DPOConfig(batch_size=1), THREE, 97, 300, 400)
     assert {len(batch) for batch in made} == {1} and sum(map(tokens_of, made[-1][0])) == 600
+
+
+def test_a_row_that_is_cut_keeps_a_token_of_each_answer() -> None:
+    """The mean over an answer of none is no number."""
+    made = speed._batches(DPOConfig(objective="ipo", batch_size=3), [Length(100, (5, 400))], 97, 1515, 1100)
+    cut = [items[-1].answers for batch in made for items in batch]
+    assert all(example.tokens == 90 and min(map(len, example.branches)) > 0 for example in cut)
+    assert speed._cut(Length(1, (5, 400)), speed.LEAST_TOKENS).tokens == speed.LEAST_TOKENS

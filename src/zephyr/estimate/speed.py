@@ -230,7 +230,8 @@ def _until(drawn: Iterator[Length], budget: float, *, full: bool) -> list[Length
 
 
 def _cut(length: Length, tokens: int) -> Length:
-    """As long, in the same proportions."""
-    share = tokens / length.tokens
-    branches = tuple(int(n * share) for n in length.branches)
+    """As long, in the same proportions, but for a token of each part that stays: the mean over an answer of none is no number."""
+    parts = 1 + len(length.branches)
+    share = (tokens - parts) / (length.tokens - parts)
+    branches = tuple(1 + int((n - 1) * share) for n in length.branches)
     return Length(tokens - sum(branches), branches, int(length.learnt * share))
