@@ -361,12 +361,15 @@ HUNDRED = [Length(60, (20, 20))] * 99  # and one longer
     [
         (THREE, 4, 2000, 1000, 2, 1000),
         (THREE, 4, 9000, 1000, 4, 1000),
-        (THREE, 4, 900, 4096, 1, 2400),
+        (THREE, 4, 900, 4096, 1, 900),
         (THREE, 4, 900, 400, 2, 600),
         ([*HUNDRED, Length(200, (200, 200))], 16, 1680, 512, 3, 600),
+        ([*HUNDRED, Length(1000, (1500, 1500))], 16, 2224, 65536, 1, 5500),
+        ([Length(60, (20, 20))], 16, 1600, 65536, 1, 1600),
     ],
     ids=[
-        "two passes a batch", "four at most", "a small batch of the longest rows", "a row longer than a pass", "one in a hundred is longer",
+        "two passes a batch", "four at most", "all rows are one batch", "a row longer than a pass", "one in a hundred is longer",
+        "a batch smaller than a pass, its longest rows", "one length stands for all",
     ],
 )  # fmt: skip
 def test_calibration_makes_batches_as_the_training_does_and_meets_its_fullest_pass(
@@ -385,6 +388,15 @@ def test_calibration_makes_batches_as_the_training_does_and_meets_its_fullest_pa
 def test_a_batch_of_one_row_takes_one_pass() -> None:
     made = speed._batches(DPOConfig(batch_size=1), THREE, 97, 300, 400)
     assert {len(batch) for batch in made} == {1} and sum(map(tokens_of, made[-1][0])) == 600
+
+
+def test_packs_of_a_calibration_are_as_many_as_a_batch_has() -> None:
+    """Each goes alone where it is longer than a pass."""
+    lengths = [Length(100, learnt=50), Length(90, learnt=45)]
+    for budget, fullest in ((128, 256), (600, 512), (4096, 768)):
+        made = speed._batches(SFTConfig(batch_size=8, max_length=256), lengths, 97, 768, budget)
+        at_once = [sum(map(tokens_of, some)) for batch in made for items in batch for some in micro_batches(items, tokens_of, budget)]
+        assert fullest - 3 * speed.LEAST_TOKENS < max(at_once) <= fullest
 
 
 def test_a_row_that_is_cut_keeps_a_token_of_each_answer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -176,16 +177,16 @@ def _batches(config: OptimizerConfig, lengths: Sequence[Length], words: int, bat
         budget: tokens that go through the model at once; a longer row goes alone.
     """
     packed = isinstance(config, SFTConfig) and config.packing
-    row = max(lengths, key=lambda length: length.tokens)
-    longest = config.max_length if isinstance(config, SFTConfig) and config.packing else row.tokens
-    size, fullest = min(batch, budget), max(longest, min(budget, config.batch_size * longest))
+    longest = heapq.nlargest(config.batch_size, lengths, key=lambda length: length.tokens)
+    most = batch if packed else max(batch, sum(length.tokens for length in longest))  # one length may stand for all rows
+    size, fullest = min(batch, budget), min(most, budget)
     passes = max(1, min(PASSES, round(batch / size)))
     batches = [
         [_pass(config, lengths, words, fullest if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
         for n in range(-(-PASSES // passes) + 1)
     ]
-    if not packed and row.tokens > budget:  # alone, while the gradients of the others of its batch wait
-        batches[-1] = [*batches[-1][: config.batch_size - 1], _pass(config, [row], words, row.tokens, False, 0)]
+    if not packed and longest[0].tokens > budget:  # alone, while the gradients of the others of its batch wait
+        batches[-1] = [*batches[-1][: config.batch_size - 1], _pass(config, [longest[0]], words, longest[0].tokens, False, 0)]
     return batches
 
 
