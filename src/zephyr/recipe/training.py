@@ -11,14 +11,14 @@ from zephyr.recipe.base import Count, Name, Positive, Section, Share
 
 
 class TrainConfig(Section):
-    """What both training stages share; none of it changes what is computed, only how.
+    """What both training stages share; none of it changes what is computed (but the masks of dropout), only how.
 
     What is kept out of the manifest (`exclude`) is not part of a stage's key either: changing it runs nothing again.
     """
 
     # auto: bfloat16 where a timed matrix product says that it pays, else float32
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    # how many tokens go through the model at once; more is faster and takes more memory
+    # how many tokens go through the model at once; more is faster and takes more memory; the same numbers, but other masks of dropout
     micro_batch_tokens: Count = Field(default=2048, exclude=True)
     # a checkpoint at least this often, from which the same command goes on
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(default=10, exclude=True)
