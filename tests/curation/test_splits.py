@@ -97,3 +97,9 @@ def test_a_share_that_comes_to_no_test_row_is_noted(tmp_path: Path, fraction: fl
     assert [note.startswith("No test rows: test_fraction is 0.001, the split of 3 rows was drawn") for note in artifact.manifest.notes] == [
         True
     ] * noted
+
+
+def test_test_rows_that_are_to_be_answered_are_test_rows(tmp_path: Path) -> None:
+    path = lines(tmp_path / "rows.jsonl", [turned([f"Question {i}?", "Yes."]) for i in range(20)])
+    artifact = run(tmp_path / "out", [path], {"test_fraction": 0.5, "gen_fraction": 1.0})
+    assert artifact.manifest.rows_out["test"] == 0 < artifact.manifest.rows_out["test_gen"] and artifact.manifest.notes == []

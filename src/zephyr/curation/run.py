@@ -239,7 +239,7 @@ def _fill(work: Work, fates: Fates, out: Draft, data: Sequence[DataSource], abou
         left_out = sum(int(np.count_nonzero(work.rows(i)["fate"] == LEFT_OUT)) for i in mine)
         if left_out:
             out.note(f"{source.path}: {left_out} train rows were left out, for its weight in the mixture is {source.weight:g}.")
-    if work.config.test_fraction and not rows["test"] and (drawn := int(np.count_nonzero(fates.column("drawn")))):
+    if work.config.test_fraction and not rows["test"] + rows["test_gen"] and (drawn := int(np.count_nonzero(fates.column("drawn")))):
         split_of = f"the split of {drawn} {'row' if drawn == 1 else 'rows'} was drawn, and none is left in the test"
         out.note(
             f"No test rows: test_fraction is {work.config.test_fraction:g}, {split_of}. Give more rows, a larger share or a test file."
