@@ -407,10 +407,11 @@ def test_a_second_run_in_the_same_folder_is_refused(small_run: SmallRun, tmp_pat
     assert ran(zephyr.run(small_run.file, out=out, until="curate")) == ["curate"]
 
 
-def test_a_folder_that_cannot_be_written_is_named() -> None:
+@pytest.mark.parametrize("folder", ["/proc", "/proc/new", "/proc/new/run", "/dev/null"])
+def test_a_folder_that_cannot_be_written_or_made_is_named(folder: str) -> None:
     with (
-        pytest.raises(UsageError, match=r"^/proc: nothing can be written in this folder \(.*\); give another --out$"),
-        one.alone_at(Path("/proc/x")),
+        pytest.raises(UsageError, match=rf"^{folder}: nothing can be written in this folder \(.*\); give another --out$"),
+        one.alone_at(Path(folder) / "x"),
     ):
         pass
 

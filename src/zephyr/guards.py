@@ -28,9 +28,8 @@ def locked(path: Path) -> Iterator[None]:
     """One process at a time in what `path` guards; the file is gone afterwards.
 
     Raises:
-        UsageError: another process is at work there, or nothing can be written there.
+        UsageError: another process is at work there, or nothing can be written there, or the folder cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with _opened(path) as file:
             try:
@@ -48,6 +47,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _opened(path: Path) -> TextIO:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("w")
     except OSError as error:
         if error.errno in DISK_FULL:
