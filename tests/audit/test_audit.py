@@ -18,7 +18,7 @@ from zephyr.artifacts import draft
 from zephyr.audit import Audit, audit, describe, page
 from zephyr.audit.findings import EXAMPLES, LEVELS
 from zephyr.errors import DataError, UsageError
-from zephyr.records import ASPECTS, seeded_unit
+from zephyr.records import ASPECTS, Preference, parse_feedback, seeded_unit
 
 Row = dict[str, Any]
 POOL = ("amber", "birch", "cedar", "dune", "elm", "fir")
@@ -98,28 +98,64 @@ def test_one_pair_at_a_time(look: Callable[..., Audit], name: str, change: Row, 
 
 
 RATED = {"response": "r", "model": "m"}
+BARE = {"response": "r", "overall_score": 5}
+
+
+def refused(row: Row) -> str:
+    """What `zephyr binarize` says of a row that it does not take."""
+    try:
+        parse_feedback(row)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
     ("completions", "says"),
     [
         ([{**RATED, "overall_score": float("nan")}], "`completions[0]`: `overall_score` is nan"),
-        ([{**RATED, "overall_score": 8}, {**RATED, "overall_score": "8"}], "`completions[1]`: `overall_score` is '8'"),
+        ([{**RATED, "overall_score": 8}, {**RATED, "overall_score": "8"}], "`completions[1]`: `overall_score` is a text"),
         ([{**RATED, "overall_score": 11}], "`completions[0]`: `overall_score` is 11"),
-        ([{**RATED, "overall_score": 8, "annotations": {"honesty": {"rating": 0}}}], "`completions[0]`: `honesty` is 0"),
-        ([{**RATED, "annotations": {"honesty": {"rating": 4.5}}}], "`completions[0]`: `honesty` is 4.5"),
-        ([{**RATED, "annotations": {"honesty": {"Rating": "high"}}}], "`completions[0]`: `honesty` is 'high'"),
-        ([], "`completions` is empty"),
+        ([{**RATED, "overall_score": 8, "annotations": {"honesty": {"rating": 0}}}], "`completions[0]`: `annotations.honesty.rating` is 0"),
+        ([{**RATED, "annotations": {"honesty": {"rating": 4.0}}}], "`completions[0]`: `annotations.honesty.rating` is 4.0"),
+        ([{**RATED, "annotations": {"honesty": {"rating": "4"}}}], "`completions[0]`: `annotations.honesty.rating` is '4'"),
+        ([{**RATED, "annotations": {"honesty": {"rating": "N/A"}}}], "`completions[0]`: `annotations.honesty.rating` is 'N/A'"),
+        ([{**RATED, "annotations": {"honesty": {"Rating": 4}}}], "`completions[0]`: `annotations.honesty.Rating` is 4"),
+        ([{**RATED, "annotations": {"honesty": {"Rating": "high"}}}], "`completions[0]`: `annotations.honesty.Rating` is 'high'"),
+        ([{**RATED, "annotations": {"honesty": {"Rating": "N/A"}}}], "`completions[0]`: the answer has neither"),
+        ([{**RATED, "overall_score": 8}, RATED], "`completions[1]`: the answer has neither"),
+        ([BARE], "`completions[0]`: `model` is missing"),
+        ([], "`completions` is missing or empty"),
+        ([{**RATED, "overall_score": 10, "annotations": {"honesty": {"Rating": "N/A"}}}], ""),
+        ([{**RATED, "overall_score": None, "annotations": {"honesty": {"rating": 4}, "helpfulness": {"rating": None}}}], ""),
     ],
 )
 def test_ratings_that_cannot_be_read(look: Callable[..., Audit], completions: list[Row], says: str) -> None:
-    good = [{"prompt": "good", "completions": [{**RATED, "overall_score": 10, "annotations": {"honesty": {"Rating": "N/A"}}}, RATED]}]
-    bad = {"prompt": "bad", "completions": completions}
-    for found in (look([*good, bad]), look([pair(0)], ratings=[*good, bad])):
-        assert problems(found) == {"bad_ratings": 1} and found["bad_ratings"].of == 2
-        (example,) = found["bad_ratings"].examples
-        assert example.what == f"{says}: bad" and example.where.endswith(".jsonl:2")
-    assert look(good)["bad_ratings"].level == "clear" and look([pair(0)])["bad_ratings"].level == "unknown"
+    """They are those that `zephyr binarize` refuses."""
+    good = [{"instruction": "good", "completions": [{**RATED, "overall_score": 10}]}]  # as a recipe's `columns` renames it
+    one = {"prompt": "one", "completions": completions}
+    assert bool(refused(one)) is bool(says) and refused(one).startswith(says)
+    for found in (look([*good, one]), look([pair(0)], ratings=[*good, one])):
+        assert problems(found) == ({"bad_ratings": 1} if says else {}) and found["bad_ratings"].of == 2
+        assert [e.what[: len(says)] for e in found["bad_ratings"].examples] == [says] * bool(says)
+        assert all(e.what.endswith(": one") and e.where.endswith(".jsonl:2") for e in found["bad_ratings"].examples)
+    assert look([pair(0)])["bad_ratings"].level == "unknown"
+
+
+def test_of_a_pair_with_rated_answers_the_pair_is_read(look: Callable[..., Audit]) -> None:
+    both = pair(0, completions=[{**RATED, "overall_score": 85}])
+    assert isinstance(parse_feedback(both), Preference)
+    assert look([both]).clean and look([both])["bad_ratings"].of == 1
+
+
+@pytest.mark.parametrize("bad", [{"overall_score": 11}, {"annotations": {name: {"rating": 7} for name in ASPECTS}}])
+def test_an_answer_whose_rating_cannot_be_read_is_in_no_measure(look: Callable[..., Audit], bad: Row) -> None:
+    rows = judged(100, 1, lambda grade: 2 * grade)
+    for row in rows:
+        row["completions"][0] |= bad
+    found = look(rows)
+    assert problems(found) == {"bad_ratings": 100}
+    assert found["critique_and_score"].of == 300 and found["critique_and_score"].numbers["spearman"] == pytest.approx(1)
 
 
 def test_a_tie_needs_two_scores(look: Callable[..., Audit]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zephyr.errors import DataError
-from zephyr.records import ASPECTS, content_id, prompt_id_of
+from zephyr.records import ASPECTS, Rating, content_id, parse_rated_prompt, parse_rating, prompt_id_of
 
 _SCORE = ("score_{}", "{}_score", "{}_rating", "{}-rating")
 _MODEL = ("{}_model", "model_{}", "{}-model")
@@ -24,7 +24,7 @@ _TRANSCRIPT = "\n\nAssistant:"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of a model, and what was said of it, as far as that is there.
+    """An answer of a model, and what was said of it, as far as that is there. A rating that `zephyr binarize` refuses is as none.
 
     Attributes:
         text: what it says.
@@ -94,7 +94,7 @@ class Rated:
     Attributes:
         prompt: what was answered.
         answers: with what was said of them, as far as that can be read.
-        bad_rating: the first rating that is there and is none, or that there are no answers; "" where all is well.
+        bad_rating: why `zephyr binarize` does not take them, the first thing that it says; "" where it does.
     """
 
     prompt: str
@@ -212,46 +212,30 @@ def _rated(row: Mapping[str, Any]) -> Rated:
     if not isinstance(items, list | tuple):
         raise DataError("`completions` is not a list of answers")
     answers = tuple(_answer(item, i) for i, item in enumerate(items))
-    bad = next((f"`completions[{i}]`: {bad}" for i, item in enumerate(items) if (bad := _bad_rating(item))), "")
-    return Rated(prompt, answers, bad if items else "`completions` is empty")
+    return Rated(prompt, answers, "" if row.get("chosen") is not None else _refused(prompt, items))  # of a pair, the pair is read
 
 
 def _answer(item: object, index: int) -> Answer:
     if not isinstance(item, Mapping) or not isinstance(item.get("response"), str):
         raise DataError(f"`completions[{index}]` has no text as its `response`")
-    model, overall = item.get("model"), _number(item.get("overall_score"))[0]
-    return Answer(
-        item["response"], model if isinstance(model, str) else "", _mean(item.get("annotations")), overall, _whole(item.get("position"))
-    )
+    model, rating = item.get("model"), _rating(item)
+    mean, overall = (rating.mean, rating.overall_score) if rating else (None, None)
+    return Answer(item["response"], model if isinstance(model, str) else "", mean, overall, _whole(item.get("position")))
 
 
-def _mean(annotations: object) -> float | None:
-    """Mean of the aspects, as this tool writes them (`rating: 4`) or as UltraFeedback was published (`Rating: "4"`, `"N/A"` for none)."""
-    found: list[float] = []
-    for name in ASPECTS:
-        number = _number(_aspect(annotations, name))[0]
-        found += [] if number is None else [number]
-    return sum(found) / len(found) if found else None
+def _rating(item: Mapping[str, Any]) -> Rating | None:
+    try:
+        return parse_rating(item, complete=False)
+    except DataError:
+        return None
 
 
-def _aspect(annotations: object, name: str) -> object:
-    """What stands as the rating of an aspect; None where it was not rated."""
-    item = annotations.get(name) if isinstance(annotations, Mapping) else None
-    rating = item.get("rating", item.get("Rating")) if isinstance(item, Mapping) else None
-    if isinstance(rating, str) and rating in ("1", "2", "3", "4", "5"):
-        return int(rating)
-    return None if rating == "N/A" else rating
-
-
-def _bad_rating(item: Mapping[str, Any]) -> str:
-    """The first thing that stands as a rating and is none: an overall score is from 1 to 10, an aspect a whole number from 1 to 5."""
-    score, wrong = _number(item.get("overall_score"))
-    if wrong or (score is not None and not 1 <= score <= 10):
-        return f"`overall_score` is {wrong or f'{score:g}'}"
-    for name in ASPECTS:
-        rating, wrong = _number(_aspect(item.get("annotations"), name))
-        if wrong or rating not in (None, 1, 2, 3, 4, 5):
-            return f"`{name}` is {wrong or f'{rating:g}'}"
+def _refused(prompt: str, items: Sequence[object]) -> str:
+    """What is said of rated answers where they are to be compared: the same parser reads them, so that both refuse the same."""
+    try:
+        parse_rated_prompt({"prompt": prompt, "completions": items})
+    except DataError as error:
+        return str(error)
     return ""
 
 

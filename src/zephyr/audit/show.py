@@ -14,7 +14,7 @@ _TITLES = {
     "empty_answers": "Empty answers",
     "different_prompts": "Answers to different conversations",
     "bad_scores": "Scores that are no numbers",
-    "bad_ratings": "Ratings that cannot be read",
+    "bad_ratings": "Rated answers that cannot be read",
     "unreadable": "Rows that cannot be read",
     "duplicate_prompts": "Prompts that are there twice",
     "duplicate_pairs": "Pairs that are there twice",
