@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zephyr import hashes
 from zephyr.recipe import APIConfig, BudgetConfig, LocalConfig, ReplayConfig
 from zephyr.teachers import Reply, Request, journal, wire
 from zephyr.teachers.journal import NANO, Journal, Sending, Settled
@@ -72,6 +73,7 @@ class _All:
         servers = {name: config for name, config in configs.items() if isinstance(config, APIConfig)}
         self._client = Client(stage, servers, kept, budget, seed) if kept and servers else None
         self._spent_before = kept.totals().spent / NANO if kept else 0.0
+        self._templates = {name: _template_of(config) for name, config in configs.items() if isinstance(config, LocalConfig)}
         self._held: LocalModel | None = None
 
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Generator[tuple[str, Reply]]:
@@ -89,7 +91,7 @@ class _All:
     def _thought(self, name: str, config: LocalConfig, requests: Sequence[Request]) -> Iterator[Reply]:
         """Of a model in this process: what it answered before is kept too."""
         assert self._journal is not None
-        model = f"{self._digests[name]} {config.chat_template or 'tokenizer'} seed {self._seed}"
+        model = f"{self._digests[name]} {self._templates[name]} seed {self._seed}"
         keys = {request: wire.key_of(name, f"{model} of {request.author}", config, request) for request in requests}
         kept = self._journal.kept(list(keys.values()))
         missing = []
@@ -145,6 +147,12 @@ class _All:
     def bill(self) -> dict[str, dict[str, Any]]:
         """What the stage's requests came to."""
         return self._journal.bill(self._stage) if self._journal else {}
+
+
+def _template_of(config: LocalConfig) -> str:
+    """A chat template as a request is known by it: of a file what it says, for it may be edited."""
+    template = config.chat_template or "tokenizer"
+    return template if template in ("zephyr", "tokenizer") else hashes.sha256_file(Path(template).expanduser())
 
 
 def _recorded(name: str, config: ReplayConfig, requests: Sequence[Request]) -> Iterator[Reply]:

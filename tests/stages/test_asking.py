@@ -1,0 +1,80 @@
+"""What stages make of odd teachers: a template that is edited."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zephyr.api import stage
+from zephyr.recipe import BudgetConfig, LocalConfig
+from zephyr.teachers import Reply, Request, ask, local, wire
+from zephyr.teachers.journal import NAME
+
+PROMPTS = [{"prompt": f"What is {i}?"} for i in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def _cache(own_cache: Path) -> None:
+    """Hashes of inputs go to a cache of the test's own."""
+
+
+def write_lines(path: Path, rows: Sequence[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def write_recipe(folder: Path, **sections: Any) -> Path:
+    (folder / "r.yaml").write_text(json.dumps({"name": "r", "model": {"path": "nowhere"}, **sections}))
+    return folder / "r.yaml"
+
+
+# --- a model that answers in this process ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of this process say `So.`, whatever they are."""
+
+    def answer(self: local.LocalTeacher, requests: Sequence[Request]) -> Iterator[Reply]:
+        yield from (Reply(request, "So.", "stop", 9, prompt_tokens=8) for request in requests)
+
+    monkeypatch.setattr(local.LocalModel, "load", lambda config: local.LocalModel((), None, None))  # type: ignore[arg-type]
+    monkeypatch.setattr(local.LocalTeacher, "answer", answer)
+
+
+def keys(folder: Path) -> set[bytes]:
+    """What the journal of a run knows its requests by."""
+    with contextlib.closing(sqlite3.connect(folder / NAME)) as db:
+        return {key for (key,) in db.execute("SELECT key FROM requests")}
+
+
+@pytest.mark.usefixtures("thinking")
+def test_answers_in_a_template_that_was_edited_are_not_those_in_the_new_one(tmp_path: Path) -> None:
+    template, model = tmp_path / "own.jinja", tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    teacher = {"kind": "local", "path": str(model), "chat_template": str(template)}
+    prompts = write_lines(tmp_path / "p.jsonl", PROMPTS)
+    complete = {"prompts": [prompts], "pool": {"one": teacher, "two": teacher}, "models_per_prompt": 2}
+    recipe = write_recipe(tmp_path, complete=complete)
+    for i, text in enumerate(("{{ messages }}", "{{ messages }}", "{{ messages | list }}")):
+        template.write_text(text)
+        stage("complete", "complete", {"prompts": [prompts]}, tmp_path / "run" / str(i), recipe=recipe)
+        assert len(keys(tmp_path / "run")) == (6, 6, 12)[i]
+
+
+@pytest.mark.usefixtures("thinking")
+def test_without_a_file_the_template_is_in_the_key_by_its_name(tmp_path: Path) -> None:
+    """What was answered under such a key stays answered."""
+    request = Request("complete", "p", ({"role": "user", "content": "Hi!"},))
+    for number, template in enumerate((None, "tokenizer", "zephyr")):
+        config, run = LocalConfig(kind="local", path="m", chat_template=template), tmp_path / str(number)
+        with ask.opened("complete", {"one": config}, folder=run, budget=BudgetConfig(), seed=5, digests={"one": "abc"}) as teachers:
+            assert len(list(teachers.replies({"one": [request]}))) == 1
+        assert keys(run) == {wire.key_of("one", f"abc {template or 'tokenizer'} seed 5 of ", config, request)}
