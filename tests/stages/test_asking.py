@@ -1,22 +1,25 @@
-"""What stages make of odd teachers: a template that is edited."""
+"""What stages make of odd teachers: a template that is edited, a server whose words are ours."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from misbehaving import ASPECTS, serving
 from zephyr.api import stage
+from zephyr.artifacts import Artifact
 from zephyr.recipe import BudgetConfig, LocalConfig
 from zephyr.teachers import Reply, Request, ask, local, wire
 from zephyr.teachers.journal import NAME
 
 PROMPTS = [{"prompt": f"What is {i}?"} for i in range(3)]
+RATING = {"annotations": {name: {"rationale": "so", "rating": 3} for name in ASPECTS}, "critique": "c", "overall_score": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +35,11 @@ def write_lines(path: Path, rows: Sequence[Any]) -> str:
 def write_recipe(folder: Path, **sections: Any) -> Path:
     (folder / "r.yaml").write_text(json.dumps({"name": "r", "model": {"path": "nowhere"}, **sections}))
     return folder / "r.yaml"
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    artifact = Artifact.open(folder)
+    return [row for split in artifact.splits() for row in artifact.rows(split)]
 
 
 # --- a model that answers in this process ----------------------------------------------------------------------------
@@ -78,3 +86,47 @@ def test_without_a_file_the_template_is_in_the_key_by_its_name(tmp_path: Path) -
         with ask.opened("complete", {"one": config}, folder=run, budget=BudgetConfig(), seed=5, digests={"one": "abc"}) as teachers:
             assert len(list(teachers.replies({"one": [request]}))) == 1
         assert keys(run) == {wire.key_of("one", f"abc {template or 'tokenizer'} seed 5 of ", config, request)}
+
+
+# --- a server whose words are ours -----------------------------------------------------------------------------------
+
+
+def saying(text: str, reason: str = "stop") -> Callable[[Any], tuple[int, dict[str, str], bytes]]:
+    """A server that says this to everything."""
+    choice = {"message": {"content": text}, "finish_reason": reason}
+    body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 20, "completion_tokens": 9}}).encode()
+    return lambda _: (200, {}, body)
+
+
+def completed(folder: Path, always: Callable[[Any], Any]) -> Artifact:
+    with serving() as running:
+        running.book.always = always
+        teacher = {"kind": "api", "base_url": running.url, "model": "m"}
+        prompts = write_lines(folder / "p.jsonl", PROMPTS)
+        complete = {"prompts": [prompts], "pool": dict.fromkeys(("one", "two"), teacher), "models_per_prompt": 2}
+        recipe = write_recipe(folder, complete=complete)
+        stage("complete", "complete", {"prompts": [prompts]}, folder / "complete", recipe=recipe)
+    return Artifact.open(folder / "complete")
+
+
+def rated(folder: Path, always: Callable[[Any], Any], answers: Sequence[str] = ("A.", "B."), **settings: Any) -> Artifact:
+    rows = [{**p, "completions": [{"model": f"m{i}", "response": a} for i, a in enumerate(answers)]} for p in PROMPTS]
+    with serving() as running:
+        running.book.always = always
+        judge = {"kind": "api", "base_url": running.url, "model": "judge"}
+        file = write_lines(folder / "c.jsonl", rows)
+        recipe = write_recipe(folder, rate={"data": [file], "teacher": judge, **settings})
+        stage("rate", "rate", {"completions": [file]}, folder / "rate", recipe=recipe)
+    return Artifact.open(folder / "rate")
+
+
+@pytest.mark.parametrize("reason", ["unknown", "refused"])
+def test_an_answer_that_a_server_ends_with_a_word_of_ours_is_an_answer(tmp_path: Path, reason: str) -> None:
+    """It was paid for; `unknown` without an answer, and `refused`, are what we write of what did not come."""
+    made = completed(tmp_path, saying("A whole answer.", reason))
+    answers = [c for row in rows_of(made.path) for c in row["completions"]]
+    assert [(c["response"], c["finish_reason"]) for c in answers] == [("A whole answer.", reason)] * 6
+    assert made.manifest.dropped == {} and made.manifest.results["finish_reasons"] == {reason: 6}
+    judged = rated(tmp_path, saying(json.dumps(RATING), reason))
+    assert [c["overall_score"] for row in rows_of(judged.path) for c in row["completions"]] == [5] * 6
+    assert judged.manifest.dropped == {}

@@ -92,12 +92,14 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
     prompts = {item.record.prompt_id: item.record for items in by_split.values() for item in items}
     asked = requests(config, prompts.values())
     answers: dict[str, dict[str, Completion]] = defaultdict(dict)
+    lost: set[tuple[str, str]] = set()  # (prompt_id, model)
     digests = {name: inputs.models[f"teacher {name}"].digest for name, t in config.pool.items() if t.kind == "local"}
     with ask.opened("complete", config.pool, folder=out.final.parent, budget=config.budget, seed=config.seed, digests=digests) as teachers:
         total = sum(map(len, asked.values()))
         with bar("answers", total, "answers") as progress:
             for done, (name, reply) in enumerate(teachers.replies(asked), 1):
-                if reply.finish_reason == "unknown":
+                if reply.is_lost:
+                    lost.add((reply.request.prompt_id, name))
                     out.drop("the answer may have been paid for, and is lost", f"prompt {reply.request.prompt_id[:16]}", {"model": name})
                 answers[reply.request.prompt_id][name] = _completion(config, name, reply)
                 out.manifest.tokens += reply.tokens
@@ -108,7 +110,7 @@ def run(config: Config, inputs: Inputs, out: Draft) -> None:
         rows = []
         for item in items:
             p = item.record
-            given = {name: c for name, c in answers[p.prompt_id].items() if c.finish_reason != "unknown"}
+            given = {name: c for name, c in answers[p.prompt_id].items() if (p.prompt_id, name) not in lost}
             if not given:
                 out.drop("all its answers are lost", item.where, p.row())
                 continue

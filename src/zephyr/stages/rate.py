@@ -186,7 +186,7 @@ def _hear(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard, progr
     second = [replace(question, request=rubric.ask_again(question.request, text, problem)) for question, text, problem in again]
     first_of = dict(zip(second, before, strict=True))
     for question, reply in _replies(teachers, second, heard):
-        if reply.finish_reason == "refused":  # what it said the first time cannot be quoted to it
+        if reply.is_refused:  # what it said the first time cannot be quoted to it
             heard.unread[question] = before[first_of[question]]
         elif problem := _take(question, reply, heard):
             heard.unread[question] = reply.text, problem
@@ -205,9 +205,9 @@ def _replies(teachers: ask.Teachers, asked: Sequence[Question], heard: Heard) ->
 
 def _take(question: Question, reply: Reply, heard: Heard) -> str:
     """Take a reply in; returns what is wrong with it where it cannot be read."""
-    if reply.finish_reason == "refused":
+    if reply.is_refused:
         heard.refused[question] = reply.problem
-    elif reply.finish_reason == "unknown":
+    elif reply.is_lost:
         heard.lost[question] = reply.problem
     else:
         try:

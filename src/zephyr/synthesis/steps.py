@@ -183,9 +183,9 @@ class Hearing:
 
 def _read(ask: Ask, reply: Reply) -> Any:
     """What a reply says, or why it cannot be used."""
-    if reply.finish_reason == "refused":
+    if reply.is_refused:
         return RejectedError(REFUSED, reply.problem)
-    if reply.finish_reason == "unknown":
+    if reply.is_lost:
         return RejectedError(LOST, reply.problem)
     if reply.finish_reason in ("content_filter", "refusal"):
         return RejectedError(WITHHELD, f"it ended with {reply.finish_reason!r}", reply.text)

@@ -56,3 +56,13 @@ class Reply:
     principle: str = ""  # of a recorded answer
     prompt_tokens: int = 0  # of the tokens, those that were sent
     served: str = ""  # the model that answered, as its server calls it; an alias may have moved. Empty where nobody says
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is no answer because the request could not be put; a server may end an answer with the same word."""
+        return self.finish_reason == "refused" and bool(self.problem)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no answer because it is lost, and may have been paid for; a server may end an answer with `unknown`."""
+        return self.finish_reason == "unknown" and bool(self.problem)

@@ -110,7 +110,7 @@ class _All:
         from zephyr.teachers.local import LocalTeacher
 
         for reply in LocalTeacher(name, config, self._seed, self._model_of(config)).answer(missing):
-            if reply.finish_reason != "refused":  # that costs nothing to find out again
+            if not reply.is_refused:  # that costs nothing to find out again
                 sending = Sending(keys[reply.request], self._stage, name, config.path, reply.request.prompt_id, 0)
                 answer_tokens = reply.tokens - reply.prompt_tokens
                 settled = Settled(
