@@ -416,9 +416,14 @@ def test_a_folder_that_cannot_be_written_or_made_is_named(folder: str) -> None:
         pass
 
 
+RESULT: dict[str, Any] = {"stage": "a", "status": "ran", "path": "p", "rows_in": 3, "rows": {"train": 2, "test": 1}}
+RESULT |= {"dropped": {}, "results": {}, "notes": []}
+
+
 def test_one_row_is_not_plural() -> None:
-    result = {"stage": "a", "status": "ran", "path": "p", "rows": {"train": 2, "test": 1}, "dropped": {}, "results": {}, "notes": []}
-    assert words.describe(result) == "a: ran, p\n  train: 2 rows\n  test: 1 row"
+    assert words.describe(RESULT) == "a: ran, p\n  train: 2 rows\n  test: 1 row"
+    sampled = RESULT | {"status": "would run", "reason": "a sample of the data", "rows_in": 1, "rows": {}}
+    assert words.describe(sampled) == "a: would run, p\n  a sample of the data, 1 row"
 
 
 @pytest.mark.parametrize(
@@ -431,6 +436,11 @@ def test_one_row_is_not_plural() -> None:
 )
 def test_packed_dialogues_are_not_called_rows(n: int, dialogues: dict[str, int], said: str) -> None:
     assert one.rows_in_words(n, "train", dialogues) == said and one.rows_in_words(n, "train", None) == f"{n} train"
+
+
+def test_a_result_does_not_call_them_rows_either() -> None:
+    packed = RESULT | {"results": {"dialogues": {"train": 36, "test": 1}}}
+    assert words.describe(packed) == "a: ran, p\n  36 train dialogues in 2 sequences\n  test: 1 row"
 
 
 def test_a_run_and_a_stage_alone_exclude_each_other(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

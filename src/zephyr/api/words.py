@@ -16,13 +16,20 @@ def describe(result: Result) -> str:
 
 def _of_stage(result: Result) -> list[str]:
     lines = [f"{result['stage']}: {result['status']}, {result['path']}"]
-    lines += [f"  {result['reason']}, {result['rows_in']:,} rows"] if result["status"] == pipeline.WOULD_RUN else []
-    lines += [f"  {split}: {n} row{'s' if n != 1 else ''}" for split, n in result["rows"].items()]
+    rows_in = result["rows_in"]
+    lines += [f"  {result['reason']}, {rows_in:,} row{'s' if rows_in != 1 else ''}"] if result["status"] == pipeline.WOULD_RUN else []
+    lines += [f"  {_rows_of(n, split, result['results'].get('dialogues'))}" for split, n in result["rows"].items()]
     lines += [f"  dropped, {reason}: {n}" for reason, n in result["dropped"].items()]
     found = _scores(result["results"]) if result["stage"] == "evaluate" else []
     said = {line.rstrip(".") for line in found}
     lines += [f"  {note}" for note in result["notes"] if note.rstrip(".") not in said]
     return lines + [f"  {line}" for line in found]
+
+
+def _rows_of(n: int, split: str, dialogues: object) -> str:
+    """How many rows of a split; several dialogues that are packed to a sequence are no row."""
+    said = pipeline.rows_in_words(n, split, dialogues)
+    return said if said != f"{n} {split}" else f"{split}: {n} row{'s' if n != 1 else ''}"
 
 
 def _of_run(result: Result) -> list[str]:

@@ -10,7 +10,7 @@ whole     a recipe is taken through its stages, or it is said what that would do
 
 from zephyr.pipeline.current import why_not_done
 from zephyr.pipeline.graph import STAGES, module_of, out_of, selected, stages_of
-from zephyr.pipeline.one import DONE, RAN, WOULD_RUN, Outcome, alone_at, execute, follow, named, run_one, run_single
+from zephyr.pipeline.one import DONE, RAN, WOULD_RUN, Outcome, alone_at, execute, follow, named, rows_in_words, run_one, run_single
 from zephyr.pipeline.whole import plan, run, summary
 from zephyr.pipeline.work import FINGERPRINTS, Work, bind, bound
 
@@ -31,6 +31,7 @@ __all__ = [
     "named",
     "out_of",
     "plan",
+    "rows_in_words",
     "run",
     "run_one",
     "run_single",
