@@ -14,6 +14,7 @@ from zephyr.evals import ifeval
 from zephyr.evals.ifeval.instructions import parse_asked
 from zephyr.evals.ifeval.language import LANGUAGES, detect
 from zephyr.evals.ifeval.text import count_capital_words, count_words, sentences
+from zephyr.recipe import DataSource
 
 # by id: kwargs, then responses that follow and responses that do not; the edges of each are among both
 CASES: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
@@ -179,6 +180,17 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 COMMA, QUOTED = ("punctuation:no_comma", {}), ("startend:quotation", {})
 PROMPTS = [row(1, "One", COMMA, QUOTED), row(2, "Two", COMMA), row("3", "Three", QUOTED, QUOTED)]
 ANSWERS = [{"prompt": "Two", "response": "a, b"}, {"key": 1, "response": '"a"'}, {"key": "3", "prompt": "Three", "output": ""}]
+
+
+def test_of_a_split_that_is_chosen_nothing_else_is_read(tmp_path: Path) -> None:
+    lines(tmp_path / "train.jsonl", PROMPTS[:1])
+    lines(tmp_path / "test.jsonl", PROMPTS[1:])
+    folder = str(tmp_path)
+    for source in (DataSource(path=folder, source_split="test"), DataSource(path=folder, split="test")):
+        assert [item.key for item in ifeval.read_items(source)] == ["2", "3"]
+    assert len(ifeval.read_items(DataSource(path=folder))) == 3
+    with pytest.raises(DataError, match="no split 'tset'; it has test, train"):
+        ifeval.read_items(DataSource(path=folder, source_split="tset"))
 
 
 def test_scores_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 
 import small
 import tiny
+from zephyr.artifacts import draft
 from zephyr.cli import main
 from zephyr.errors import DataError, NonFiniteError, UsageError
 from zephyr.evals import preference_scores
@@ -83,6 +84,28 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
     file = small.write_lines(tmp_path / "rows.jsonl", [{**PANDALM, "annotator1": 0}] * 2)
     with pytest.raises(DataError, match=rf"of 2 rows: 2 \({TIE}\)"):
         read([DataSource(path=str(file))])
+
+
+def test_of_a_split_that_is_chosen_nothing_else_is_read(tmp_path: Path) -> None:
+    import datasets
+
+    rows = [{**PAIR, "prompt": f"Why {i}?"} for i in range(6)]
+    saved, own = str(tmp_path / "saved"), str(tmp_path / "own")
+    datasets.DatasetDict(
+        {"train_prefs": datasets.Dataset.from_list(rows[:4]), "test_prefs": datasets.Dataset.from_list(rows[4:])}
+    ).save_to_disk(saved)
+    with draft(Path(own), stage="binarize", key="k", config={}, parents={}) as out:
+        out.write_rows("train", rows[:4])
+        out.write_rows("test", rows[4:])
+    for source in (
+        DataSource(path=saved, source_split="test_prefs"),
+        DataSource(path=saved, split="test"),
+        DataSource(path=own, split="test"),
+    ):
+        assert [g.prompt for g in read([source]).groups] == ["Why 4?", "Why 5?"]
+    assert [read([DataSource(path=path)]).rows for path in (saved, own)] == [6, 6]
+    with pytest.raises(DataError, match="no split 'test_pref'; it has test_prefs, train_prefs"):
+        read([DataSource(path=saved, source_split="test_pref")])
 
 
 def test_measures_are_compared_by_hand() -> None:

@@ -39,7 +39,7 @@ class PreferenceSet:
 
 
 def read(data: Sequence[DataSource], *, score: str = "overall", limit: int | None = None) -> PreferenceSet:
-    """The rows of several sources, all their splits.
+    """The rows of several sources, all their splits where none is chosen.
 
     Args:
         data: the sources.
@@ -47,14 +47,14 @@ def read(data: Sequence[DataSource], *, score: str = "overall", limit: int | Non
         limit: so many groups at most, the first.
 
     Raises:
-        DataError: naming the first row that cannot be read; or nothing is left to compare.
+        DataError: naming the first row that cannot be read; a source has no such split; or nothing is left to compare.
     """
     groups: list[Group] = []
     left_out: Counter[str] = Counter()
     seen: set[tuple[object, ...]] = set()
     rows = 0
     for source in data:
-        for where, _, row in sources.rows(source, whole=True):
+        for where, _, row in sources.rows(source, whole=source.source_split is None and source.split is None):
             if limit is not None and len(groups) >= limit:
                 break
             rows += 1

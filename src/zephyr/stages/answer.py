@@ -23,7 +23,7 @@ from zephyr.records import Message, prompt_id_of
 from zephyr.stages import From, Inputs, Needs, template_file
 from zephyr.teachers import Reply, Request, ask
 
-VERSION = 1
+VERSION = 2  # 2: of IFEval's prompts the split that was chosen, where one was
 # the model; (turn, id) of MT-Bench's questions, the instruction of AlpacaEval's, ("ifeval", key) of IFEval's prompts
 Key = tuple[str, Any]
 DEFAULT_TEMPERATURE = 0.7  # of a category that is none of MT-Bench's: FastChat's default

@@ -50,12 +50,13 @@ def parse_item(row: Mapping[str, Any]) -> Item:
 
 
 def read_items(source: DataSource) -> list[Item]:
-    """The prompts of a file or of a data set on the hub.
+    """The prompts of a file or of a data set on the hub, of all its splits where none is chosen.
 
     Raises:
-        DataError: naming the first row that cannot be used, or a key or prompt that is there twice; or there are none.
+        DataError: naming the first row that cannot be used, or a key or prompt that is there twice; there is no such split, or no prompts.
     """
-    return _unique(_items(sources.rows(source, whole=True)), source.path)
+    whole = source.source_split is None and source.split is None
+    return _unique(_items(sources.rows(source, whole=whole)), source.path)
 
 
 def _items(rows: Iterable[tuple[str, str | None, Mapping[str, Any]]]) -> Iterator[tuple[str, Item]]:
