@@ -12,8 +12,8 @@ from zephyr.artifacts import Draft, Manifest
 from zephyr.errors import DataError
 from zephyr.evals.preference import Group, ordered_pairs
 from zephyr.hashes import canonical
-from zephyr.pairs import score_of
-from zephyr.recipe import DataSource
+from zephyr.pairs import NoPair, checked, score_of
+from zephyr.recipe import DataSource, PairPolicy
 from zephyr.records import (
     Dialogue,
     Message,
@@ -29,6 +29,7 @@ from zephyr.text.chat import ChatFormat, describe
 from zephyr.train.encode import TOO_LONG, beheaded, shortened, unencodable
 
 TOO_FEW = "fewer than two answers are left to compare"
+NO_ORDER = "the pair is not compared, only answered: "
 Record = TypeVar("Record", Dialogue, Group)
 
 
@@ -68,12 +69,17 @@ def dialogues_of(data: Sequence[DataSource], out: Draft) -> Given[Dialogue]:
 def groups_of(data: Sequence[DataSource], score: str | Mapping[str, float], out: Draft) -> Given[Group]:
     """Prompts of the test split with their scored answers, or with the two of a pair; none where there are no sources.
 
-    An answer that is empty or has no score is dropped, and so is a prompt that is left with fewer than two.
+    An answer that is empty or has no score is dropped, and so is a prompt that is left with fewer than two. A pair whose scores tie, or
+    speak against it, has no order; it is counted with what is dropped.
     """
     if not data:
         return Given([], ())
     found = sources.collect(_whole(data), parse_feedback, out, invalid="error", test_fraction=0.0)
-    groups = [_of_pair(r) if isinstance(r := item.record, Preference) else _of_answers(r, score, out) for item in found["test"]]
+    # a tie that the other score resolves is none: `binarize.ties: second` makes such pairs
+    weighed = {"score": score} if isinstance(score, str) else {"score": "weighted", "weights": score}
+    policy = PairPolicy.model_validate({**weighed, "ties": "second"})
+    records = [item.record for item in found["test"]]
+    groups = [_of_pair(r, policy, out) if isinstance(r, Preference) else _of_answers(r, score, out) for r in records]
     return Given([group for group in groups if _is_comparable(group, out)], _prompts_of(found["train"]))
 
 
@@ -92,8 +98,12 @@ def _prompts_of(items: Iterable[Located[Any]]) -> set[str]:
     return {name for item in items for name in (item.record.prompt_id, content_id(item.record.prompt))}
 
 
-def _of_pair(pair: Preference) -> Group:
-    answers = ((pair.chosen[-1]["content"], 1.0), (pair.rejected[-1]["content"], 0.0))
+def _of_pair(pair: Preference, policy: PairPolicy, out: Draft) -> Group:
+    better = 1.0
+    if isinstance(none := checked(pair, policy), NoPair):
+        out.drop(f"{NO_ORDER}{none.reason}", _place(pair), pair.row())
+        better = 0.0
+    answers = ((pair.chosen[-1]["content"], better), (pair.rejected[-1]["content"], 0.0))
     return Group(pair.prompt_id, pair.prompt, pair.category, pair.chosen[:-1], answers)
 
 
@@ -118,7 +128,7 @@ def _is_comparable(group: Group, out: Draft) -> bool:
     return len(group.answers) > 1
 
 
-def _place(record: Dialogue | RatedPrompt | Group, answer: int | None = None) -> str:
+def _place(record: Dialogue | RatedPrompt | Preference | Group, answer: int | None = None) -> str:
     return f"prompt {record.prompt_id[:16]}" + ("" if answer is None else f", answer {answer}")
 
 

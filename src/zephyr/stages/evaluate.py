@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
-VERSION = 5  # 5: of a preference set the split that was chosen, where one was
+# 5: of a preference set the split that was chosen, where one was; a pair whose scores tie or speak against it is not compared
+VERSION = 5
 MODELS = ("base", "dsft", "ddpo")
 NOT_SIMPOS = (
     "The reward accuracy and margin that evaluate measures are those of β (log π - log ref), as for every objective; simpo trained another "
