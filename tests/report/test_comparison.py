@@ -113,7 +113,20 @@ def test_chat_benchmarks_are_paired_by_question(tmp_path: Path) -> None:
     mt, alpaca = side_by_side.between_runs(*runs)
     assert (mt["measure"], mt["model"], mt["difference"], mt["n"], mt["paired_se"]) == ("mt_bench", "ddpo", 2.0, 8, 0.0)
     assert (alpaca["measure"], alpaca["difference"], alpaca["n"]) == ("alpaca_eval", 0.0, 6)
-    runs[1]["judge"].manifest.results["judge"] = "another"
+    first, other = (run["judge"].manifest for run in runs)
+    by_measure = {"mt_bench_pairs": ["compatible"], "mt_bench": ["compatible"], "alpaca_eval": ["order", "preference"]}
+    for manifest in (first, other):
+        manifest.results["mt_bench_pairs"] = {"ddpo": {}}
+    for way in ("compatible", "order", "preference"):
+        first.config[way] = "another"
+        whys = {gap["measure"]: gap.get("why") for gap in side_by_side.between_runs(*runs)}
+        assert whys.items() >= {(m, f"they were judged in other ways ({way})") for m, ways in by_measure.items() if way in ways}
+        assert whys.items() >= {(m, None) for m, ways in by_measure.items() if way not in ways and m != "mt_bench_pairs"}
+        first.config[way] = other.config[way] = "the same"
+    for manifest, digest in ((first, "a"), (other, "b")):
+        manifest.parents["teacher"] = {"path": f"runs/{digest}/dpo", "digest": digest}
+    assert [gap["why"] for gap in side_by_side.between_runs(*runs)] == ["they were judged by different judges"] * 3
+    other.parents["teacher"], other.results["judge"] = first.parents["teacher"], "another"
     assert side_by_side.between_runs(*runs)[0]["why"] == "they were judged by different judges"
 
 

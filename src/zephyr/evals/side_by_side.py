@@ -87,20 +87,20 @@ def _sums(rows: Rows, names: Sequence[str]) -> dict[str, Group]:
 
 
 def _judged(first: Artifact, other: Artifact) -> list[dict[str, Any]]:
-    """MT-Bench by question and AlpacaEval by instruction, where one judge judged by one and the same files; of pairs, only why not."""
+    """MT-Bench by question and AlpacaEval by instruction, where one judge judged the same files in the same way; of pairs, only why not."""
     found: list[dict[str, Any]] = [
         {"measure": "mt_bench_pairs", "model": model, "paired": False, "why": why}
         for model in other.manifest.results.get("mt_bench_pairs") or {}
         if model in (first.manifest.results.get("mt_bench_pairs") or {})
-        and (why := _unlike(first, other, ("questions", "references", "prompts", "against")))
+        and (why := _unlike(first, other, ("questions", "references", "prompts", "against"), ("compatible",)))
     ]
-    for measure, read, files in (
-        ("mt_bench", _mt_bench, ("questions", "references", "prompts")),
-        ("alpaca_eval", _alpaca_eval, ("baseline",)),
+    for measure, read, files, ways in (
+        ("mt_bench", _mt_bench, ("questions", "references", "prompts"), ("compatible",)),
+        ("alpaca_eval", _alpaca_eval, ("baseline",), ("order", "preference")),
     ):
         scores, theirs = read(first), read(other)
         for model in [model for model in theirs if model in scores]:
-            if why := _unlike(first, other, files):
+            if why := _unlike(first, other, files, ways):
                 found.append({"measure": measure, "model": model, "paired": False, "why": why})
                 continue
             two = paired(theirs[model], scores[model])
@@ -112,12 +112,26 @@ def _judged(first: Artifact, other: Artifact) -> list[dict[str, Any]]:
     return found
 
 
-def _unlike(first: Artifact, other: Artifact, files: Sequence[str]) -> str:
-    """Why two judgings cannot be compared row by row; "" where they can."""
-    if first.manifest.results.get("judge") != other.manifest.results.get("judge"):
-        return "they were judged by different judges"
-    digests = [[a.manifest.parents.get(name, {}).get("digest") for name in files] for a in (first, other)]
-    return "" if digests[0] == digests[1] else "they were judged on different files"
+def _unlike(first: Artifact, other: Artifact, files: Sequence[str], ways: Sequence[str]) -> str:
+    """Why two judgings cannot be compared row by row; "" where they can.
+
+    Args:
+        first: of the stage `judge`.
+        other: likewise.
+        files: the inputs that must be the same.
+        ways: the settings that must be.
+    """
+    ours, theirs = first.manifest, other.manifest
+    if ours.results.get("judge") != theirs.results.get("judge") or _digests(first, ("teacher",)) != _digests(other, ("teacher",)):
+        return "they were judged by different judges"  # local ones may be called alike
+    if _digests(first, files) != _digests(other, files):
+        return "they were judged on different files"
+    differ = [name for name in ways if ours.config.get(name) != theirs.config.get(name)]
+    return f"they were judged in other ways ({', '.join(differ)})" if differ else ""
+
+
+def _digests(artifact: Artifact, inputs: Sequence[str]) -> list[str | None]:
+    return [artifact.manifest.parents.get(name, {}).get("digest") for name in inputs]
 
 
 def _mt_bench(artifact: Artifact) -> dict[str, dict[Any, Group]]:
