@@ -14,7 +14,7 @@ from zephyr.evals.ifeval import Item, difference, score_items
 from zephyr.evals.mt_bench import files as mt_files
 from zephyr.evals.mt_bench import judging as mt_judging
 from zephyr.evals.mt_bench import scores as mt_scores
-from zephyr.evals.mt_bench.records import QUESTION_IDS, Id, Question
+from zephyr.evals.mt_bench.records import QUESTION_IDS, Id, Question, category_of
 from zephyr.records import Row
 
 
@@ -28,8 +28,12 @@ def mt_bench(
 
 
 def _asked(questions: Mapping[Id, Question]) -> Mapping[Id, Question] | None:
-    """What was to be judged: of MT-Bench's own questions all eighty (None), so that what a limit leaves out is said."""
-    return questions if set(questions) - set(QUESTION_IDS) else None
+    """What was to be judged: of MT-Bench's own questions all eighty (None), so that what a limit leaves out is said.
+
+    Others may have the same numbers: its own are of their category and have two turns.
+    """
+    own = all(key in QUESTION_IDS and category_of(key) == q.category and len(q.turns) == 2 for key, q in questions.items())
+    return None if own else questions
 
 
 def mt_bench_pairs(

@@ -28,7 +28,8 @@ from zephyr.records import Row
 from zephyr.stages import From, Inputs, Needs, teacher_inputs, training_data
 from zephyr.teachers import Reply, Request, ask
 
-VERSION = 6  # 6: of IFEval's prompts the split that was chosen, where one was
+# 6: of IFEval's prompts the split that was chosen, where one was; own questions under MT-Bench's numbers keep their categories
+VERSION = 6
 TEACHER = "judge"
 JUDGE_TOKENS = 2048  # as in the original
 CONSTANT = hygiene.NULL_ANSWERS["posing as the verdict"]
