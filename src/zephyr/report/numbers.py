@@ -62,7 +62,9 @@ def short(value: object) -> str:
 
 
 def general(value: object) -> str:
-    """`2e-05`, `0.1`, `512`: a setting, as short as it can be said."""
+    """`2e-05`, `0.1`, `512`: a setting, as short as it can be said; of a whole number every digit."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return _text(value, lambda v: f"{v:g}").replace("\N{MINUS SIGN}", "-")
 
 

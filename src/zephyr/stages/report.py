@@ -14,7 +14,8 @@ from zephyr.recipe import Recipe, Section
 from zephyr.records import parse_rated_prompt
 from zephyr.stages import From, Inputs, Needs
 
-VERSION = 5  # 5: verdicts of two judges of one name, or given in two ways, are not paired
+# 5: verdicts of two judges of one name, or given in two ways, are not paired; whole numbers among the settings have all their digits
+VERSION = 5
 ORDER = ("synthesize", "curate", "sft", "complete", "rate", "binarize", "reference", "dpo", "answer", "judge", "evaluate")
 Artifacts = Mapping[str, Artifact]
 
