@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from zephyr import api, recipe
 from zephyr.artifacts import Artifact
 from zephyr.cli import main
 from zephyr.errors import UsageError
-from zephyr.spending import describe
+from zephyr.spending import describe, feedback
+from zephyr.spending.lines import Line
+from zephyr.teachers import Request
 from zephyr.teachers.journal import NAME, Journal
 
 
@@ -83,6 +87,30 @@ def test_recorded_answers_are_as_long_as_they_are(tmp_path: Path) -> None:
     (line,) = api.plan(write(tmp_path, "http://localhost:1/v1", complete=complete), out=tmp_path / "run")["lines"]
     assert line["guess"] == "the answers are not written yet; each is taken to have 100 tokens, 100 at most"
     assert line["prompt_tokens"] > line["calls"] * 100
+
+
+def test_requests_for_ratings_are_made_as_they_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds every answer as long as it may be: all at once do not fit in memory. The figures are those of a list of them."""
+    made, counted = write(tmp_path, "http://localhost:1/v1"), feedback.line_of
+    plan = api.plan(made, out=tmp_path / "run")
+    at_once: list[int] = []
+
+    def watched(stage: str, name: str, config: Any, asked: Iterable[Request], run_dir: Path, guess: str = "") -> Line:
+        held: weakref.WeakSet[Request] = weakref.WeakSet()
+
+        def seen() -> Iterator[Request]:
+            for request in asked:
+                held.add(request)
+                at_once.append(len(held))
+                yield request
+
+        return counted(stage, name, config, seen() if stage == "rate" else asked, run_dir, guess)
+
+    monkeypatch.setattr(feedback, "line_of", watched)
+    assert api.plan(made, out=tmp_path / "run") == plan
+    assert len(at_once) == 2 * 80 and max(at_once) <= 4
+    monkeypatch.setattr(feedback, "line_of", lambda *given: counted(*given[:3], list(given[3]), *given[4:]))
+    assert api.plan(made, out=tmp_path / "run") == plan
 
 
 def test_a_budget_that_will_not_do_is_said(tmp_path: Path) -> None:

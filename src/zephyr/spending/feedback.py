@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +39,7 @@ def of_rate(recipe: Recipe, run_dir: Path, draft: Draft) -> list[Line]:
     if data:
         found = sources.collect(data, lambda row: parse_rated_prompt(row, rated=False), draft, invalid=config.invalid, test_fraction=0.0)
         rows = [item.record for items in found.values() for item in items]
-        asked = [question.request for question in rate.questions(config, rows)]
-        return [line_of("rate", rate.TEACHER, config.teacher, asked, run_dir)]
+        return [line_of("rate", rate.TEACHER, config.teacher, _asked(config, rows), run_dir)]
     return [_unwritten(recipe, config, run_dir, draft)]
 
 
@@ -53,15 +52,21 @@ def _unwritten(recipe: Recipe, config: rate.Config, run_dir: Path, draft: Draft)
     names = [f"answer {i}" for i in range(recipe.complete.models_per_prompt)]
     prompts = _prompts(recipe.complete.prompts, recipe, draft)
 
-    def asked(tokens: float) -> list[Request]:
+    def asked(tokens: float) -> Iterable[Request]:
         size = round(tokens * CHARACTERS_A_TOKEN)
-        rows = [RatedPrompt(p.prompt, p.prompt_id, tuple(Completion(name, f"{name} ".ljust(size, "x")) for name in names)) for p in prompts]
-        return [question.request for question in rate.questions(config, rows)]
+        given = tuple(Completion(name, f"{name} ".ljust(size, "x")) for name in names)
+        return _asked(config, (RatedPrompt(p.prompt, p.prompt_id, given) for p in prompts))
 
     guess = f"the answers are not written yet; each is taken to have {length:,.0f} tokens, {most:,.0f} at most"
     line = line_of("rate", rate.TEACHER, config.teacher, asked(length), run_dir, guess)
     longest = line_of("rate", rate.TEACHER, config.teacher, asked(most), run_dir)
     return replace(line, prompt_tokens_most=longest.prompt_tokens_most, usd_most=longest.usd_most)
+
+
+def _asked(config: rate.Config, rows: Iterable[RatedPrompt]) -> Iterator[Request]:
+    """The requests for ratings, made one prompt at a time: all together hold every answer once more, as long as it may be."""
+    for row in rows:
+        yield from (question.request for question in rate.questions(config, [row]))
 
 
 def _prompts(data: Sequence[DataSource], recipe: Recipe, draft: Draft) -> list[Prompt]:
