@@ -102,6 +102,20 @@ def test_answers_that_were_rated_together_have_one_reply(tmp_path: Path) -> None
     assert kept.of_ratings(tmp_path / "none.sqlite", prompt) == ([None] * 4, [])
 
 
+def test_equal_answers_have_the_one_reply_that_was_asked_for(tmp_path: Path) -> None:
+    """Two models that say the same are rated in one request; an answer that was rated otherwise has no part in it."""
+    first, second = PROMPT.completions[0].rating, PROMPT.completions[1].rating
+    assert first and second and first != second
+    given = [("Paris.", first), ("Lyon.", second), ("Paris.", first), ("Paris.", second)]
+    prompt = RatedPrompt(PROMPT.prompt, PROMPT.prompt_id, tuple(Completion(f"m{i}", a, rating=r) for i, (a, r) in enumerate(given)))
+    with Journal(tmp_path / NAME) as journal:
+        for rating in (first, second):
+            record(journal, "rate", "judge", PROMPT.prompt_id, json.dumps(said(rating)))
+    found, unread = kept.of_ratings(tmp_path / NAME, prompt)
+    texts = [json.loads(raw.text) if raw else None for raw in found]
+    assert texts == [said(first), said(second), said(first), None] and unread == []
+
+
 def test_one_prompt_must_be_meant(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'a': \d+ prompts fit; give the id of one: [0-9a-f]{12} \('"):
         api.trace(run, "a")

@@ -22,7 +22,7 @@ import misbehaving
 from misbehaving import FAULTS, answer_to, serving
 from zephyr.errors import BudgetError, TeacherError, UsageError, ZephyrError
 from zephyr.recipe import APIConfig, BudgetConfig, LimitsConfig
-from zephyr.teachers import Reply, Request, ask, client, loop, pacing, response, server, wire, writer
+from zephyr.teachers import Reply, Request, ask, loop, pacing, response, server, wire, writer
 from zephyr.teachers.journal import NANO
 
 CANARY = "sk-canary-7f3a/not+a=real&key"
@@ -248,13 +248,12 @@ def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:
 
 def test_what_got_no_answer_in_all_its_tries_is_an_error_after_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "TRIES", 4)
-    monkeypatch.setattr(client, "TRIES", 4)
     with serving() as running:
         running.book.always = lambda body: (500, {}, b'{"error": "crash"}') if "Question 3?" in body["messages"][0]["content"] else None
         found: list[Reply] = []
         with (
             pytest.raises(
-                TeacherError, match=r"1 requests got no answer in 4 tries \(the first, to a: HTTP 500: crash\); all answers are kept"
+                TeacherError, match=r"1 requests got no answer \(the first, to a, in 4 tries: HTTP 500: crash\); all answers are kept"
             ),
             teachers(tmp_path, a=config(running.url)) as opened,
         ):
@@ -410,7 +409,8 @@ def test_empty_answers_and_answers_in_parts_are_answers(tmp_path: Path) -> None:
         assert collect(tmp_path / "b", questions(1), a=config(running.url))["p0"].text == "two parts"
         running.book.always = lambda body: (200, {}, reply([{"type": "image_url"}]))
         with pytest.raises(
-            TeacherError, match=r"got no answer in .*: a reply that is no chat completion: the message has parts that are no"
+            TeacherError,
+            match=r"got no answer \(the first, to a, in 6 tries: a reply that is no chat completion: the message has parts that are no",
         ):
             collect(tmp_path / "c", questions(1), a=config(running.url))
         assert running.book.sent.total() == 2 + server.CUT_TRIES, "what may have been paid for is not sent sixteen times"
@@ -512,6 +512,15 @@ def test_two_processes_share_the_work_and_the_journal(tmp_path: Path) -> None:
             {p: r.text for p, r in f.items()} == {r.prompt_id: answer_to(list(r.messages)) for r in requests} for f in found.values()
         )
         assert len(found) == 2 and running.book.sent.total() == 200
+
+
+def test_equal_requests_are_one_and_what_is_waited_for_is_said_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Equal answers to a prompt are rated in one request; no other process has a hand in it."""
+    equal = [Request("complete", name, ({"role": "user", "content": "Paris."},)) for name in ("p0", "p1")]
+    with serving(delay_s=0.3) as running:
+        found = collect(tmp_path, equal, a=config(running.url))
+        assert len({reply.text for reply in found.values()}) == 1 and len(found) == 2 and running.book.sent.total() == 1
+    assert "a: waiting for answers that are under way already, here or in another process" in capsys.readouterr().err
 
 
 # --- unknown ---------------------------------------------------------------------------------------------------------

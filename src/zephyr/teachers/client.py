@@ -18,7 +18,7 @@ from zephyr.teachers import Reply, Request, wire
 from zephyr.teachers.journal import Journal, Kept, Sending
 from zephyr.teachers.loop import UNKNOWN, Run
 from zephyr.teachers.outbox import Outbox
-from zephyr.teachers.server import TRIES, Job, Server
+from zephyr.teachers.server import Job, Server
 from zephyr.teachers.writer import Writer
 
 REFUSED_ALL = 3  # requests, and none answered: it is not the requests; fewer may be bad luck
@@ -170,7 +170,7 @@ class Client:
         if closed or tired:
             parts = list(closed)
             if tired:
-                server, _, problem = tired[0]
-                parts.append(f"{len(tired)} requests got no answer in {TRIES} tries (the first, to {server.name}: {problem})")
+                server, job, problem = tired[0]
+                parts.append(f"{len(tired)} requests got no answer (the first, to {server.name}, in {job.tries} tries: {problem})")
             also = f"; {unasked} requests were not sent for that" if closed and unasked else ""
             raise TeacherError("; ".join(parts) + also + "; all answers are kept: run the same command again to ask for what is missing")

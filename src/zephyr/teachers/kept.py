@@ -78,7 +78,8 @@ def of_answers(journal: Path, prompt: RatedPrompt) -> list[Raw | None]:
 def of_ratings(journal: Path, prompt: RatedPrompt) -> tuple[list[Raw | None], list[Raw]]:
     """For each answer of a prompt, the reply that its rating was read from; and the replies that no rating was read from.
 
-    Answers that were rated together have one reply in common. The others are those that could not be read, and were asked for again.
+    Answers that were rated together have one reply in common, as equal answers may have. The others are those that could not be read,
+    and were asked for again.
     """
     found = [raw for raw in replies(journal, "rate", prompt.prompt_id) if raw.state == "answered"]
     read = {raw.key: _ratings(raw.text) for raw in found}
@@ -88,7 +89,7 @@ def of_ratings(journal: Path, prompt: RatedPrompt) -> tuple[list[Raw | None], li
         together = next((raw for raw in found if all(_at(read[raw.key], c.position) == c.rating for c in shown)), None)
         matched = [together if c.position is not None else None for c in prompt.completions]
     else:
-        matched = _each(prompt, found, lambda i, raw: read[raw.key] == [prompt.completions[i].rating])
+        matched = _equals(prompt, _each(prompt, found, lambda i, raw: read[raw.key] == [prompt.completions[i].rating]))
     used = {raw.key for raw in matched if raw}
     return matched, [raw for raw in found if raw.key not in used]
 
@@ -106,6 +107,12 @@ def _each(prompt: RatedPrompt, found: Sequence[Raw], fits: Callable[[int, Raw], 
         if raw is not None:
             left.remove(raw)
     return matched
+
+
+def _equals(prompt: RatedPrompt, matched: Sequence[Raw | None]) -> list[Raw | None]:
+    """A server is asked about equal answers once: the reply of one of them is that of all."""
+    pairs = list(zip(prompt.completions, matched, strict=True))
+    return [raw or next((r for o, r in pairs if r and (o.response, o.rating) == (c.response, c.rating)), None) for c, raw in pairs]
 
 
 def _ratings(text: str) -> list[Rating]:

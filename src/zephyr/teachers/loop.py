@@ -18,7 +18,7 @@ from zephyr.teachers.writer import Writer
 if TYPE_CHECKING:
     import aiohttp
 
-TAKEN_POLL_S = 0.5  # how often one looks whether another process has the answer now
+TAKEN_POLL_S = 0.5  # how often one looks whether the answer is there that an equal request or another process has asked for
 UNKNOWN = "unknown"  # the finish reason of a request left out because it may have been paid for already
 
 
@@ -108,7 +108,7 @@ class Run:
         await self._writer.write(settled=[Settled(job.sending, "failed", error="the run was interrupted before it was sent")])
 
     def _look(self, server: Server) -> None:
-        """Whether what another process had in hand is there by now, or is left to us."""
+        """Whether what an equal request or another process had in hand is there by now, or is left to us."""
         if time.monotonic() - server.looked_at < TAKEN_POLL_S:
             return
         server.looked_at = time.monotonic()
@@ -122,7 +122,7 @@ class Run:
                 self._out.put(server.name, reply)
             elif found.state == "sent":
                 still.append(job)
-                server.say(f"{server.name}: waiting for answers that another process has in hand", once="taken")
+                server.say(f"{server.name}: waiting for answers that are under way already, here or in another process", once="taken")
             else:
                 server.waiting.append(job)
         server.taken = still
