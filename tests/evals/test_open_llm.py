@@ -352,6 +352,35 @@ def test_a_file_that_is_both_is_its_own_source_of_examples(catalog: Any, tmp_pat
     assert _ours(catalog, "arc_challenge", file, same, limit=2) == _ours(catalog, "arc_challenge", file, None, limit=2)
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_folder_of_several_splits_is_read_as_the_hub_is(saved: bool, catalog: Any, tmp_path: Path) -> None:
+    import datasets
+
+    splits = {"train": _arc(100, 30), "validation": _arc(200, 3), "test": [*_arc(0, 5), *_arc(100, 1)]}
+    if saved:
+        datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}).save_to_disk(tmp_path)
+    else:
+        for split, rows in splits.items():
+            _write(tmp_path / f"{split}.jsonl", rows)
+    folder = str(tmp_path)
+    plan = open_llm.plan("arc_challenge", folder, None, None, catalog)
+    (part,) = plan.parts
+    assert (len(part.items), len(part.shots), part.own, plan.excluded) == (5, 30, False, 1)
+    assert open_llm.plan("arc_challenge", folder, folder, None, catalog) == plan, "named for both, it is no file of its own examples"
+    with pytest.raises(UsageError, match="its splits are test, train, validation, but mmlu needs dev; name the file"):
+        open_llm.plan("mmlu", _write(tmp_path / "mmlu.jsonl", _mmlu(0, 1)), folder, None, catalog)
+
+
+def test_a_folder_of_one_split_is_its_rows(catalog: Any, tmp_path: Path) -> None:
+    """Whatever the split is called; and it is its own source of examples, named for them or not."""
+    for i in range(2):
+        _write(tmp_path / f"validation-{i}.jsonl", _arc(15 * i, 15))
+    folder = str(tmp_path)
+    (part,) = open_llm.plan("arc_challenge", folder, None, None, catalog).parts
+    assert (len(part.items), len(part.shots), part.own) == (30, 30, True)
+    assert open_llm.plan("arc_challenge", folder, folder, None, catalog).parts == [part]
+
+
 @pytest.mark.parametrize(("name", "own", "others"), [("arc_challenge", 25, 24), ("hellaswag", 10, 10), ("mmlu", 5, 4)])
 def test_too_few_examples(name: str, own: int, others: int, catalog: Any, tmp_path: Path) -> None:
     task = "mmlu_anatomy" if name == "mmlu" else name

@@ -83,16 +83,18 @@ def plans(benchmarks: Mapping[str, str], *, fewshot: Mapping[str, str], limit: i
     Args:
         benchmarks: task (`arc_challenge`, `hellaswag`, `mmlu`, `truthfulqa`) -> local file of its items, or the task's name on the
             hub (`allenai/ai2_arc`, `Rowan/hellaswag`, `cais/mmlu`, `truthfulqa/truthful_qa`), which may say which commit: `NAME@COMMIT`.
+            A folder of several splits is read as the name on the hub is.
         fewshot: task -> local file of the examples shown before each item, or the name on the hub, of which its split of
             examples is taken. Where there is none, they are drawn from the other items of a file, and from the split of
-            examples on the hub. An item that is among the examples of another file too is left out, and counted.
+            examples on the hub or in the folder. An item that is among the examples of another file or split too is left out,
+            and counted.
         limit: ask only this many items a task: the first ones, for MMLU the first of each subject in turn.
         sampler: `drawn`: each item has its own examples, as lm-eval draws them; `first_n`: all have the first there are
             (of their file but the item itself), so that a beginning is computed once. MMLU always has the first.
 
     Raises:
         ZephyrError: lm-eval is not installed, or is another version than the one these numbers are of.
-        UsageError: an unknown task, or a file that is not there.
+        UsageError: an unknown task, a file that is not there, or a folder of several splits without the one that is wanted.
         DataError: a row that does not fit (by file and line), or too few examples to show.
     """
     _check_names(benchmarks, fewshot)
@@ -106,12 +108,14 @@ def plan(name: str, path: str, fewshot_path: str | None, limit: int | None, know
     """Read and check the rows of one benchmark; see `plans` for the arguments, `harness.catalog` for `known`."""
     benchmark = BENCHMARKS[name]
     subjects = {task.removeprefix("mmlu_") for task in known.all_subtasks if task.startswith("mmlu_")}
-    items = rows_of.read(name, source(name, path, benchmark.item_split), subjects=subjects)
-    if fewshot_path is None and benchmark.shots and sources.resolve(source(name, path).path) is None:
-        fewshot_path = path  # the hub has a split of examples
+    asked = source(name, path, benchmark.item_split)
+    items = rows_of.read(name, asked, subjects=subjects)
+    if fewshot_path is None and benchmark.shots and (sources.resolve(asked.path) is None or benchmark.shot_split in _splits(asked.path)):
+        fewshot_path = path  # it has a split of examples
+    shown = None if fewshot_path is None else source(name, fewshot_path, benchmark.shot_split)
     shots, excluded = None, 0
-    if fewshot_path is not None and not _same_file(fewshot_path, path):
-        shots = rows_of.read(name, source(name, fewshot_path, benchmark.shot_split), subjects=subjects)
+    if shown is not None and not _same_rows(shown, asked):
+        shots = rows_of.read(name, shown, subjects=subjects)
         kept = _without(items, shots)
         items, excluded = kept, len(items) - len(kept)
         if not items:
@@ -123,10 +127,10 @@ def plan(name: str, path: str, fewshot_path: str | None, limit: int | None, know
 
 
 def source(name: str, path: str, split: str | None = None) -> DataSource:
-    """Where the rows of a benchmark are: a local file, or its name on the hub with the split that is wanted.
+    """Where the rows of a benchmark are: a local file, or its name on the hub or a folder of several splits with the one that is wanted.
 
     Raises:
-        UsageError: another name on the hub than the benchmark's.
+        UsageError: another name on the hub than the benchmark's, or a folder of several splits without that one.
     """
     hub = BENCHMARKS[name].hub
     known, _, revision = path.partition("@")
@@ -134,12 +138,21 @@ def source(name: str, path: str, split: str | None = None) -> DataSource:
         return DataSource(path=hub.path, subset=hub.subset, revision=revision or None, source_split=split)
     if sources.resolve(path) is None:
         raise UsageError(f"{path}: no such file or folder; items of {name} are read from a local file, or from {hub.path} on the hub")
-    return DataSource(path=path)
+    there = _splits(path) if split else set()
+    if there and split not in there:
+        raise UsageError(f"{path}: its splits are {', '.join(sorted(there))}, but {name} needs {split}; name the file of one of them")
+    return DataSource(path=path, source_split=split if there else None)
 
 
-def _same_file(one: str, other: str) -> bool:
-    paths = [Path(p).expanduser() for p in (one, other)]
-    return paths[0].exists() and paths[0].resolve() == paths[1].resolve()
+def _splits(path: str) -> set[str]:
+    """The names of a folder's splits, where it has several."""
+    names = {part.name for part, _ in sources.divided(DataSource(path=path), whole=True) if part.name}
+    return names if len(names) > 1 else set()
+
+
+def _same_rows(one: DataSource, other: DataSource) -> bool:
+    paths = [Path(source.path).expanduser() for source in (one, other)]
+    return paths[0].exists() and paths[0].resolve() == paths[1].resolve() and one.source_split == other.source_split
 
 
 def _check_names(benchmarks: Mapping[str, str], fewshot: Mapping[str, str]) -> None:
