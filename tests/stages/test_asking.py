@@ -1,4 +1,4 @@
-"""What stages make of odd teachers: a template that is edited, a server whose words are ours."""
+"""What stages make of odd teachers: a template that is edited, a server whose words are ours, a reply that cannot be quoted."""
 
 from __future__ import annotations
 
@@ -130,3 +130,22 @@ def test_an_answer_that_a_server_ends_with_a_word_of_ours_is_an_answer(tmp_path:
     judged = rated(tmp_path, saying(json.dumps(RATING), reason))
     assert [c["overall_score"] for row in rows_of(judged.path) for c in row["completions"]] == [5] * 6
     assert judged.manifest.dropped == {}
+
+
+# --- a reply that cannot be quoted -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("protocol", "odd"),
+    [
+        ("each", {"\ud83d": 1}),
+        ("each", {**RATING, "annotations": {"\ud83d": {"x": 1}}}),
+        ("together", {"answers": {"\ud83d": {}}}),
+    ],
+)
+def test_half_a_character_as_a_key_is_asked_about_once_more(tmp_path: Path, protocol: str, odd: dict[str, Any]) -> None:
+    """A JSON escape makes it; the judge is told of it as of any other key."""
+    good = {"answers": {"1": RATING, "2": RATING}} if protocol == "together" else RATING
+    made = rated(tmp_path, lambda body: saying(json.dumps(odd if len(body["messages"]) == 2 else good))(body), protocol=protocol)
+    assert [c["overall_score"] for row in rows_of(made.path) for c in row["completions"]] == [5] * 6
+    assert made.manifest.results["asked_twice"] == (3 if protocol == "together" else 6) and made.manifest.dropped == {}

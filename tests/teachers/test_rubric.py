@@ -99,6 +99,11 @@ REFUSED = {
     "a score in words": (json.dumps(reply(overall_score="9/10")), "`overall_score` is a text, not a number"),
     "no critique": (json.dumps(reply(critique=" ")), "`critique` is missing or empty"),
     "a lone surrogate": (json.dumps(reply(critique="\ud800")), "lone surrogate"),
+    "half a character as a key": (json.dumps({"\ud83d": 1}), r"unknown key `\ud83d`"),
+    "half a character as an aspect": (
+        json.dumps(reply(annotations={"\ud83d": {"score": 1}})),
+        r"unknown key `annotations.\ud83d.score`",
+    ),
 }
 
 

@@ -17,6 +17,7 @@ import small
 from zephyr.api import stage
 from zephyr.artifacts import Artifact
 from zephyr.errors import DataError
+from zephyr.hashes import canonical
 from zephyr.records import ASPECTS
 from zephyr.teachers import Reply, Request, ask
 from zephyr.teachers.rubric import parse_reply
@@ -89,6 +90,7 @@ WRONG: dict[str, Make] = {
     "very long": lambda v, r: r.choice(["x", "7", "[", '{"a":', " ", "10/10 "]) * r.choice([10_000, 100_000]),
     "nothing": lambda v, r: r.choice(["", " ", "\n\n", "null", "{}", "[]", '""', "true", "\ufeff"]),
     "half a character": lambda v, r: json.dumps({**v, "critique": "\ud800"}),
+    "half a character as a key": lambda v, r: json.dumps(r.choice([{"\ud83d": 1}, {**v, "\ud83d": 1}, {**v, "annotations": {**v["annotations"], "\ud83d": {"x": 1}}}])),
     "not applicable": lambda v, r: (v["annotations"][r.choice(ASPECTS[:1] + ASPECTS[2:])].update(rating="N/A"), json.dumps(v))[1],
 }  # fmt: skip
 
@@ -138,6 +140,7 @@ class Wrong:
     def replies(self, requests: Mapping[str, Sequence[Request]]) -> Iterator[tuple[str, Reply]]:
         for name, theirs in requests.items():
             for request in theirs:
+                canonical(list(request.messages)).encode("utf-8")  # as it is sent, and known by
                 text = self.given.setdefault(f"{request.prompt_id} {request.subject}", self.replies_[len(self.given) % len(self.replies_)])
                 yield name, Reply(request, text, "stop", 1)
 

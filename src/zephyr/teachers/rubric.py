@@ -187,7 +187,9 @@ def _rating(value: Mapping[str, Any]) -> Rating:
 
 def _refuse_unknown(value: Mapping[str, object], known: set[str], where: str) -> None:
     if unknown := sorted(set(value) - known):
-        raise DataError(f"unknown key `{where}{unknown[0][:80]}`")
+        # a JSON escape may make half a character, and the error is shown to the judge: it has to be one that can be sent
+        name = f"{where}{unknown[0][:80]}".encode("utf-8", "backslashreplace").decode()
+        raise DataError(f"unknown key `{name}`")
 
 
 def _no_constant(name: str) -> object:
