@@ -16,7 +16,10 @@ from zephyr import records
 from zephyr.errors import DataError
 from zephyr.records import (
     ASPECTS,
+    Preference,
+    RatedPrompt,
     parse_dialogue,
+    parse_feedback,
     parse_preference,
     parse_prompt,
     parse_rated_prompt,
@@ -428,6 +431,14 @@ def test_an_overall_score_of_others_is_from_1_to_10_too(score: float) -> None:
 
 
 # --- what is the same ----------------------------------------------------------------------------------------
+
+
+def test_columns_of_the_other_kind_are_null_in_a_table_of_pairs_and_ratings() -> None:
+    rated = {"prompt": "p", "completions": [{"response": "r", "model": "m", "overall_score": 8}], "chosen": None, "rejected": None}
+    assert isinstance(parse_feedback(rated), RatedPrompt)
+    assert isinstance(parse_feedback({"prompt": "p", "chosen": "a", "rejected": "b", "completions": None}), Preference)
+    with pytest.raises(DataError, match=r"neither `chosen` and `rejected` nor `completions`; the row has 'prompt'$"):
+        parse_feedback({"prompt": "p", "chosen": None, "completions": None})
 
 
 def test_the_words_of_a_prompt_are_its_text_without_spaces_and_capitals() -> None:

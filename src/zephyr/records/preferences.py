@@ -184,7 +184,11 @@ def _score(row: Mapping[str, Any], key: str) -> float | None:
 
 
 def parse_feedback(row: Mapping[str, Any]) -> RatedPrompt | Preference:
-    """A row of `chosen` and `rejected` is a pair; one with `completions` is a prompt whose rated answers are yet to be compared."""
+    """A row of `chosen` and `rejected` is a pair; one with `completions` is a prompt whose rated answers are yet to be compared.
+
+    A table that holds both kinds has all columns in every row, and null in those that are not a row's own.
+    """
+    row = {name: value for name, value in row.items() if value is not None or name not in ("chosen", "completions")}
     if "chosen" not in row and "completions" not in row:
         has = ", ".join(map(repr, row)) or "no columns"
         raise DataError(f"neither `chosen` and `rejected` nor `completions`; the row has {has}"[:300])
