@@ -119,6 +119,45 @@ def test_an_endpoint_without_them_is_one_line_and_nothing_is_scored(model: str, 
         assert found["n_total"] == 2
 
 
+WITHHELD = {
+    "a filter": {"message": {"content": ""}, "finish_reason": "content_filter", "logprobs": None},
+    "a refusal": {"message": {"content": None, "refusal": "No."}, "finish_reason": "stop", "logprobs": {"content": None, "refusal": []}},
+}
+
+
+@pytest.mark.parametrize("choice", WITHHELD.values(), ids=WITHHELD)
+def test_a_reply_that_is_withheld_has_no_verdict_and_the_others_go_on(model: str, tmp_path: Path, choice: dict[str, Any]) -> None:
+    body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}).encode()
+    with serving() as running:
+        judging(running, by_place)
+        given = running.book.always
+        running.book.always = lambda asked: (200, {}, body) if "Say two." in asked["messages"][-1]["content"] else given(asked)
+        recipe = setup(tmp_path, running.url)
+        result = api.benchmark(model, ["alpaca-eval"], recipe, tmp_path / "out")["judged"]
+    assert (result["alpaca_eval"]["base"]["n_total"], result["alpaca_eval"]["base"]["n_null"]) == (1, 2)
+
+
+@pytest.mark.parametrize("choice", WITHHELD.values(), ids=WITHHELD)
+def test_what_a_withheld_reply_took_is_believed(choice: dict[str, Any]) -> None:
+    """No tokens of none; and a server that gives no log-probabilities of what it did say is still one that gives none."""
+    from zephyr.recipe import APIConfig
+    from zephyr.teachers import Request, response
+
+    config = APIConfig(kind="api", base_url="http://h/v1", model="m")
+    request = Request("rate", "p", ({"role": "user", "content": "m or M?"},), top_logprobs=5, max_new_tokens=1)
+    tokens = 1 if choice["message"].get("refusal") else 0
+
+    def read(choice: dict[str, Any]) -> Any:
+        value = {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": tokens}}
+        return response.read(config, request, 200, json.dumps(value).encode(), lambda text: text)
+
+    answer = read(choice)
+    assert (answer.text, answer.completion_tokens, answer.usage_known) == ("[]", tokens, True)
+    assert asking.preference_of_choice(answer.text) is None
+    closed = read({"message": {"content": "m"}, "finish_reason": "stop", "logprobs": None})
+    assert isinstance(closed, response.Trouble) and closed.kind == "closed"
+
+
 def test_a_server_that_refuses_the_request_is_quoted(model: str, tmp_path: Path) -> None:
     with serving() as running:
         body = json.dumps({"error": {"message": "logprobs are not supported with this model"}}).encode()

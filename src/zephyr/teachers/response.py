@@ -159,14 +159,15 @@ def _answer(config: APIConfig, request: Request, body: bytes) -> Answer:
         text = _joined(text)
     if not isinstance(text, str):
         raise DataError("the message has no text")
-    if request.top_logprobs:
-        text = _first_token(choices[0].get("logprobs"))
+    said = text
+    if request.top_logprobs:  # of a reply that was withheld there are none, whatever the server gives of others
+        text = "[]" if reason in ("content_filter", "refusal") else _first_token(choices[0].get("logprobs"))
     for part in (text, reason):
         try:
             part.encode("utf-8")
         except UnicodeEncodeError:
             raise DataError("the text holds half a character (a lone surrogate)") from None
-    prompt, completion, known = _usage(config, request, text, value.get("usage"))
+    prompt, completion, known = _usage(config, request, said, value.get("usage"))
     served = value.get("model")
     return Answer(text, reason, prompt, completion, known, _printable(served) if isinstance(served, str) else "")
 
