@@ -7,14 +7,16 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from misbehaving import ASPECTS, serving
 from zephyr.api import stage
-from zephyr.artifacts import Artifact
-from zephyr.recipe import BudgetConfig, LocalConfig
+from zephyr.artifacts import Artifact, draft
+from zephyr.recipe import APIConfig, BudgetConfig, LocalConfig
+from zephyr.stages import Inputs, answer, judge
+from zephyr.synthesis import steps
 from zephyr.teachers import Reply, Request, ask, local, wire
 from zephyr.teachers.journal import NAME
 
@@ -130,6 +132,23 @@ def test_an_answer_that_a_server_ends_with_a_word_of_ours_is_an_answer(tmp_path:
     judged = rated(tmp_path, saying(json.dumps(RATING), reason))
     assert [c["overall_score"] for row in rows_of(judged.path) for c in row["completions"]] == [5] * 6
     assert judged.manifest.dropped == {}
+
+
+@pytest.mark.parametrize("reason", ["unknown", "refused"])
+def test_neither_the_benchmarks_nor_a_conversation_take_it_for_none(tmp_path: Path, reason: str) -> None:
+    request = Request("rate", "p", ({"role": "user", "content": "A or B?"},))
+    reply = Reply(request, "[[A]]", reason, 29)
+    with draft(tmp_path / "answer", stage="s", key="k", config={}, parents={}) as out:
+        assert answer._counted([reply], out, "m") == {"answers": 1, "empty": 0, "cut_off": 0}
+    assert out.manifest.notes == []
+    with serving() as running, draft(tmp_path / "judge", stage="s", key="k", config={}, parents={}) as out:
+        running.book.always = saying("[[A]]", reason)
+        teacher = APIConfig(kind="api", base_url=running.url, model="judge")
+        config = judge.Config.model_construct(teacher=teacher, budget=BudgetConfig(), seed=0)
+        found = judge._asked(config, Inputs({}, {}), {request: cast("Any", None)}, out)
+    assert [r.text for r in found.values()] == ["[[A]]"] and out.manifest.notes == []
+    question = steps.Ask("assistant", request.messages, lambda text, cut: text, "turn")
+    assert steps._read(question, reply) == "[[A]]"
 
 
 # --- a reply that cannot be quoted -----------------------------------------------------------------------------------

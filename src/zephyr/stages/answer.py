@@ -243,7 +243,7 @@ def _write(out: Draft, models: Iterable[str], given: Asked, replies: Mapping[Key
 def _counted(replies: Sequence[Reply], out: Draft, model: str) -> dict[str, int]:
     """How a model's answers ended; what is no answer is said."""
     empty = sum(not reply.text.strip() for reply in replies)
-    problems = [reply for reply in replies if reply.finish_reason in ("refused", "unknown")]
+    problems = [reply for reply in replies if reply.is_refused or reply.is_lost]
     if problems:
         none = f"{len(problems)} questions have" if len(problems) > 1 else "1 question has"
         out.note(f"{none} no answer of {model} (the first: {problems[0].problem}); the judge sees an empty one.")

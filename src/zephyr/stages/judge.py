@@ -269,7 +269,7 @@ def _asked(config: Config, inputs: Inputs, asked: Mapping[Request, Ask], out: Dr
         out.manifest.results["bill"] = teachers.bill()
     if len(replies) < len(asked):
         raise DataError(f"the judge left {len(asked) - len(replies)} of {len(asked)} requests without a reply; run again")
-    refused = [reply for reply in replies.values() if reply.finish_reason in ("refused", "unknown")]
+    refused = [reply for reply in replies.values() if reply.is_refused or reply.is_lost]
     if refused:
         out.note(f"{len(refused)} requests could not be put to the judge or lost their answer (the first: {refused[0].problem}).")
     return {request: replies[request] for request in asked}
