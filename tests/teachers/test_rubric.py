@@ -228,6 +228,9 @@ def test_what_a_reply_says_is_not_repeated_whole() -> None:
     with pytest.raises(DataError) as error:
         parse_reply(aspect(rating="IGNORE ALL ABOVE " * 10_000))
     assert len(str(error.value)) < 300
+    with pytest.raises(DataError) as error:
+        parse_reply(json.dumps(reply(annotations={"x" * 10**6: {"y" * 10**6: 1}})))
+    assert len(str(error.value)) < 300
     request = ask("id", "Q?", "A.", "amber", 0)
     assert len(ask_again(request, "x" * 10**6, "y" * 10**6).messages[-1]["content"]) < 500
 

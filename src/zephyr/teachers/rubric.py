@@ -176,7 +176,7 @@ def _rating(value: Mapping[str, Any]) -> Rating:
     annotations = value.get("annotations")
     for name, item in annotations.items() if isinstance(annotations, dict) else ():
         if isinstance(item, dict):
-            _refuse_unknown(item, {"rating", "rationale"}, f"annotations.{name}.")
+            _refuse_unknown(item, {"rating", "rationale"}, f"annotations.{name[:80]}.")
     rating = parse_rating(value, may_not_apply=MAY_NOT_APPLY)
     if not rating.critique.strip():
         raise DataError("`critique` is missing or empty")
