@@ -76,7 +76,7 @@ def groups_of(data: Sequence[DataSource], score: str | Mapping[str, float], out:
         return Given([], ())
     found = sources.collect(_whole(data), parse_feedback, out, invalid="error", test_fraction=0.0)
     # a tie that the other score resolves is none: `binarize.ties: second` makes such pairs
-    weighed = {"score": score} if isinstance(score, str) else {"score": "weighted", "weights": score}
+    weighed: dict[str, Any] = {"score": score} if isinstance(score, str) else {"score": "weighted", "weights": score}
     policy = PairPolicy.model_validate({**weighed, "ties": "second"})
     records = [item.record for item in found["test"]]
     groups = [_of_pair(r, policy, out) if isinstance(r, Preference) else _of_answers(r, score, out) for r in records]
