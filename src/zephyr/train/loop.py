@@ -34,7 +34,7 @@ class Trainer(Generic[ItemT]):
         task: turns log-probabilities into a loss.
         config: optimizer, schedule, batch size, epochs.
         dtype: of the products.
-        micro_batch_tokens: tokens that go through the model at once, in each process; does not change what is computed.
+        micro_batch_tokens: tokens that go through the model at once, in each process; changes nothing but the masks of dropout.
         seed: decides the order of the items, with the epoch and their ids.
         log: takes a line a step.
         checkpoints: where to go on from, and where to save.
