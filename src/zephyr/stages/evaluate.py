@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
-# 5: of a preference set the split that was chosen, where one was; a pair whose scores tie or speak against it is not compared; of a folder of
-# several splits those of an academic task
+# 5: of a preference set the split that was chosen, where one was; a pair whose scores tie or speak against it is not compared; of a folder
+# of several splits those of an academic task
 VERSION = 5
 MODELS = ("base", "dsft", "ddpo")
 NOT_SIMPOS = (
