@@ -9,6 +9,7 @@ import pytest
 
 import small
 from zephyr.artifacts import draft
+from zephyr.errors import DataError
 from zephyr.evals import rows
 from zephyr.evals.preference import ordered_pairs
 from zephyr.recipe import DataSource
@@ -49,3 +50,17 @@ def test_a_pair_whose_scores_tie_or_speak_against_it_is_answered_and_not_compare
     assert len(found) == 5, "all are there to be answered"
     assert [i for i, g in enumerate(found) if ordered_pairs([score for _, score in g.answers])] == [0, 3, 4]
     assert out.manifest.dropped == {rows.NO_ORDER + why: 1 for why in ("the scores tie", "the rejected answer has the higher score")}
+
+
+def test_what_is_wrong_with_a_row_is_said_without_a_setting_that_is_not_there(tmp_path: Path) -> None:
+    for read, row in (
+        (rows.dialogues_of, {"messages": []}),
+        (lambda data, out: rows.groups_of(data, "mean", out), {"prompt": "", "chosen": "a"}),
+    ):
+        file = small.write_lines(tmp_path / "bad.jsonl", [row])
+        with (
+            draft(tmp_path / "out", stage="evaluate", key="k", config={}, parents={}) as out,
+            pytest.raises(DataError, match=r"bad\.jsonl:1: ") as caught,
+        ):
+            read([DataSource(path=str(file), split="test")], out)
+        assert "invalid: drop" not in str(caught.value)

@@ -155,6 +155,28 @@ def computes_something_else(model: Any, **_: Any) -> None:
     bound(model.model.layers[1].mlp, lambda self, x: 2 * type(self).forward(self, x))
 
 
+class NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError("no kernel for the way back")
+
+
+def goes_no_way_back(model: Any, **_: Any) -> None:
+    bound(model.model.layers[0].mlp, lambda self, x: NoWayBack.apply(type(self).forward(self, x)))
+
+
+def goes_another_way_back(model: Any, **_: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y: Tensor = type(self).forward(self, x)
+        return y.detach() + 0 * y  # the values of one, the slope of none
+
+    bound(model.model.layers[0].mlp, forward)
+
+
 @pytest.mark.parametrize(
     ("apply", "why"),
     [
@@ -162,6 +184,8 @@ def computes_something_else(model: Any, **_: Any) -> None:
         (fails_halfway, "AttributeError: no such layer"),
         (cannot_be_compiled, "RuntimeError: no C compiler"),
         (computes_something_else, "ValueError: its logits are "),
+        (goes_no_way_back, "RuntimeError: no kernel for the way back"),
+        (goes_another_way_back, "ValueError: its gradients are "),
     ],
 )
 def test_a_model_is_loaded_and_is_what_it_was_where_liger_fails(
@@ -179,7 +203,7 @@ def test_a_model_is_loaded_and_is_what_it_was_where_liger_fails(
     assert file == before
     for model in models:
         assert [{*vars(m)} for m in model.modules()] == [{*vars(m)} for m in plain.modules()]
-        assert torch.equal(fused._logits(model), fused._logits(plain))
+        assert all(map(torch.equal, fused._trial(model), fused._trial(plain)))
     (said,) = (line for line in capsys.readouterr().err.splitlines() if "liger" in line)
     assert said.startswith(f"  liger-kernel failed ({why}") and said.endswith(") and is left out; torch computes the same numbers")
 

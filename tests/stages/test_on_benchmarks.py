@@ -251,6 +251,21 @@ def test_what_is_not_there_is_said_before_any_stage_runs(small_run: SmallRun, tm
     assert not (tmp_path / "run" / "curate").exists()
 
 
+@pytest.mark.parametrize(("section", "wanted"), [("benchmarks", "test"), ("fewshot", "train")])
+def test_a_folder_without_the_split_that_is_wanted_is_refused_before_any_stage_runs(section: str, wanted: str, tmp_path: Path) -> None:
+    from zephyr.pipeline.up_front import refuse_benchmarks
+
+    rows = [{"question": f"Which is {i}?", "choices": ["0", "1"], "answer": 0} for i in range(3)]
+    for split in ("dev", "validation"):
+        small.write_lines(tmp_path / "arc" / f"{split}.jsonl", rows)
+    items = str(small.write_lines(tmp_path / "items.jsonl", rows))
+    paths = {"benchmarks": {"arc_challenge": items}, section: {"arc_challenge": str(tmp_path / "arc")}}
+    with pytest.raises(
+        UsageError, match=rf"its splits are dev, validation, but arc_challenge needs {wanted}; name the file of one of them"
+    ):
+        refuse_benchmarks(EvaluateConfig(**paths))
+
+
 def test_the_first_examples_are_those_of_all_items(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
     rows = [{"question": f"Which is {i}?", "choices": [f"{i}", f"{i + 1}", "none"], "answer": 0} for i in range(32)]

@@ -56,13 +56,29 @@ def test_what_is_not_a_number_is_said_with_what_can_be_done(dtype: str, or_else:
     assert not (out / "sft").exists()
 
 
-@pytest.mark.parametrize(("gpus", "processes", "said"), [(1, 1, False), (8, 1, True), (8, 8, False)])
+@pytest.mark.parametrize(
+    ("gpus", "processes", "quantize", "offload", "said"),
+    [
+        (1, 1, None, "none", False),
+        (8, 1, None, "none", True),
+        (8, 1, None, "all", True),
+        (8, 1, "nf4", "none", False),  # for one process
+        (8, 1, None, "optimizer", False),
+        (8, 8, None, "none", False),
+    ],
+)
 def test_gpus_that_stand_idle_are_said(
-    gpus: int, processes: int, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gpus: int,
+    processes: int,
+    quantize: str | None,
+    offload: str,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setenv("WORLD_SIZE", str(processes))
-    session._say_idle()
+    session._say_idle(quantize, offload)
     assert ("one of 8 GPUs is at work; all of them are after torchrun --nproc-per-node 8" in capsys.readouterr().err) is said
 
 

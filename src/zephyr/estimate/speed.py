@@ -167,7 +167,7 @@ def _timed(model: Any, work: Callable[[], Any]) -> float:
 def _batches(config: OptimizerConfig, lengths: Sequence[Length], words: int, batch: float, budget: int) -> list[list[list[Any]]]:
     """Batches of some passes each, as the training makes them; the last pass of each as full as any that it may have.
 
-    A row longer than a pass goes through in the last batch alone: its memory is met, and the time of a token stays that of the others.
+    A row longer than a pass goes through in the last batch alone, so that its memory is met, however rare it is.
 
     Args:
         config: of the stage.

@@ -26,6 +26,18 @@ def named(config: EvaluateConfig) -> bool:
     return bool(config.benchmarks or config.preferences)
 
 
+def refuse_folders(config: EvaluateConfig) -> None:
+    """Refuse academic tasks' files that are not there, and folders of several splits without the one that a task needs.
+
+    Raises:
+        UsageError: with the splits that there are.
+    """
+    for task, path in config.benchmarks.items():
+        benchmarks.source(task, path, benchmarks.BENCHMARKS[task].item_split)
+    for task, path in config.fewshot.items():
+        benchmarks.source(task, path, benchmarks.BENCHMARKS[task].shot_split)
+
+
 def files(config: EvaluateConfig) -> dict[str, list[DataSource]]:
     """The files of the academic tasks and of their few-shot examples, and the preference sets.
 

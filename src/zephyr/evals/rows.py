@@ -62,7 +62,7 @@ def dialogues_of(data: Sequence[DataSource], out: Draft) -> Given[Dialogue]:
     """The dialogues of the test split; none where there are no sources."""
     if not data:
         return Given([], ())
-    found = sources.collect(_whole(data), parse_dialogue, out, invalid="error", test_fraction=0.0)
+    found = sources.collect(_whole(data), parse_dialogue, out, invalid=None, test_fraction=0.0)
     return Given([item.record for item in found["test"]], _prompts_of(found["train"]))
 
 
@@ -74,7 +74,7 @@ def groups_of(data: Sequence[DataSource], score: str | Mapping[str, float], out:
     """
     if not data:
         return Given([], ())
-    found = sources.collect(_whole(data), parse_feedback, out, invalid="error", test_fraction=0.0)
+    found = sources.collect(_whole(data), parse_feedback, out, invalid=None, test_fraction=0.0)
     # a tie that the other score resolves is none: `binarize.ties: second` makes such pairs
     weighed: dict[str, Any] = {"score": score} if isinstance(score, str) else {"score": "weighted", "weights": score}
     policy = PairPolicy.model_validate({**weighed, "ties": "second"})

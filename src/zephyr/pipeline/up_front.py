@@ -93,6 +93,6 @@ def refuse_benchmarks(section: EvaluateConfig) -> None:
     """Refuse academic tasks whose files, or whose package, are not there."""
     from zephyr.evals import public
 
-    public.files(section)  # a file that is not there, a name that is not the task's on the hub
+    public.refuse_folders(section)  # a file that is not there, a name that is not the task's on the hub
     if section.benchmarks and importlib.util.find_spec("lm_eval") is None:
         raise UsageError("academic tasks need lm-eval, which is not installed: pip install 'zephyr-align[eval]'")

@@ -122,7 +122,7 @@ def _lengths(experiment: Experiment, chat: Any) -> tuple[dict[str, float], list[
     with tempfile.TemporaryDirectory() as folder:  # what does not fit is the stage's to count
         out = Draft(Path(folder), Path(folder), Manifest("forecast", "", {}, {}))
         dialogues = [parse_dialogue(row) for s in experiment.rows("dialogues", "train") for _, _, row in islice(sources.rows(s), SAMPLE)]
-        items = sources.collect(experiment.rows("pairs", "train"), parse_preference, out, invalid="error", test_fraction=0.0)["train"]
+        items = sources.collect(experiment.rows("pairs", "train"), parse_preference, out, invalid=None, test_fraction=0.0)["train"]
         spoken = [e for e in encode.dialogues(dialogues, chat, p.sft) if not isinstance(e, str)]
         chosen = [e for e in encode.dialogues([_chosen(i.record) for i in items[:SAMPLE]], chat, p.best) if not isinstance(e, str)]
         pairs = [pair.answers for pair in encode.pairs(items[:SAMPLE], chat, p.dpo, out, "train")]

@@ -75,7 +75,7 @@ def run(config: Config, data: Mapping[str, Sequence[DataSource]], ref: ModelRef,
 
 
 def _test(data: Sequence[DataSource], parse: Any, out: Draft) -> Mapping[str, Sequence[Any]]:
-    return sources.collect(data, parse, out, invalid="error", test_fraction=0.0)
+    return sources.collect(data, parse, out, invalid=None, test_fraction=0.0)
 
 
 def _likelihood(model: Any, chat: ChatFormat, dialogues: Sequence[Dialogue], config: Config, out: Draft) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def fuse(model: nn.Module) -> list[str]:
 def _liger(model: nn.Module) -> None:
     """On a GPU that is left to liger-kernel, where it is installed and knows the architecture: the loss stays ours, layers become its.
 
-    Where it fails, or a trial gives other logits, all is as it was before, and torch computes it.
+    Where it fails, or a trial in float32 gives other logits or another gradient, all is as it was before, and torch computes it.
     """
     if not _on_gpu(model) or os.environ.get("ZEPHYR_KERNELS") == "0" or importlib.util.find_spec("liger_kernel") is None:
         return
@@ -57,11 +57,12 @@ def _liger(model: nn.Module) -> None:
     try:
         from liger_kernel.transformers.monkey_patch import _apply_liger_kernel_to_instance  # type: ignore[import-not-found]  # optional
 
-        own = _logits(model)
+        own = _trial(model)
         _apply_liger_kernel_to_instance(model, cross_entropy=False, fused_linear_cross_entropy=False)
-        off = float((_logits(model) - own).norm() / own.norm())
-        if not off < ALIKE_IN_ALL:
-            raise ValueError(f"its logits are {off:.3g} off")
+        for what, value, other in zip(("logits", "gradients"), own, _trial(model), strict=True):
+            off = float((other - value).norm() / value.norm())
+            if not off < ALIKE_IN_ALL:
+                raise ValueError(f"its {what} are {off:.3g} off")
     except Exception as error:  # of any kind: the name is private, and kernels are compiled when they are first called
         for names, old in zip(owners, before, strict=True):
             for name in names.keys() - old.keys():
@@ -74,13 +75,14 @@ def _on_gpu(model: nn.Module) -> bool:
     return any(p.is_cuda for p in model.parameters())
 
 
-@torch.no_grad()
-def _logits(model: Any) -> Tensor:
-    """Of a few tokens."""
-    weight_VD = model.get_input_embeddings().weight
-    ids = torch.arange(8, device=weight_VD.device)[None] % len(weight_VD)
-    found: Tensor = model(input_ids=ids, segments=[(8,)], use_cache=False).logits
-    return found
+@torch.enable_grad()
+def _trial(model: Any) -> tuple[Tensor, Tensor]:
+    """Logits of a few tokens, and the gradient of their squares for what goes into the first layer."""
+    weight_VD = model.get_input_embeddings().weight.detach()
+    embeds_1TD = weight_VD[torch.arange(8, device=weight_VD.device) % len(weight_VD)][None].requires_grad_()
+    logits_1TV = model(inputs_embeds=embeds_1TD, segments=[(8,)], use_cache=False).logits
+    (gradient_1TD,) = torch.autograd.grad(logits_1TV.square().sum(), embeds_1TD)
+    return logits_1TV.detach(), gradient_1TD
 
 
 # --- what is recognised -------------------------------------------------------------------------------------------

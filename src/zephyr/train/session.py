@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from zephyr import world
 from zephyr.artifacts import Draft, Manifest
-from zephyr.errors import DataError, NonFiniteError
+from zephyr.errors import DataError, NonFiniteError, UsageError
 from zephyr.models import load
 from zephyr.models.load import save_model
 from zephyr.progress import say
@@ -43,7 +44,7 @@ def fit(
         raise DataError(f"{label}: no rows to train on are left{out.why_dropped()}")
     trackers.require(train_config.log_to)
     refuse_apart(config.quantize, train_config.offload, world.current().size)
-    _say_idle()
+    _say_idle(config.quantize, train_config.offload)
     reset_peak_memory()
     parameters = sum(map(numbers, model.parameters()))
     torch.manual_seed(seed)
@@ -126,11 +127,13 @@ def _trained(trainer: Trainer[ItemT], train: Sequence[ItemT], test: Sequence[Ite
         raise NonFiniteError(f"{error}. Look at these rows; if they are sound, try a lower learning_rate{half}") from None
 
 
-def _say_idle() -> None:
-    """Of GPUs that nobody asked to work: who has them expects that they do."""
+def _say_idle(quantize: str | None, offload: str) -> None:
+    """Of GPUs that nobody asked to work, where they could: who has them expects that they do."""
     gpus = torch.cuda.device_count()
-    if gpus > 1 and world.started().size == 1:
-        say(f"  one of {gpus} GPUs is at work; all of them are after torchrun --nproc-per-node {gpus} -m zephyr run RECIPE")
+    with contextlib.suppress(UsageError):
+        refuse_apart(quantize, offload, gpus)
+        if gpus > 1 and world.started().size == 1:
+            say(f"  one of {gpus} GPUs is at work; all of them are after torchrun --nproc-per-node {gpus} -m zephyr run RECIPE")
 
 
 def _dtype(wanted: str, device: str, checkpoints: Checkpoints) -> torch.dtype:
