@@ -330,14 +330,20 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_one(two: Path, tmp_path: Pa
     assert (folder / "metrics.jsonl").read_text() == whole[1]
 
 
-def test_a_full_disk_at_two_hundred_places_leaves_the_one_before(two: Path, tmp_path: Path) -> None:
-    """No file may grow beyond a limit, which the system says as a full disk would be said; what was there stays whole."""
+def gone_on(two: Path, tmp_path: Path) -> tuple[Path, Trainer[Any], torch.optim.Optimizer, Position]:
+    """A copy of the folder, and a training that has gone on from the checkpoint of its fifth step."""
     folder = tmp_path / "copy"
     shutil.copytree(two, folder)
     training = trainer(folder)
     optimizer = adamw(training.model, CONFIG)
     assert training.checkpoints is not None
-    position = training.checkpoints.restore(training.model, optimizer)
+    return folder, training, optimizer, training.checkpoints.restore(training.model, optimizer)
+
+
+def test_a_full_disk_at_two_hundred_places_leaves_the_one_before(two: Path, tmp_path: Path) -> None:
+    """No file may grow beyond a limit, which the system says as a full disk would be said; what was there stays whole."""
+    folder, training, optimizer, position = gone_on(two, tmp_path)
+    assert training.checkpoints is not None
     largest = max(f.stat().st_size for f in (folder / "checkpoints" / "step-00000005").iterdir())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -359,12 +365,8 @@ def test_a_full_disk_at_two_hundred_places_leaves_the_one_before(two: Path, tmp_
 
 def test_a_disk_that_is_full_at_any_call_leaves_the_one_before(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also once the tensors are written: at the log, the seal, a sync, the rename. What has its name is whole."""
-    folder = tmp_path / "copy"
-    shutil.copytree(two, folder)
-    training = trainer(folder)
-    optimizer = adamw(training.model, CONFIG)
+    folder, training, optimizer, position = gone_on(two, tmp_path)
     assert training.checkpoints is not None
-    position = training.checkpoints.restore(training.model, optimizer)
     position.step += 1
     calls, room = [0], [0]
 
