@@ -420,6 +420,18 @@ def test_a_checkpoint_in_another_number_format_is_refused(two: Path, tmp_path: P
     assert half.restore(training.model, optimizer).step == 6
 
 
+def test_a_checkpoint_of_another_version_is_refused_and_stays(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    written = sealing.FORMAT
+    monkeypatch.setattr(sealing, "FORMAT", written + 1)
+    training = trainer(folder)
+    with pytest.raises(UsageError, match=rf"step-00000005: a checkpoint of format {written}, and this version of zephyr reads {written + 1}; go on with"):
+        training.train(rows(), rows(2), "again")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_auto_keeps_to_the_number_format_of_the_checkpoint(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another machine may measure otherwise; what was begun in bfloat16 goes on in it."""
     folder = tmp_path / "copy"

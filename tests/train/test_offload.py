@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,28 @@ from zephyr.train.student import refuse_apart
 from zephyr.train.tasks import SFT
 
 
-def run(folder: Path, offload: str, *, stop_at: int | None = None, arch: str = "llama") -> tuple[dict[str, torch.Tensor], int]:
+def run(
+    folder: Path, offload: str, *, stop_at: int | None = None, arch: str = "llama", cut_after: int | None = None
+) -> tuple[dict[str, torch.Tensor], int]:
     """The weights, and after which step it went on."""
     folder.mkdir(exist_ok=True)
+
+    steps = [0]
 
     def log(line: dict[str, Any]) -> None:
         if line["kind"] == "train" and line["step"] == stop_at:
             raise KeyboardInterrupt
+        steps.append(line["step"])
+
+    def cut(*_: object) -> None:
+        if steps[-1] == cut_after:
+            signal.raise_signal(signal.SIGINT)
 
     with parallel.group_of_one(offload == "all"):
         checkpoints = Checkpoints(folder / "checkpoints", folder / "metrics.jsonl", 0)
         torch.manual_seed(0)
         training = Trainer(tiny.tiny_model(arch), SFT(), CONFIG, torch.float32, 40, 0, log, checkpoints, offload=offload)
+        training.model.get_input_embeddings().register_forward_hook(cut)
         assert training.learner.device == "cpu" and training.learner.sharded == (offload == "all")
         training.train(rows(), rows(3, 1), "dSFT")
         return {name: w.clone() for name, w in parallel.whole_weights(training.model).items()}, checkpoints.resumed.step
@@ -54,6 +65,18 @@ def test_the_weights_are_the_same_to_the_bit_also_going_on(offload: str, tmp_pat
         assert resumed == 3 < STEPS and found.keys() == plain.keys()
         assert all(torch.equal(found[name], plain[name]) for name in plain)
     assert not dist.is_initialized(), "the group of one is gone"
+
+
+@pytest.mark.parametrize("offload", ["none", "all"])
+def test_ctrl_c_in_the_middle_of_a_pass_saves_the_last_whole_update(offload: str, tmp_path: Path) -> None:
+    """Where weights are sharded, those of a pass are not the ones that the optimizer knows: it is heard when the update is made."""
+    plain, _ = run(tmp_path / "plain", "none")
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, offload, cut_after=2)
+    found, resumed = run(folder, offload)
+    assert resumed == (3 if offload == "all" else 2)
+    assert all(torch.equal(found[name], plain[name]) for name in plain)
 
 
 @pytest.mark.parametrize(("offload", "exchanges"), [(False, 1), (True, 4)])

@@ -143,15 +143,24 @@ class Checkpoints:
         return {kind: {name: self._copies[f"{kind}/{name}"] for name in values} for kind, values in parts.items()}
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest whole checkpoint and what it says of itself; one that is damaged is said and passed over."""
+        """The newest whole checkpoint and what it says of itself; one that is damaged is said and passed over.
+
+        Raises:
+            UsageError: another version of this package wrote it; in all processes.
+        """
         if not self._looked:
-            self._found = world.share(self._look() if world.current().leads else None)
-            self._looked = True
+            found = world.share(self._look() if world.current().leads else None)
+            if isinstance(found, UsageError):
+                raise found
+            self._found, self._looked = found, True
         return self._found
 
-    def _look(self) -> tuple[Path, dict[str, Any]] | None:
+    def _look(self) -> tuple[Path, dict[str, Any]] | UsageError | None:
         for path in self._newest_first():
-            body, problem = verified(path)
+            try:
+                body, problem = verified(path)
+            except UsageError as refused:
+                return refused
             if body is not None:
                 return path, body
             self._damaged.add(path)
@@ -164,7 +173,7 @@ class Checkpoints:
         Nothing is read from one that is damaged.
 
         Raises:
-            UsageError: it was computed in another number format than this run has chosen.
+            UsageError: another version of this package wrote it, or it was computed in another number format than this run has chosen.
         """
         found = self.newest()
         self._looked = False  # what comes after may write or damage others
@@ -218,8 +227,9 @@ def stoppable(
 ) -> Iterator[Callable[[], None]]:
     """While the body trains, Ctrl-C and SIGTERM save the last whole update (`at`), and what is due is saved.
 
-    One process is interrupted at once; of several, all between the same two updates, or after the last. What is being written when the
-    body ends is waited for.
+    One process is interrupted at once; of several, all between the same two updates, or after the last; so is one whose weights are
+    sharded (`offload: all`), which in the middle of a pass are others than the optimizer's. What is being written when the body ends is
+    waited for.
 
     Yields:
         what to call between two updates.
@@ -251,7 +261,7 @@ def stoppable(
 
     arrived: list[int] = []
     with contextlib.ExitStack() as stack:
-        if world.current().size > 1:
+        if world.current().size > 1 or (torch.distributed.is_available() and torch.distributed.is_initialized()):
             arrived = stack.enter_context(uncut())
         try:
             yield stop_or_save

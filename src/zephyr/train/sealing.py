@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zephyr import world
 from zephyr.durable import sync, write_text
+from zephyr.errors import UsageError
 from zephyr.hashes import canonical, sha256_file, sha256_text
 from zephyr.train import pieces
 
@@ -117,20 +118,29 @@ def _sealed(body: dict[str, Any]) -> str:
 
 
 def verified(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """What a checkpoint says of itself, if every byte of it is as it was written; else None, and what is wrong."""
+    """What a checkpoint says of itself, if every byte of it is as it was written; else None, and what is wrong.
+
+    Raises:
+        UsageError: it is whole, as far as this version can tell, and another one wrote it.
+    """
     try:
         text = (path / STATE).read_text(encoding="utf-8")
         body: dict[str, Any] = json.loads(text)["body"]
         if _sealed(body) != text:
             return None, f"{STATE} has changed"
         if body["format"] != FORMAT:
-            return None, f"format {body['format']!r}, this version reads {FORMAT}"
+            raise UsageError(
+                f"{path}: a checkpoint of format {body['format']!r}, and this version of zephyr reads {FORMAT}; "
+                f"go on with the version that wrote it, or remove {path.parent} to begin again"
+            )
         for name, entry in body["files"].items():
             file = path / name
             if file.stat().st_size != entry["bytes"]:
                 return None, f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
             if sha256_file(file) != entry["sha256"]:
                 return None, f"{name} has changed"
+    except UsageError:  # which is a ValueError
+        raise
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         return None, f"{type(error).__name__}: {error}"
     return body, ""

@@ -72,8 +72,9 @@ def fit(
     out.earlier_seconds = checkpoints.resumed.seconds
     if checkpoints.resumed.step:
         out.note(f"{label} was cut and went on from a checkpoint after step {checkpoints.resumed.step}.")
-    if world.current().leads:
-        save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
+    with world.failing_together():
+        if world.current().leads:
+            save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
     _describe(out.manifest, trainer, len(train), len(test), final, parameters=parameters, trained_parameters=trained)
 
 
@@ -123,7 +124,11 @@ def _trained(trainer: Trainer[ItemT], train: Sequence[ItemT], test: Sequence[Ite
     try:
         return trainer.train(train, test, label)
     except NonFiniteError as error:
-        half = " or `train.dtype=float32`" if trainer.dtype == torch.bfloat16 else ""
+        half = (
+            " or `train.dtype=float32`"
+            if trainer.dtype == torch.bfloat16
+            else ""
+        )
         raise NonFiniteError(f"{error}. Look at these rows; if they are sound, try a lower learning_rate{half}") from None
 
 
