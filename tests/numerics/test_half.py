@@ -285,6 +285,10 @@ def test_where_it_is_computed_says_by_whom(monkeypatch: pytest.MonkeyPatch) -> N
     before = kernels._planned(torch.bfloat16)[0]
     monkeypatch.setenv("CC", "cc -mno-avx512bf16")  # what is compiled otherwise is another file
     assert kernels._planned(torch.bfloat16)[0] != before
+    monkeypatch.delenv("CC")
+    plain = kernels._planned(torch.bfloat16)
+    monkeypatch.setenv("CC", "")
+    assert kernels._planned(torch.bfloat16) == plain, "an empty name is none"
 
 
 def test_activations_are_in_half_from_the_norm_on() -> None:

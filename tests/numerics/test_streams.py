@@ -339,6 +339,18 @@ def test_other_kinds_of_attention_are_refused() -> None:
     layer = torch.nn.Module()
     with pytest.raises(ModelError, match="attention sinks"):
         segment_attention(layer, heads, heads, heads, None, segments=[(3,)], s_aux=torch.zeros(2))
+    for name in ("block_indices", "position_bias"):
+        with pytest.raises(ModelError, match=f"attention with `{name}` is not supported"):
+            segment_attention(layer, heads, heads, heads, None, segments=[(3,)], position_ids=torch.zeros(1, 3), **{name: torch.zeros(2)})
+    with pytest.raises(ModelError, match="a mask of its own"):
+        segment_attention(layer, heads, heads, heads, torch.zeros(1, 1, 3, 3), segments=[(3,)])
+    windowed = torch.nn.Module()
+    windowed.sliding_window = 2
+    segment_attention(windowed, heads, heads, heads, None, sliding_window=2, segments=[(3,)])
+    with pytest.raises(ModelError, match="a window that is in the mask alone"):
+        segment_attention(windowed, heads, heads, heads, None, segments=[(3,)])
+    windowed.is_sliding = False
+    segment_attention(windowed, heads, heads, heads, None, segments=[(3,)])
     layer.is_causal = False
     with pytest.raises(ModelError, match="both directions"):
         segment_attention(layer, heads, heads, heads, None, segments=[(3,)])

@@ -7,7 +7,7 @@ document is a tree without branches. What two answers share, their prompt, goes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,8 +38,7 @@ def segment_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     segments: Segments | None = None,
-    s_aux: Tensor | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention along each path from a trunk to the end of a branch.
 
@@ -48,13 +47,13 @@ def segment_attention(
         query: (1, heads, T, head_dim).
         key: (1, kv_heads, T, head_dim); kv_heads divides heads (grouped queries).
         value: as `key`.
-        attention_mask: None; the segments are the mask.
+        attention_mask: None; the segments are the mask. One that a layer makes itself is refused.
         scaling: factor on the scores.
         dropout: on the attention weights, in training.
         sliding_window: a position sees this many positions of its path, itself included.
         softcap: scores are softcap * tanh(score / softcap) (Gemma 2).
         segments: for each tree the lengths of its trunk and its branches, adding up to T.
-        s_aux: attention sinks (GPT-OSS), which are not computed here.
+        more: what else a layer hands on; tensors among it, such as attention sinks (GPT-OSS), are not computed here.
 
     Returns:
         (1, T, heads, head_dim) and None.
@@ -67,7 +66,7 @@ def segment_attention(
         raise ModelError(
             f"{type(module).__name__}: `segments` did not reach the attention; this architecture cannot be trained on flat streams"
         )
-    if kind := other_kind(module, s_aux):
+    if kind := other_kind(module, attention_mask, sliding_window, more):
         raise ModelError(f"{type(module).__name__}: {kind} is not supported on flat streams")
     if sum(map(sum, segments)) != query.shape[2]:
         raise ValueError(f"segments add up to {sum(map(sum, segments))}, not to the {query.shape[2]} positions of the stream")
@@ -95,14 +94,26 @@ def _on_cpu(query: Tensor, key: Tensor, value: Tensor) -> type[torch.autograd.Fu
     return BlockAttention if len(query) == 1 and kernels.usable(query, key, value) else _TreeAttention
 
 
-def other_kind(module: torch.nn.Module, s_aux: Tensor | None) -> str | None:
+HARMLESS = {"position_ids", "cache_position"}  # tensors that attention is handed and does not need: keys are rotated by then
+
+
+def other_kind(module: torch.nn.Module, attention_mask: Tensor | None, sliding_window: int | None, more: Mapping[str, Any]) -> str | None:
     """What a layer's attention is beyond causal and windowed, or None: no mask is asked of transformers, so it must not pass unseen."""
+    unknown = sorted(name for name, value in more.items() if isinstance(value, Tensor) and name not in HARMLESS)
     kinds = {
-        "attention sinks": s_aux is not None,
+        "attention sinks": "s_aux" in unknown,
+        "attention with a mask of its own": attention_mask is not None,  # Doge
+        f"attention with `{', '.join(unknown)}`": bool(unknown),  # block_indices, position_bias
         "attention in both directions": getattr(module, "is_causal", True) is False,
         "attention in chunks": getattr(getattr(module, "config", None), "attention_chunk_size", None) is not None,
+        "a window that is in the mask alone": sliding_window is None and _windowed(module),
     }
     return next((name for name, there in kinds.items() if there), None)
+
+
+def _windowed(module: torch.nn.Module) -> bool:
+    """Does a layer have a window (Qwen2-MoE; EXAONE 4 says of a layer that has the number and not the window that it is none)?"""
+    return bool(getattr(module, "sliding_window", None)) and getattr(module, "is_sliding", True) is not False
 
 
 # --- with a mask a tree: any window, cap, device -----------------------------------------------------------------

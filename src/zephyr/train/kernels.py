@@ -31,7 +31,9 @@ from zephyr.models.registry import cache_dir
 HERE = Path(__file__).parent
 SOURCES = (HERE / "kernels.c", HERE / "attention.c")
 HEADERS = (HERE / "real.h",)
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-ffp-contract=fast", "-fPIC", "-shared")
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+WIDE = ("-mprefer-vector-width=512",) if X86 else ()  # elsewhere no compiler knows it
+FLAGS = ("-O3", "-march=native", *WIDE, "-fopenmp-simd", "-ffp-contract=fast", "-fPIC", "-shared")
 FLAGS_OF = {torch.float32: (), torch.float64: ("-DDOUBLE",), torch.bfloat16: ("-DHALF",)}
 ALONE = 1 << 14  # numbers below which a second thread costs more than it gives
 
@@ -137,7 +139,7 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def _planned(dtype: torch.dtype, *, openmp: bool = True) -> tuple[Path, list[str]]:
     """Where the compiled functions lie, and what makes them; with `openmp` in torch's threads, where its library of them is GNU's."""
-    compiler, flags = shlex.split(os.environ.get("CC", "cc")), (*FLAGS, *FLAGS_OF[dtype])
+    compiler, flags = shlex.split(os.environ.get("CC") or "cc"), (*FLAGS, *FLAGS_OF[dtype])
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     runtime = _threads_of_torch() if openmp and "clang" not in version else None
     # of the runtime that torch has loaded: another one's threads would wait for processors on which torch's are still spinning
@@ -173,5 +175,5 @@ def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
+        return f"{platform.processor()} of {platform.node()}"  # all of one make call themselves alike
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -146,8 +146,7 @@ def prefix_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     tree: Tree | None = None,
-    s_aux: Tensor | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention along each path of a tree.
 
@@ -156,13 +155,13 @@ def prefix_attention(
         query: (1, heads, T, head_dim).
         key: (1, kv_heads, T, head_dim); kv_heads divides heads (grouped queries).
         value: as `key`.
-        attention_mask: None; the tree is the mask.
+        attention_mask: None; the tree is the mask. One that a layer makes itself is refused.
         scaling: factor on the scores.
         dropout: not applied: nothing is trained here.
         sliding_window: a position sees this many positions of its path, itself included.
         softcap: scores are softcap * tanh(score / softcap) (Gemma 2).
         tree: who sees whom.
-        s_aux: attention sinks (GPT-OSS), which are not computed here.
+        more: what else a layer hands on; tensors among it, such as attention sinks (GPT-OSS), are not computed here.
 
     Returns:
         (1, T, heads, head_dim) and None.
@@ -171,7 +170,7 @@ def prefix_attention(
         ModelError: the architecture does not hand `tree` on, or its attention is of another kind.
     """
     layer = getattr(module, "layer_idx", None)
-    if tree is None or not isinstance(layer, int) or other_kind(module, s_aux):
+    if tree is None or not isinstance(layer, int) or other_kind(module, attention_mask, sliding_window, more):
         raise ModelError(f"{type(module).__name__}: its attention is of a kind that cannot share beginnings")
     (heads, length, size), kv_heads = query.shape[1:], key.shape[1]
     group = heads // kv_heads
