@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 import small
 import zephyr
@@ -497,6 +498,20 @@ def test_a_defect_of_the_forecast_is_seen(small_run: SmallRun, tmp_path: Path, m
     monkeypatch.setattr(forecast, "forecast", broken)
     with pytest.raises(TypeError):
         zephyr.run(small_run.file, out=tmp_path / "run", until="sft")
+
+
+def test_a_gpu_too_small_to_measure_on_stops_no_run(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Adapters, activations computed again, shards: what is trained may fit where all gradients do not."""
+
+    def full(*_: object) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 29.00 GiB")
+
+    monkeypatch.setattr(forecast, "forecast", full)
+    zephyr.run(small_run.file, out=tmp_path / "run", until="sft")
+    assert "forecast: not known: a GPU cannot hold the whole model with all its gradients" in capsys.readouterr().err
+    assert (tmp_path / "run" / "sft" / artifacts.MANIFEST).exists()
 
 
 def test_the_demo_recipe_plans_from_end_to_end(own_cache: Path, tmp_path: Path) -> None:

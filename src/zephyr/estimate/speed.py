@@ -122,11 +122,14 @@ def probe(ref: ModelRef, train: TrainConfig) -> tuple[float, float, float]:
         ModelError: the model cannot be loaded or trained.
     """
     from zephyr.models import load
+    from zephyr.train import parallel
     from zephyr.train.loop import Trainer
     from zephyr.train.precision import resolve_dtype
     from zephyr.train.tasks import preferences
 
     model: Any = load.load_model(ref)
+    if train.activation_checkpointing:
+        parallel.recompute_activations(model)
     config = DPOConfig()
     dtype = resolve_dtype(train.dtype, model.device.type)
     trainer: Trainer[Any] = Trainer(model, preferences(config), config, dtype, train.micro_batch_tokens, 0, lambda _: None)

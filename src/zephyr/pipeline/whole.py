@@ -98,13 +98,19 @@ def _say_forecast(recipe: Recipe, pending: Sequence[str], run_dir: Path) -> None
     if heavy and (recipe.train.offload == "all" or any(section and section.quantize for section in (recipe.sft, recipe.dpo))):
         say("forecast: not known: it would be measured with the whole model on the device, which this recipe keeps off it")
     elif heavy:
+        import torch
+
         from zephyr import forecast
 
         there = [stage for stage in stages_of(recipe) if (run_dir / stage / artifacts.MANIFEST).exists()]
         made = {stage: run_dir / stage for stage in there if stage not in pending}
         ref = load.refer(recipe.model, run_dir / FINGERPRINTS)
         # rows are not checked yet: the forecast passes over wrong ones, which are for their stage to refuse, with the place
-        say(forecast.describe(forecast.forecast(recipe, heavy, ref, made)))
+        try:
+            said = forecast.describe(forecast.forecast(recipe, heavy, ref, made))
+        except torch.OutOfMemoryError:  # stages with adapters, or sharded over several GPUs, need not hold what this measures
+            said = "forecast: not known: a GPU cannot hold the whole model with all its gradients, by which it would be measured"
+        say(said)
 
 
 def _place_card(recipe: Recipe, run_dir: Path, stages: Sequence[str]) -> None:

@@ -10,12 +10,12 @@ import torch
 
 from zephyr.progress import say
 
-SIZE = 1024  # large enough to reach the machine's rate, small enough to take milliseconds
+SIZE, GPU_SIZE = 1024, 4096  # large enough to reach the machine's rate, small enough to take milliseconds
 LEAST = 8  # products of each format
 
 
 def matmul_rate(dtype: torch.dtype, device: str, seconds: float = 0.3) -> float:
-    """Rate of a SIZE x SIZE matrix product in FLOP/s: the best of as many as fit into `seconds`, LEAST at least."""
+    """Rate of a product of square matrices in FLOP/s: the best of as many as fit into `seconds`, LEAST at least."""
     return matmul_rates((dtype,), device, seconds)[dtype]
 
 
@@ -24,8 +24,9 @@ def matmul_rates(dtypes: Sequence[torch.dtype], device: str, seconds: float) -> 
 
     The first product of a process starts its threads. On a busy machine it alone may outlast `seconds`, hence LEAST.
     """
+    size = GPU_SIZE if device == "cuda" else SIZE
     generator = torch.Generator(device).manual_seed(0)  # its own: a measurement must not move the run's random numbers
-    factors = [torch.randn(SIZE, SIZE, device=device, generator=generator) for _ in range(2)]
+    factors = [torch.randn(size, size, device=device, generator=generator) for _ in range(2)]
     pairs = {dtype: [factor.to(dtype) for factor in factors] for dtype in dtypes}
     best = dict.fromkeys(dtypes, float("inf"))
     until, rounds = time.perf_counter() + seconds, 0
@@ -37,7 +38,7 @@ def matmul_rates(dtypes: Sequence[torch.dtype], device: str, seconds: float) -> 
                 torch.cuda.synchronize()
             best[dtype] = min(best[dtype], time.perf_counter() - start)
         rounds += 1
-    return {dtype: 2 * SIZE**3 / took for dtype, took in best.items()}
+    return {dtype: 2 * size**3 / took for dtype, took in best.items()}
 
 
 def resolve_dtype(wanted: str, device: str) -> torch.dtype:
