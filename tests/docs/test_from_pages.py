@@ -73,7 +73,7 @@ def test_trl_settings_are_settings() -> None:
     from trl import SFTConfig as TheirSFT
 
     theirs = {f.name for kind in (TheirDPO, TheirSFT) for f in fields(kind)} | {"peft_config", "resume_from_checkpoint"}
-    ours = {*SFTConfig.model_fields, *DPOConfig.model_fields, *(f"train.{name}" for name in TrainConfig.model_fields), "--out"}
+    ours = {*SFTConfig.model_fields, *DPOConfig.model_fields, *(f"train.{name}" for name in TrainConfig.model_fields), "--out", *Recipe.model_fields}
     rows = table(TRL, "## Setting by setting")
     assert len(rows) > 12
     for their, our, _ in rows:
@@ -110,6 +110,8 @@ def test_handbook_the_difference_is_what_the_page_shows(
     mine, theirs = load(tmp_path / "mine.yaml"), load(ROOT / "recipes/zephyr-7b-handbook-f0ffa0d.yaml")
     found = recipes.compare(theirs, mine)["differences"]
     assert {d["setting"].split("[")[0] for d in found if d["section"] in ("sft", "dpo")} == set(), "it is the handbook's, written short"
+    assert mine.curate and theirs.curate and mine.binarize and theirs.binarize
+    assert (mine.curate.invalid, mine.binarize.invalid, mine.binarize.ties) == (theirs.curate.invalid, theirs.binarize.invalid, "keep")
 
 
 def test_handbook_settings_are_settings() -> None:
