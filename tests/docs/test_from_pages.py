@@ -73,7 +73,13 @@ def test_trl_settings_are_settings() -> None:
     from trl import SFTConfig as TheirSFT
 
     theirs = {f.name for kind in (TheirDPO, TheirSFT) for f in fields(kind)} | {"peft_config", "resume_from_checkpoint"}
-    ours = {*SFTConfig.model_fields, *DPOConfig.model_fields, *(f"train.{name}" for name in TrainConfig.model_fields), "--out", *Recipe.model_fields}
+    ours = {
+        *SFTConfig.model_fields,
+        *DPOConfig.model_fields,
+        *(f"train.{name}" for name in TrainConfig.model_fields),
+        "--out",
+        *Recipe.model_fields,
+    }
     rows = table(TRL, "## Setting by setting")
     assert len(rows) > 12
     for their, our, _ in rows:

@@ -427,7 +427,9 @@ def test_a_checkpoint_of_another_version_is_refused_and_stays(two: Path, tmp_pat
     written = sealing.FORMAT
     monkeypatch.setattr(sealing, "FORMAT", written + 1)
     training = trainer(folder)
-    with pytest.raises(UsageError, match=rf"step-00000005: a checkpoint of format {written}, and this version of zephyr reads {written + 1}; go on with"):
+    with pytest.raises(
+        UsageError, match=rf"step-00000005: a checkpoint of format {written}, and this version of zephyr reads {written + 1}; go on with"
+    ):
         training.train(rows(), rows(2), "again")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

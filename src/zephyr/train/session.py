@@ -124,11 +124,7 @@ def _trained(trainer: Trainer[ItemT], train: Sequence[ItemT], test: Sequence[Ite
     try:
         return trainer.train(train, test, label)
     except NonFiniteError as error:
-        half = (
-            " or `train.dtype=float32`"
-            if trainer.dtype == torch.bfloat16
-            else ""
-        )
+        half = " or `train.dtype=float32`" if trainer.dtype == torch.bfloat16 else ""
         raise NonFiniteError(f"{error}. Look at these rows; if they are sound, try a lower learning_rate{half}") from None
 
 
