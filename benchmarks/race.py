@@ -132,7 +132,8 @@ def described(result: dict[str, Any]) -> str:
     if result.get("memory_ratio"):
         parts.append(f"memory {result['memory_ratio']:.2f} of TRL's")
     if "mfu" in result:
-        parts.append(f"MFU {result['mfu']['zephyr']:.1%}, TRL {result['mfu']['trl']:.1%}")
+        once = f" (prompts once: {result['mfu_once']:.1%})" if result["mfu_once"] != result["mfu"]["zephyr"] else ""
+        parts.append(f"MFU {result['mfu']['zephyr']:.1%}{once}, TRL {result['mfu']['trl']:.1%}")
     return ", ".join(p for p in parts if p) + (f" {result['text']}" if "text" in result else "")
 
 
@@ -180,6 +181,7 @@ def compared(ours: list[dict[str, Any]], trl: list[dict[str, Any]]) -> dict[str,
     memory = {side: statistics.median(r["peak_over_start_mb"] for r in runs) for side, runs in sides.items()}
     first = {side: statistics.median(r["first_seconds"] for r in runs) for side, runs in sides.items()}
     peak = max(r["matmul_peak"] for r in ours + trl)  # of one machine, measured in every run: the best is what it can do
+    work = 6 * ours[0]["matmul_weights"] / peak
     return {
         "ratio": (seconds["trl"] / tokens["trl"]) / (seconds["zephyr"] / tokens["zephyr"]),
         "zephyr_seconds": seconds["zephyr"],
@@ -191,7 +193,9 @@ def compared(ours: list[dict[str, Any]], trl: list[dict[str, Any]]) -> dict[str,
         "memory_ratio": memory["zephyr"] / memory["trl"] if memory["trl"] > 0 else None,
         "memory_mb": memory,
         "matmul_peak_gflops": peak / 1e9,
-        "mfu": {side: 6 * ours[0]["matmul_weights"] * tokens[side] / seconds[side] / peak for side in sides},
+        "mfu": {side: work * tokens[side] / seconds[side] for side in sides},
+        # of tokens that go through the model: ours computes the prompt of a pair once
+        "mfu_once": work * ours[0].get("unique_tokens", tokens["zephyr"]) / seconds["zephyr"],
     }
 
 
