@@ -51,6 +51,9 @@ def test_a_ratio_is_of_medians_and_by_the_token(race: Any) -> None:
     assert found["first_seconds"] == {"zephyr": 3.5, "trl": 7.0}
     # of the best product that was seen on either side, 6 N T
     assert found["mfu"] == pytest.approx({"zephyr": 6 * 1e6 * 1000 / 2.5 / 2e10, "trl": 6 * 1e6 * 1200 / 6.0 / 2e10})
+    assert found["mfu_once"] == found["mfu"]["zephyr"]
+    pairs = [{**one, "unique_tokens": 800} for one in side([2.5], 1000, 100.0, 2e10)]
+    assert race.compared(pairs, pairs)["mfu_once"] == pytest.approx(0.8 * found["mfu"]["zephyr"])
     with pytest.raises(AssertionError, match="not the same work"):
         race.compared(side([2.0], 1000, 1.0, 1e10), side([2.0], 2000, 1.0, 1e10))
 
