@@ -19,6 +19,7 @@ def parser(doc: str | None, what: list[str], dtypes: list[str]) -> argparse.Argu
     made.add_argument("--batch", type=int, default=4, help="pairs a step")
     made.add_argument("--epochs", type=int, default=1, help="of the whole job")
     made.add_argument("--steps", type=int, default=3, help="of supervised training, a packed sequence each")
-    made.add_argument("--warm-up", type=int, default=2, help="times that all steps are made before they count: memory is there then")
+    made.add_argument("--warm-up", type=int, default=1, help="epochs before those that count: memory is there then")
+    made.add_argument("--counted", type=int, default=2, help="epochs that count, their mean: TRL draws its batches anew in each")
     made.add_argument("--max-length", type=int, default=2048)
     return made

@@ -47,9 +47,10 @@ def _kept(pid: int, what: str) -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
-def counted(seconds: list[float], steps: int) -> dict[str, Any]:
-    """Of the seconds of all steps those that count, the last `steps`; and of as many first ones, in which memory is first touched."""
-    return {"steps": seconds[-steps:], "train_seconds": sum(seconds[-steps:]), "first_seconds": sum(seconds[:steps])}
+def counted(seconds: list[float], steps: int, warm_up: int) -> dict[str, Any]:
+    """The mean of the epochs of `steps` steps after those that warm up; and the first one, in which memory is first touched."""
+    counting = seconds[warm_up * steps :]
+    return {"steps": counting, "train_seconds": sum(counting) * steps / len(counting), "first_seconds": sum(seconds[:steps])}
 
 
 class Peak:

@@ -92,7 +92,7 @@ def reference(args: argparse.Namespace) -> dict[str, Any]:
 def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]]) -> dict[str, Any]:
     """Seconds, loss and gradient norm of each optimizer step: what the loop does, with a clock around it; and the memory of it all.
 
-    The steps are made once more for each `--warm-up`; the last time counts, and is what `--profile` looks at. Statistics are of the first
+    They are made `--warm-up` and `--counted` times; the latter are what counts, and what `--profile` looks at. Statistics are of the first
     time, from the same weights.
     """
     import torch
@@ -108,7 +108,7 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
     seconds, stats = [], []
     profiler = _profiler() if args.profile else None
     with measure.Peak(args.device) as memory:
-        for number, batch in enumerate(steps * (args.warm_up + 1)):
+        for number, batch in enumerate(steps * (args.warm_up + args.counted)):
             if profiler and number == len(steps) * args.warm_up:
                 profiler.start()
             began = measure.clock(args.device)
@@ -123,7 +123,7 @@ def _timed_steps(args: argparse.Namespace, trainer: Any, steps: list[list[Any]])
             profiler.stop()
     result = {
         "side": "zephyr",
-        **measure.counted(seconds, len(steps)),
+        **measure.counted(seconds, len(steps), args.warm_up),
         "stats": stats[: len(steps)],
         "peak_over_start_mb": memory.over_start_mb,
         "matmul_weights": measure.matmul_weights(trainer.model),

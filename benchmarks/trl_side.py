@@ -87,13 +87,13 @@ def _timer(device: str) -> Any:
 
 
 def _measured(args: argparse.Namespace, trainer: Any, timer: Any) -> dict[str, Any]:
-    """What our side gives, by the same names; the steps were made once more for each `--warm-up`."""
+    """What our side gives, by the same names; the epochs are `--warm-up` and `--counted`."""
     matmul_peak = measure.matmul_peak("float32" if args.dtype == "float32" else "bfloat16", args.device)
     with measure.Peak(args.device) as memory:
         trainer.train()
     return {
         "side": "trl",
-        **measure.counted(timer.steps, len(timer.steps) // (args.warm_up + 1)),
+        **measure.counted(timer.steps, len(timer.steps) // (args.warm_up + args.counted), args.warm_up),
         "losses": [line["loss"] for line in trainer.state.log_history if "loss" in line],
         "peak_over_start_mb": memory.over_start_mb,
         "matmul_weights": measure.matmul_weights(trainer.model),
@@ -142,9 +142,9 @@ def _length(row: dict[str, Any]) -> int:
 
 
 def dpo(args: argparse.Namespace) -> dict[str, Any]:
-    """The steps of one epoch, after `--warm-up` epochs."""
+    """`--counted` epochs, after `--warm-up` epochs."""
     timer = _timer(args.device)
-    trainer = _dpo_trainer(args, args.warm_up + 1, callbacks=[timer])
+    trainer = _dpo_trainer(args, args.warm_up + args.counted, callbacks=[timer])
     columns = [trainer.train_dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
     tokens = sum(2 * len(p) + len(c) + len(r) for p, c, r in zip(*columns, strict=True))
     return {**_measured(args, trainer, timer), "tokens": tokens}
@@ -168,7 +168,7 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
     data = Dataset.from_list(_rows(args.dialogues))
     model, tokenizer = _model(args)
     config = SFTConfig(
-        per_device_train_batch_size=1, max_steps=args.steps * (args.warm_up + 1), learning_rate=2e-5, max_length=args.max_length,
+        per_device_train_batch_size=1, max_steps=args.steps * (args.warm_up + args.counted), learning_rate=2e-5, max_length=args.max_length,
         packing=True, packing_strategy="bfd", **_common(args),
     )  # fmt: skip
     timer = _timer(args.device)
@@ -181,7 +181,7 @@ def sft(args: argparse.Namespace) -> dict[str, Any]:
         return step(model, inputs, *more)
 
     trainer.training_step = counted
-    return {**_measured(args, trainer, timer), "tokens": sum(tokens[-args.steps :])}
+    return {**_measured(args, trainer, timer), "tokens": sum(tokens[args.steps * args.warm_up :]) / args.counted}
 
 
 if __name__ == "__main__":

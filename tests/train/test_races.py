@@ -82,8 +82,9 @@ def test_where_memory_is_short_both_sides_compute_activations_again(race: Any) -
 
 def test_what_warms_up_does_not_count(race: Any) -> None:
     measure = importlib.import_module("measure")
-    assert measure.counted([9.0, 8.0, 3.0, 2.0], 2) == {"steps": [3.0, 2.0], "train_seconds": 5.0, "first_seconds": 17.0}
-    assert measure.counted([9.0, 8.0], 2)["train_seconds"] == 17.0
+    found = measure.counted([9.0, 8.0, 3.0, 2.0, 6.0, 3.0], 2, 1)
+    assert found == {"steps": [3.0, 2.0, 6.0, 3.0], "train_seconds": 7.0, "first_seconds": 17.0}, "the mean of two epochs"
+    assert measure.counted([9.0, 8.0], 2, 0)["train_seconds"] == 17.0
 
 
 def test_a_race_that_fails_does_not_take_the_others_with_it(race: Any, capsys: pytest.CaptureFixture[str]) -> None:
