@@ -247,7 +247,7 @@ def measured(found: Mapping[str, Any], names: Mapping[str, str] | None = None) -
             mean = result["mean_of_subsets"]
             lines.append(f"  {'':<{wide}}{_percent(mean['value'], mean['ci95'])} mean of {mean['subsets']} subsets")
             lines += [
-                f"    {subset:<{widest}}{_percent(part['accuracy'], part['ci95'])}, {part['pairs']} pairs"
+                f"    {subset:<{widest}}{_percent(part['accuracy'], part['ci95'])}, {part['pairs']} {agree(part['pairs'], 'pair', 'pairs')}"
                 for subset, part in result["by_subset"].items()
             ]
     return lines + [f"left out: {n} {agree(n, 'row', 'rows')}, {why}" for why, n in found["left_out"].items()]

@@ -18,6 +18,7 @@ from zephyr.evals.mt_bench.records import Answer, Id, Judgment, PairJudgment, st
 from zephyr.records import Row
 
 Answers = Mapping[str, Mapping[Id, Answer]]
+Shown = tuple[str, Judgment | PairJudgment, str | None]  # a model, a judgment of its answers, what the judge was shown of them
 
 
 def score_file(
@@ -52,40 +53,46 @@ def score_file(
     called = model_names.beside(path, {name for j in written for name in _models_of(j)})
     judgments = [_renamed(j, called) for j in written]
     given = _all_answers(answers, {name for j in judgments for name in _models_of(j)}, path, called)
-    names = sorted({j.judge[0] for j in judgments})
-    if judge is not None and judge not in names:
-        raise UsageError(f"{path}: nothing in it was judged by {judge}; judges are {', '.join(names)}")
-    if isinstance(judgments[0], PairJudgment):
-        found = [j for j in judgments if isinstance(j, PairJudgment) and judge in (None, j.judge[0])]
-        results = pairs.score(found, compatible=compatible, questions=asked)
-        if given:
-            lengths = {(m, key, i + 1): len(text) for m, mine in given.items() for key, a in mine.items() for i, text in enumerate(a.turns)}
-            for model, result in results.items():
-                mine = [j for j in found if model in (j.model_1, j.model_2)]
-                result["longer_wins"] = pairs.longer_wins(mine, lengths, compatible=compatible)
-                if unknown := sorted({name for j in mine for name in _models_of(j)} - set(given)):
-                    result["warnings"].append(f"{model}: whether the longer answer wins is not known: no answers of {', '.join(unknown)}")
-        shown: list[tuple[str, Judgment | PairJudgment, str | None]] = [
-            (name, j, prompt) for j in found for prompt in j.user_prompts for name in (j.model_1, j.model_2)
-        ]
+    judges = sorted({j.judge[0] for j in judgments})
+    if judge is not None and judge not in judges:
+        raise UsageError(f"{path}: nothing in it was judged by {judge}; judges are {', '.join(judges)}")
+    games = [j for j in judgments if isinstance(j, PairJudgment) and judge in (None, j.judge[0])]
+    singles = [j for j in judgments if isinstance(j, Judgment) and judge in (None, j.judge[0])]
+    if games:
+        results = pairs.score(games, compatible=compatible, questions=asked)
+        _add_longer_wins(results, games, given, compatible=compatible)
+        shown: list[Shown] = [(name, j, prompt) for j in games for prompt in j.user_prompts for name in (j.model_1, j.model_2)]
     else:
-        singles = [j for j in judgments if isinstance(j, Judgment) and judge in (None, j.judge[0])]
         results = scores.score(singles, compatible=compatible, questions=asked, seed=seed)
         shown = [(j.model, j, j.user_prompt) for j in singles]
-    _refuse_unread(path, results, len({id(j) for _, j, _ in shown}))
+    _refuse_unread(path, results, len(games or singles))
+    _add_warnings(results, shown, given, "mt_bench_pairs" if games else "mt_bench")
+    of_the_file = [strangers(judgments)] if asked is None else []
+    for name in (judge,) if judge is not None else judges:
+        of_the_file += hygiene.served_warnings(f"the judge, {name}", hygiene.served(_served_by(judgments, name)))
+    next(iter(results.values()))["warnings"] += filter(None, of_the_file)  # said once: it is not of a model
+    return results
+
+
+def _add_longer_wins(results: Mapping[str, Row], games: Sequence[PairJudgment], given: Answers, *, compatible: bool) -> None:
+    """How far the longer answer wins, where the models' answers are given."""
+    if not given:
+        return
+    lengths = {(model, key, i + 1): len(text) for model, mine in given.items() for key, a in mine.items() for i, text in enumerate(a.turns)}
+    for model, result in results.items():
+        mine = [j for j in games if model in (j.model_1, j.model_2)]
+        result["longer_wins"] = pairs.longer_wins(mine, lengths, compatible=compatible)
+        if unknown := sorted({name for j in mine for name in _models_of(j)} - set(given)):
+            result["warnings"].append(f"{model}: whether the longer answer wins is not known: no answers of {', '.join(unknown)}")
+
+
+def _add_warnings(results: Mapping[str, Row], shown: Sequence[Shown], given: Answers, kind: str) -> None:
+    """What a reader of a model's scores has to know first: other answers than were judged, empty ones, a canary that does too well."""
     for model, text in [*_other_answers(shown, given).items(), *_empty_answers(shown, given).items()]:
         if model in results:  # who was set beside the canary alone has no result
             results[model]["warnings"].append(text)
     if CANARY in results:
-        kind = "mt_bench_pairs" if isinstance(judgments[0], PairJudgment) else "mt_bench"
         results[CANARY]["warnings"] += hygiene.canary_warnings({kind: results})
-    if asked is None and (unknown_ids := strangers(judgments)):
-        next(iter(results.values()))["warnings"].append(unknown_ids)  # said once: it is of the file, not of a model
-    for name in (judge,) if judge is not None else names:
-        several = hygiene.served_warnings(f"the judge, {name}", hygiene.served(_served_by(judgments, name)))
-        for result in [*results.values()][:1]:  # said once: it is of the judge, not of a model
-            result["warnings"] += several
-    return results
 
 
 def _served_by(judgments: Iterable[Judgment | PairJudgment], judge: str) -> Iterator[str]:
@@ -129,7 +136,7 @@ def _all_answers(paths: Sequence[Path], judged: Set[str], judgments: Path, names
     return found
 
 
-def _other_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | None]], answers: Answers) -> dict[str, str]:
+def _other_answers(shown: Iterable[Shown], answers: Answers) -> dict[str, str]:
     """By model, what of its judgments is about answers other than those given."""
     of: dict[str, list[bool]] = defaultdict(list)
     for model, judgment, prompt in shown:
@@ -145,7 +152,7 @@ def _other_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | Non
     }
 
 
-def _empty_answers(shown: Iterable[tuple[str, Judgment | PairJudgment, str | None]], answers: Answers) -> dict[str, str]:
+def _empty_answers(shown: Iterable[Shown], answers: Answers) -> dict[str, str]:
     """By model, which of its judged answers say nothing."""
     turns: dict[str, dict[tuple[Id, int], str]] = defaultdict(dict)
     for model, judgment, _ in shown:
