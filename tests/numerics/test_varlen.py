@@ -106,6 +106,28 @@ def test_a_model_takes_it_where_it_is(arch: str, monkeypatch: pytest.MonkeyPatch
     assert (7 in calls) == (arch == "mistral") and bool(calls) == (arch != "gemma2")
 
 
+def test_a_trial_in_the_midst_of_a_layer_is_none_of_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the first layer of the first pass tries the kernels, and does not when it is computed again."""
+    from zephyr.train import parallel
+    from zephyr.train.batches import branching, flatten
+    from zephyr.train.logprobs import stream_hidden
+
+    model = tiny.tiny_model("mistral")
+    stream = flatten([branching(range(9, 40), range(40, 49), range(50, 53))])  # longer than the window
+    stream_hidden(model, stream).square().sum().backward()
+    plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    monkeypatch.setattr(varlen, "_there", lambda: [kernel(aligned="begin"), kernel()])
+    monkeypatch.setattr(varlen, "kernel_for", lambda q, k, v: varlen._tried(q.shape[1], k.shape[1], q.shape[3], q.dtype, "cpu"))
+    varlen._tried.cache_clear()
+    parallel.recompute_activations(model)
+    stream_hidden(model, stream).square().sum().backward()
+    assert varlen._tried.cache_info().currsize == 1 and varlen._tried.cache_info().hits > 0
+    varlen._tried.cache_clear()
+    for found, wanted in zip([p.grad for p in model.parameters() if p.grad is not None], plain, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.fixture
 def liger(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The file of liger-kernel that is imported, with nothing in it."""

@@ -102,20 +102,25 @@ def _flash_attn(
 
 
 def computes_attention(kernel: Kernel, heads: int, kv_heads: int, size: int, dtype: torch.dtype, device: str) -> bool:
-    """Does a kernel give what the definition gives, and its gradients, with a window and without?"""
+    """Does a kernel give what the definition gives, and its gradients, with a window and without?
+
+    It may be asked in the midst of a layer. Activation checkpointing counts what a layer saves, and again when it computes the layer
+    anew, where nothing is tried: what a trial saves is kept out of its sight.
+    """
     from zephyr.train.attention import plain_attention
 
     generator = torch.Generator().manual_seed(0)  # its own: a trial must not move the run's random numbers
     length = sum(map(sum, TRIAL))
     q, k, v = (torch.randn(1, n, length, size, generator=generator) for n in (heads, kv_heads, kv_heads))
     wanted = torch.randn(1, length, heads, size, generator=generator)
+    unseen = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
     for window in (None, 4):
         found = []
         for half in (False, True):
             leaves = [t.to(device, dtype if half else torch.float32).requires_grad_() for t in (q, k, v)]
             a, b, c = leaves
             try:
-                with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False):
+                with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False), unseen:
                     if half:
                         out = attention(a, b, c, TRIAL, size**-0.5, window, kernel)
                     else:
