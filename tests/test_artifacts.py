@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from zephyr import artifacts, durable, hashes
+from zephyr import artifacts, durable, guards, hashes
 from zephyr.artifacts import MANIFEST, Artifact, Manifest, TornManifestError, draft, recover
-from zephyr.errors import ArtifactError
+from zephyr.errors import ArtifactError, UsageError
+from zephyr.teachers.journal.owners import Owners
 
 SRC = Path(__file__).resolve().parent.parent / "src"
 
@@ -274,6 +276,22 @@ def test_where_the_disk_knows_no_locks_nothing_is_taken_for_left(tmp_path: Path,
     assert left(tmp_path) == [".t.0123abcd.partial", "t"] and (tmp_path / "t").read_text() == "new"
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_the_disk_knows_no_locks_a_run_is_not_guarded_and_that_is_said(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsupported(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with guards.locked(tmp_path / ".lock"):
+        assert (tmp_path / ".lock").exists()
+    assert f"{tmp_path}: this disk knows no file locks" in capsys.readouterr().err and left(tmp_path) == []
+    with contextlib.ExitStack() as stack, pytest.raises(UsageError, match="knows no file locks, and teachers' answers need them"):
+        Owners(tmp_path / "journal.sqlite", "me").live_in(stack)
+    assert left(tmp_path) == []
+
+
 MAKES = """
 import sys, time
 from pathlib import Path
@@ -524,3 +542,35 @@ def test_a_kill_between_the_name_and_the_end_leaves_no_checkpoints(others: bool,
     recover(tmp_path / "sft")
     assert [p.name for p in tmp_path.iterdir() if p.name != "sft"] == ([".sft.checkpoints"] if others else [])
     assert not out.checkpoints.exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_checkpoints_of_a_damaged_artifact_that_is_made_again_stay(damage: str, tmp_path: Path) -> None:
+    """It keeps its name until the new one is whole: whoever is interrupted before that goes on from them."""
+    with draft(tmp_path / "sft", stage="sft", key="k" * 20, config={}, parents={}) as out:
+        out.log({"step": 1})
+    log = next((tmp_path / "sft").glob("*.jsonl"))
+    if damage == "missing":
+        log.unlink()
+    else:
+        before = log.stat()
+        log.write_bytes(b"x" * before.st_size)
+        os.utime(log, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (out.checkpoints / "step-00000001").mkdir(parents=True)
+    recover(tmp_path / "sft")
+    assert (out.checkpoints / "step-00000001").is_dir()
+
+
+def test_a_folder_that_was_moved_and_linked_is_replaced_again_and_again(tmp_path: Path) -> None:
+    for number in range(3):
+        with draft(tmp_path / "sft", stage="sft", key=str(number) * 20, config={}, parents={}) as out:
+            out.log({"step": number})
+        if number == 0:
+            (tmp_path / "sft").rename(tmp_path / "elsewhere")
+            (tmp_path / "sft").symlink_to("elsewhere", target_is_directory=True)
+            (tmp_path / "mine.txt").write_text("mine")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "mine.txt", "sft"]
+    assert Manifest.read(tmp_path / "sft").key == "2" * 20  # type: ignore[union-attr]
+    (tmp_path / ".sft.stale").symlink_to("elsewhere", target_is_directory=True)  # what an earlier version has left
+    recover(tmp_path / "sft")
+    assert not (tmp_path / ".sft.stale").is_symlink() and (tmp_path / "elsewhere").is_dir()

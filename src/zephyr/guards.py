@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TextIO
 from zephyr.errors import UsageError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # Lustre mounted without them, NFS without its lock daemon
 
 
 class Terminated(KeyboardInterrupt):
@@ -25,7 +27,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time in what `path` guards; the file is gone afterwards.
+    """One process at a time in what `path` guards; the file is gone afterwards. On a disk that knows no locks nothing is guarded, and said.
 
     Raises:
         UsageError: another process is at work there, or nothing can be written there, or the folder cannot be made.
@@ -36,6 +38,10 @@ def locked(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{path.parent}: another run is at work in this folder; wait for it, or give another --out") from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                print(f"{path.parent}: this disk knows no file locks: see to it that one run at a time is at work there", file=sys.stderr)
             if not is_still(path, file.fileno()):
                 continue  # its holder removed the file between our opening and locking it
             try:
@@ -112,3 +118,14 @@ def os_error(error: OSError, folder: Path | None = None) -> str:
         of = f" of {folder or error.filename}" if folder or error.filename else ""
         return f"no space left on the disk{of}; finished stages are kept: make room and run the same command again"
     return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, a GPU's or the machine's."""
+    said = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(text in str(error) for text in said))
+
+
+def memory_error(error: BaseException) -> str:
+    """The same in one line."""
+    return f"not enough memory ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]})"

@@ -22,7 +22,7 @@ import zephyr
 from conftest import SmallRun
 from zephyr.errors import NonFiniteError, UsageError
 from zephyr.recipe import SFTConfig
-from zephyr.train import checkpoint, sealing, session
+from zephyr.train import checkpoint, pieces, sealing, session
 from zephyr.train.batches import Example
 from zephyr.train.checkpoint import Checkpoints, Position
 from zephyr.train.loop import Trainer
@@ -259,6 +259,44 @@ def test_the_recipe_says_whether_the_training_waits(small_run: SmallRun, tmp_pat
         assert not (run / ".sft.checkpoints").exists()
 
 
+@pytest.mark.parametrize(("writing", "offload", "background"), [
+    ("auto", "none", True), ("auto", "optimizer", False), ("auto", "all", False), ("background", "all", True), ("paused", "none", False),
+])  # fmt: skip
+def test_on_a_gpu_they_are_written_in_the_background_where_the_host_holds_nothing_else(
+    writing: str, offload: str, background: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert session.in_the_background(writing, offload) == background
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert session.in_the_background(writing, offload) == (writing == "background")
+
+
+def test_room_for_a_copy_is_asked_for_in_large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's host allocator rounds each up to a power of two."""
+    monkeypatch.setattr(pieces, "BLOCK_BYTES", 1 << 16)
+    shapes = [(5, 1001), (), (3,), (40, 130), (0, 7), (300, 100), (5, 1001), (5, 1001), (7,)]
+    kinds = [
+        torch.float32,
+        torch.float32,
+        torch.bfloat16,
+        torch.int64,
+        torch.float32,
+        torch.float32,
+        torch.uint8,
+        torch.float32,
+        torch.bool,
+    ]
+    tensors = {str(i): torch.randint(0, 2, shape).to(kind) for i, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))}
+    room = pieces.room_for(tensors)
+    for name, tensor in tensors.items():
+        room[name].copy_(tensor)
+    for name, tensor in tensors.items():
+        assert room[name].dtype == tensor.dtype and room[name].shape == tensor.shape and torch.equal(room[name], tensor)
+    blocks = {room[name].untyped_storage().data_ptr(): room[name].untyped_storage().nbytes() for name in tensors if tensors[name].numel()}
+    assert len(blocks) < len(tensors) / 2 and max(blocks.values()) == tensors["5"].nbytes // 512 * 512 + 512
+    assert sum(blocks.values()) < 1.5 * sum(t.nbytes for t in tensors.values())
+
+
 # --- damage ------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +356,22 @@ def test_a_thousand_flipped_bits_and_two_hundred_cuts_are_found(
     for file in (folder / "checkpoints" / "step-00000004").iterdir():
         file.unlink()
     assert resumed_step(folder) == 0
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_the_disk_does_not_give_now_is_no_damage(number: int, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(two, folder)
+
+    def refused(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "sha256_file", refused)
+        with pytest.raises(UsageError, match=rf"step-00000005: cannot be read \({os.strerror(number)}\); run the same command again"):
+            resumed_step(folder)
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000004", "step-00000005"]
+    assert resumed_step(folder) == 5
 
 
 def test_a_run_goes_on_from_the_one_before_a_damaged_one(two: Path, tmp_path: Path, whole: Any) -> None:

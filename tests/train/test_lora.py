@@ -90,6 +90,16 @@ def test_merged_it_computes_what_it_has_learnt(arch: str) -> None:
     torch.testing.assert_close(sums(plain, items), sums(model, items), rtol=1e-5, atol=1e-4)
 
 
+def test_merged_weights_leave_the_gpu_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that holds the model, its activations and its adapter has no room for a second model."""
+    model, taken = adapted("llama"), []
+    own = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self, *args: (taken.append(tuple(self.shape)), own(self, *args))[1])
+    weights = merged(model, whole_weights(model))
+    adapted_layers = [name for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    assert taken == [tuple(weights[f"{name}.weight"].shape) for name in adapted_layers]
+
+
 def test_merged_is_what_peft_merges() -> None:
     from peft import LoraConfig, get_peft_model
 

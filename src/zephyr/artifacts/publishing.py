@@ -12,6 +12,7 @@ from typing import Any
 
 from zephyr import durable
 from zephyr.artifacts.manifest import MANIFEST, Manifest
+from zephyr.artifacts.published import Artifact
 from zephyr.artifacts.writing import PARTS, Draft, checkpoints_of
 from zephyr.errors import ArtifactError
 
@@ -38,7 +39,7 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    shutil.rmtree(stale, ignore_errors=True)
+    _remove(stale)
     try:
         if path.exists():
             path.replace(stale)
@@ -49,7 +50,7 @@ def draft(path: Path, *, stage: str, key: str, config: dict[str, Any], parents: 
         shutil.rmtree(aside, ignore_errors=True)
         raise
     durable.sync(path.parent)
-    shutil.rmtree(stale, ignore_errors=True)
+    _remove(stale)
     shutil.rmtree(checkpoints_of(path), ignore_errors=True)
 
 
@@ -60,16 +61,28 @@ def has_checkpoints(path: Path, key: str) -> bool:
 
 
 def recover(path: Path) -> None:
-    """Finish or undo a publication that a crash cut: what is whole gets its name, what was replaced goes."""
+    """Finish or undo a publication that a crash cut: what is whole gets its name, what was replaced goes.
+
+    Checkpoints of an artifact that is damaged stay: it is being made again under the same key.
+    """
     aside, stale = _partial(path), path.with_name(f".{path.name}.stale")
     if not path.exists():
         whole = next((folder for folder in (aside, stale) if (folder / MANIFEST).exists()), None)
         if whole:
             whole.replace(path)
     if (path / MANIFEST).exists():
-        shutil.rmtree(stale, ignore_errors=True)
-        with contextlib.suppress(ArtifactError):
-            if manifest := Manifest.read(path):
-                shutil.rmtree(checkpoints_of(path) / manifest.key[:16], ignore_errors=True)
+        _remove(stale)
+        with contextlib.suppress(ArtifactError, OSError):
+            manifest = Manifest.read(path)
+            left = checkpoints_of(path) / manifest.key[:16] if manifest else None
+            if manifest and left and left.is_dir() and Artifact(path, manifest).check(verify=True) is None:
+                shutil.rmtree(left, ignore_errors=True)
         with contextlib.suppress(OSError):  # it is not there, or holds those of other settings
             checkpoints_of(path).rmdir()
+
+
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, or a link to one: that goes, and what it leads to stays."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)

@@ -25,7 +25,7 @@ class TrainConfig(Section):
     # how many of the last checkpoints are kept
     keep_checkpoints: Count = Field(default=2, exclude=True)
     # paused: the training waits while one is written; background: it goes on, and memory for a copy of weights and optimizer is needed;
-    # auto: background where there is a GPU, whose host has memory to spare
+    # auto: background where there is a GPU and nothing is offloaded: its host has memory to spare
     checkpoint_writing: Literal["auto", "paused", "background"] = Field(default="auto", exclude=True)
     # compute what is inside the layers again on the way back: less memory, one more pass forward, the same numbers
     activation_checkpointing: bool = Field(default=False, exclude=True)

@@ -133,11 +133,10 @@ class Checkpoints:
 
     def _copied(self, parts: Parts) -> Parts:
         """The state as it is now, in memory that is used again for the next copy; out of a GPU into pages it can write by itself."""
-        for kind, values in parts.items():
-            for name, tensor in values.items():
-                if (key := f"{kind}/{name}") not in self._copies:
-                    self._copies[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-                self._copies[key].copy_(tensor, non_blocking=True)
+        state = {f"{kind}/{name}": tensor for kind, values in parts.items() for name, tensor in values.items()}
+        self._copies |= pieces.room_for({key: tensor for key, tensor in state.items() if key not in self._copies})
+        for key, tensor in state.items():
+            self._copies[key].copy_(tensor, non_blocking=True)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return {kind: {name: self._copies[f"{kind}/{name}"] for name in values} for kind, values in parts.items()}

@@ -74,6 +74,6 @@ def merged(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         at = name.removesuffix(".base_layer.weight")
         if at in scaling:
             a, b = (weights[f"{at}.lora_{which}.{ADAPTER}.weight"] for which in "AB")
-            weight = weight + scaling[at] * (b @ a).to(weight)  # of 4 bits it is on the host
+            weight = (weight + scaling[at] * (b @ a).to(weight)).cpu()  # a GPU that could train it has no room for a second model
         plain[name.replace(".base_layer.", ".")] = weight
     return plain

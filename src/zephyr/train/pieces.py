@@ -17,6 +17,8 @@ from zephyr import world
 from zephyr.models.load import os_errors
 
 FILE_BYTES = 256 << 20  # a file is copied in memory while it is written, so files are kept small
+BLOCK_BYTES = 1 << 30  # what room is asked for at a time
+ALIGNED = 512
 
 
 def of_this_process(tensors: Mapping[str, Tensor], *, own: bool = False) -> dict[str, Tensor]:
@@ -34,6 +36,28 @@ def write(folder: Path, kind: str, parts: Mapping[str, Tensor]) -> list[Path]:
         with os_errors():
             save_file({key: t.detach().cpu().contiguous() for key, t in group.items()}, files[-1])
     return files
+
+
+def room_for(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Memory of the host for a copy of each, by its name; a GPU can write by itself into what is meant for its own.
+
+    It is cut out of large blocks: torch rounds what a GPU can write up to a power of two, a matrix of 260 MB to 512.
+    """
+    room: dict[str, Tensor] = {}
+    for pinned in (False, True):
+        wanted = {name: tensor for name, tensor in tensors.items() if tensor.is_cuda == pinned}
+        block, at, left = torch.empty(0, dtype=torch.uint8), 0, sum(map(_aligned, wanted.values()))
+        for name, tensor in wanted.items():
+            size = _aligned(tensor)
+            if at + size > len(block):
+                block, at = torch.empty(max(size, min(left, BLOCK_BYTES)), dtype=torch.uint8, pin_memory=pinned), 0
+            room[name] = block[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+            at, left = at + size, left - size
+    return room
+
+
+def _aligned(tensor: Tensor) -> int:
+    return -(-tensor.nbytes // ALIGNED) * ALIGNED
 
 
 def _mine(tensors: Mapping[str, Tensor], own: bool) -> Iterator[tuple[str, Tensor]]:

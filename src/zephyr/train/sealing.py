@@ -121,7 +121,8 @@ def verified(path: Path) -> tuple[dict[str, Any] | None, str]:
     """What a checkpoint says of itself, if every byte of it is as it was written; else None, and what is wrong.
 
     Raises:
-        UsageError: it is whole, as far as this version can tell, and another one wrote it.
+        UsageError: it is whole, as far as this version can tell, and another one wrote it; or the disk does not give it now, which is no
+            damage: what counts as damaged is removed in the end.
     """
     try:
         text = (path / STATE).read_text(encoding="utf-8")
@@ -141,6 +142,13 @@ def verified(path: Path) -> tuple[dict[str, Any] | None, str]:
                 return None, f"{name} has changed"
     except UsageError:  # which is a ValueError
         raise
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise UsageError(
+                f"{path}: cannot be read ({error.strerror or error}); run the same command again once it can, "
+                "or remove this folder to go on from the checkpoint before"
+            ) from None
+        return None, f"{type(error).__name__}: {error}"
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         return None, f"{type(error).__name__}: {error}"
     return body, ""

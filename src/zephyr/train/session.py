@@ -52,9 +52,8 @@ def fit(
         lora.adapt(model, config.lora)
     torch.manual_seed(seed + world.current().rank)  # each process drops out others
     checkpoints = Checkpoints(out.checkpoints, out.log_path(), train_config.checkpoint_minutes, train_config.keep_checkpoints)
-    way = train_config.checkpoint_writing
-    checkpoints.background = torch.cuda.is_available() if way == "auto" else way == "background"
     offload = train_config.offload
+    checkpoints.background = in_the_background(train_config.checkpoint_writing, offload)
     device = load.device() if offload == "all" else str(model.device)
     dtype = world.share(_dtype(train_config.dtype, device, checkpoints))
     checkpoints.made_with = {"dtype": str(dtype).removeprefix("torch.")}
@@ -76,6 +75,11 @@ def fit(
         if world.current().leads:
             save_model(model, chat, out.model_dir, lora.merged(model, weights) if config.lora else weights)
     _describe(out.manifest, trainer, len(train), len(test), final, parameters=parameters, trained_parameters=trained)
+
+
+def in_the_background(writing: str, offload: str) -> bool:
+    """Whether checkpoints are written while the training goes on: `auto` does where the host has nothing else to hold for a GPU."""
+    return torch.cuda.is_available() and offload == "none" if writing == "auto" else writing == "background"
 
 
 def _describe(

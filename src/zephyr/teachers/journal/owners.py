@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 from pathlib import Path
 
-from zephyr.guards import is_still
+from zephyr.errors import UsageError
+from zephyr.guards import NO_LOCKS, is_still
 
 
 class Owners:
@@ -25,14 +26,28 @@ class Owners:
         return self._journal.with_name(f".{self._journal.name}.{owner}.lock")
 
     def live_in(self, stack: contextlib.ExitStack) -> None:
-        """This process is at work until the stack is closed."""
+        """This process is at work until the stack is closed.
+
+        Raises:
+            UsageError: the disk knows no locks: whether a request was sent by a process that lives could not be told.
+        """
         path = self.file_of(self._own)
         while True:
             file = path.open("w")
-            with contextlib.suppress(BlockingIOError):
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if is_still(path, file.fileno()):
                     break
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                file.close()
+                path.unlink(missing_ok=True)
+                if error.errno in NO_LOCKS:
+                    raise UsageError(
+                        f"{path.parent}: this disk knows no file locks, and teachers' answers need them; give an --out on another"
+                    ) from None
+                raise
             file.close()  # somebody who looked for the dead held or removed it between our making and locking it
         stack.enter_context(file)
         stack.callback(path.unlink, missing_ok=True)
