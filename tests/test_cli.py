@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -394,8 +395,6 @@ def test_bad_rows(zephyr_command: Command, tiny_folder: Path, tmp_path: Path, na
 
 def refused(zephyr_command: Command, arguments: list[object], message: str, code: int | None = None) -> None:
     """It ends with one clear line, and a traceback only where one is asked for, wherever `--debug` stands."""
-    import re
-
     ended, out, err = zephyr_command(*arguments)
     assert ended in (1, 2) if code is None else ended == code
     assert out == "" and "Traceback" not in err
@@ -417,7 +416,7 @@ def test_bad_models(zephyr_command: Command, small_run: SmallRun, tiny_folder: P
     for overrides, message in [
         ([f"model.path={bare}"], "a model folder without a tokenizer"),
         (["model.chat_template=tokenizer"], "has no chat template; set `model.chat_template: zephyr`"),
-        ([f"model.chat_template={tmp_path}/no.jinja"], "no.jinja: no such file or folder"),
+        ([f"model.chat_template={tmp_path}/no.jinja"], "model.chat_template: there is no file .*no.jinja; it is `zephyr`, `tokenizer`"),
         ([f"model.path={small_run.file}"], "a model is a folder .* this is a file"),
         ([f"model.path={tmp_path}/nothing"], "no such folder; a model is a folder, a hub name .* smollm2-135m-instruct"),
         ([f"model.path={no_config}"], "not a model folder"),
@@ -476,12 +475,29 @@ def test_an_interrupt_says_what_the_command_will_go_on_from(
     )
 
 
-def test_not_enough_memory(zephyr_command: Command, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("stage", "error", "advice"),
+    [
+        ("curate", MemoryError(), ""),
+        ("reference", RuntimeError("DefaultCPUAllocator: can't allocate memory"), one.SCORED),
+        ("dpo", RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), one.TRAINED),
+    ],
+)
+def test_not_enough_memory(
+    zephyr_command: Command,
+    small_run: SmallRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    error: Exception,
+    advice: str,
+) -> None:
     def full(*_: object) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        raise error
 
     monkeypatch.setattr(one, "execute", full)
-    refused(zephyr_command, ["run", small_run.file, "--out", tmp_path / "run"], "lower train.micro_batch_tokens", 1)
+    command = ["run", small_run.file, "--out", cut(small_run, tmp_path / "run", stage)]
+    refused(zephyr_command, command, re.escape(f"{stage}: not enough memory ({type(error).__name__}: {error}){advice}") + "$", 1)
 
 
 # --- faults in every stage ---------------------------------------------------------------------------------------

@@ -274,6 +274,14 @@ OUTSIDE: dict[str, tuple[dict[str, Any], str]] = {
         "owner/name: no such file or folder; items of mmlu are read from a local file",
     ),
     "lm-eval": ({"evaluate": {"benchmarks": {"mmlu": "HERE"}}}, "academic tasks need lm-eval, which is not installed: pip install"),
+    "a template": (
+        {"model": {"path": "HERE", "chat_template": "chatml"}},
+        r"^model.chat_template: there is no file chatml; it is `zephyr`, `tokenizer` \(the model's own\) or a Jinja file$",
+    ),
+    "a teacher's template": (
+        {"rate": {"teacher": {"kind": "local", "path": "HERE", "chat_template": "chatml"}}},
+        "^teacher: chat_template: there is no file chatml; it is",
+    ),
     "a recording": ({"rate": {"teacher": {"kind": "replay", "path": "no.jsonl"}}}, "no.jsonl: no such file or folder"),
     "a teacher": ({"rate": {"teacher": {"kind": "local", "path": "./no"}}}, "./no: no such folder; a model is a folder"),
 }
@@ -500,17 +508,25 @@ def test_a_defect_of_the_forecast_is_seen(small_run: SmallRun, tmp_path: Path, m
         zephyr.run(small_run.file, out=tmp_path / "run", until="sft")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 29.00 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "cuBLAS"],
+)
 def test_a_gpu_too_small_to_measure_on_stops_no_run(
-    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     """Adapters, activations computed again, shards: what is trained may fit where all gradients do not."""
 
     def full(*_: object) -> dict[str, float]:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 29.00 GiB")
+        raise error
 
     monkeypatch.setattr(forecast, "forecast", full)
     zephyr.run(small_run.file, out=tmp_path / "run", until="sft")
-    assert "forecast: not known: a GPU cannot hold the whole model with all its gradients" in capsys.readouterr().err
+    assert "forecast: not known: there is no memory for the whole model with all its gradients" in capsys.readouterr().err
     assert (tmp_path / "run" / "sft" / artifacts.MANIFEST).exists()
 
 

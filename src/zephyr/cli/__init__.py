@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from zephyr import world
 from zephyr.cli.base import InterruptedCommandError, app
 from zephyr.errors import LeaderGoneError, NonFiniteError, ZephyrError
-from zephyr.guards import os_error
+from zephyr.guards import is_out_of_memory, memory_error, os_error
 
 # isort: off
 # imported for what that does (F401): each adds its commands, in the order in which the help shows them
@@ -46,8 +46,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     if world.started().size > 1 and isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text):
         return "another process of this job has ended; its own message says why", 1
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return f"not enough memory ({text}); lower train.micro_batch_tokens", 1
+    if is_out_of_memory(error):
+        return memory_error(error), 1
     return f"a defect of zephyr, please report it: {text} (--debug shows where)", 1
 
 

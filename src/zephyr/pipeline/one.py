@@ -13,7 +13,7 @@ from typing import Any
 from zephyr import artifacts, world
 from zephyr.artifacts import Artifact, Manifest
 from zephyr.errors import LeaderGoneError, UsageError, ZephyrError
-from zephyr.guards import locked, os_error, sigterm_interrupts
+from zephyr.guards import is_out_of_memory, locked, memory_error, os_error, sigterm_interrupts
 from zephyr.pipeline.current import why_not_done
 from zephyr.pipeline.graph import TOGETHER, module_of
 from zephyr.pipeline.up_front import refuse_benchmarks
@@ -22,6 +22,14 @@ from zephyr.progress import mute, say
 from zephyr.stages import Needs
 
 DONE, RAN, WOULD_RUN = "done", "ran", "would run"
+
+TRAINED = (
+    "; `train.activation_checkpointing=true`, then fewer `train.micro_batch_tokens`, `train.offload`, or an adapter take less "
+    "(`zephyr plan RECIPE` says what fits)"
+)
+SCORED = "; fewer `train.micro_batch_tokens` take less"
+# what helps a stage that memory does not suffice for
+TAKES_LESS = {"sft": TRAINED, "dpo": TRAINED, "reference": SCORED, "evaluate": SCORED}
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def named(work: Work) -> Iterator[None]:
     """What ends the body early says of which stage it is.
 
     Raises:
-        ZephyrError: its message begins with the stage's name; what the system refused is one, too.
+        ZephyrError: its message begins with the stage's name; what the system refused is one, too, and memory that did not suffice.
         KeyboardInterrupt: with the stage's name as the argument, and whether it will go on from a checkpoint.
     """
     try:
@@ -78,6 +86,10 @@ def named(work: Work) -> Iterator[None]:
         raise
     except OSError as error:
         raise ZephyrError(f"{work.stage}: {os_error(error, work.out.parent)}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ZephyrError(f"{work.stage}: {memory_error(error)}{TAKES_LESS.get(work.stage, '')}") from error
 
 
 def _run_one(work: Work, *, verify: bool) -> Outcome:
@@ -143,6 +155,7 @@ def follow() -> Any:
 
 
 def _ordered() -> Any:
+    world.connect()
     try:
         return world.order(None)
     except RuntimeError as error:  # what a closed connection is raised as

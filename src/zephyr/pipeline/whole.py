@@ -12,7 +12,7 @@ from typing import Any
 from zephyr import artifacts
 from zephyr.artifacts import Manifest
 from zephyr.errors import UsageError, ZephyrError
-from zephyr.guards import locked, os_error, sigterm_interrupts
+from zephyr.guards import is_out_of_memory, locked, os_error, sigterm_interrupts
 from zephyr.models import load
 from zephyr.pipeline.current import why_not_done
 from zephyr.pipeline.graph import LOADS, module_of, selected, stages_of
@@ -98,8 +98,6 @@ def _say_forecast(recipe: Recipe, pending: Sequence[str], run_dir: Path) -> None
     if heavy and (recipe.train.offload == "all" or any(section and section.quantize for section in (recipe.sft, recipe.dpo))):
         say("forecast: not known: it would be measured with the whole model on the device, which this recipe keeps off it")
     elif heavy:
-        import torch
-
         from zephyr import forecast
 
         there = [stage for stage in stages_of(recipe) if (run_dir / stage / artifacts.MANIFEST).exists()]
@@ -108,8 +106,11 @@ def _say_forecast(recipe: Recipe, pending: Sequence[str], run_dir: Path) -> None
         # rows are not checked yet: the forecast passes over wrong ones, which are for their stage to refuse, with the place
         try:
             said = forecast.describe(forecast.forecast(recipe, heavy, ref, made))
-        except torch.OutOfMemoryError:  # stages with adapters, or sharded over several GPUs, need not hold what this measures
-            said = "forecast: not known: a GPU cannot hold the whole model with all its gradients, by which it would be measured"
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # stages with adapters, or sharded over several GPUs, need not hold what this measures
+            said = "forecast: not known: there is no memory for the whole model with all its gradients, by which it would be measured"
         say(said)
 
 

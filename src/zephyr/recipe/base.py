@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from zephyr.recipe import known
 
@@ -29,6 +29,16 @@ def _given(value: object) -> Any:
 
 # an empty path would be the current folder, with whatever lies there
 Name = Annotated[str, Field(min_length=1)]
+
+
+def refuse_template_text(value: str) -> str:
+    """A chat template's name, or the path of its file: raise `ValueError` where it is the template itself."""
+    if any(mark in value for mark in ("{%", "{{", "\n")):
+        raise ValueError("a template itself was given; write it into a file and name that, or `zephyr` / `tokenizer`")
+    return value
+
+
+Template = Annotated[Name, AfterValidator(refuse_template_text)]
 
 
 class DataSource(Section):
@@ -116,7 +126,7 @@ class ModelConfig(Section):
     # on the hub: at which commit, tag or branch; a commit is the only one that stays what it is
     revision: str | None = None
     # zephyr: the paper's format; tokenizer: the model's own; or the path of a Jinja file
-    chat_template: str = "zephyr"
+    chat_template: Template = "zephyr"
     # run code that a model folder brings along: off, unless its author is trusted
     trust_remote_code: bool = False
     # what it is, for a plan that is made where it is not at hand; nothing that is computed depends on it

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from zephyr.recipe.base import Count, DataSource, Name, Positive, Section
+from zephyr.recipe.base import Count, DataSource, Name, Positive, Section, Template
 
 
 class ReplayConfig(Section):
@@ -47,7 +47,7 @@ class LocalConfig(ThinkingConfig):
     # nucleus sampling: the most probable tokens that have this share together
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     # `zephyr`, `tokenizer` (its own, also where none is set), or the path of a Jinja file
-    chat_template: Name | None = None
+    chat_template: Template | None = None
 
     # on the hub: at which commit, tag or branch
     revision: Name | None = None

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zephyr.errors import UsageError
 from zephyr.recipe import DataSource, ModelConfig, Recipe, TeacherConfig
+from zephyr.recipe.base import refuse_template_text
 
 if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
@@ -44,9 +47,21 @@ class Inputs:
     models: Mapping[str, ModelRef]
 
 
-def template_file(chat_template: str) -> dict[str, list[DataSource]]:
-    """The file of a chat template that is one: what it says is an input, not its name alone."""
-    return {} if chat_template in ("zephyr", "tokenizer") else {"chat template": [DataSource(path=chat_template)]}
+def template_file(chat_template: str, setting: str = "model.chat_template") -> dict[str, list[DataSource]]:
+    """The file of a chat template that is one: what it says is an input, not its name alone.
+
+    Raises:
+        UsageError: there is no such file, or the template itself was given; it names the setting.
+    """
+    if chat_template in ("zephyr", "tokenizer"):
+        return {}
+    try:
+        there = Path(refuse_template_text(chat_template)).expanduser().is_file()
+    except ValueError as error:
+        raise UsageError(f"{setting}: {error}") from None
+    if not there:
+        raise UsageError(f"{setting}: there is no file {chat_template}; it is `zephyr`, `tokenizer` (the model's own) or a Jinja file")
+    return {"chat template": [DataSource(path=chat_template)]}
 
 
 def training_data(recipe: Recipe, beside: Sequence[DataSource]) -> dict[str, From | Sequence[DataSource]]:
@@ -63,7 +78,7 @@ def teacher_inputs(name: str, config: TeacherConfig) -> tuple[dict[str, list[Dat
     if config.kind == "api":
         return {}, {}
     template = config.chat_template or "tokenizer"
-    files = {f"{name}, {what}": data for what, data in template_file(template).items()}
+    files = {f"{name}, {what}": data for what, data in template_file(template, f"{name}: chat_template").items()}
     return files, {
         name: ModelConfig(path=config.path, revision=config.revision, trust_remote_code=config.trust_remote_code, chat_template=template)
     }
