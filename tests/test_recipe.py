@@ -89,6 +89,27 @@ WRONG = {
         "sft.learning_rate: is the text '5e-7'; write a number without quotes (my.yaml, line 8)",
     ),
     "a text as a section": (BASE + "sft: hello\n", "sft: is 'hello'; a section with keys of its own belongs here (my.yaml, line 4)"),
+    "a section left empty": (
+        BASE + "evaluate:\n  # samples: 3\n",
+        "evaluate: is empty; write `evaluate: {}` for its defaults, or take it out (`evaluate: null` switches it off) (my.yaml, line 4)",
+    ),
+    "adapters left empty": (
+        FULL + "  lora:\n    # rank: 8\n",
+        "sft.lora: is empty; write `lora: {}` for its defaults, or take it out (`lora: null` switches it off) (my.yaml, line 8)",
+    ),
+    "a section left empty that has no defaults": (
+        BASE + "rate:\n",
+        "rate: is empty; write its keys below it, or take it out (`rate: null` switches it off) (my.yaml, line 4)",
+    ),
+    "a template itself": (
+        BASE + '  chat_template: "{{ bos_token }}{% for message in messages %}{% endfor %}"\n',
+        "model.chat_template: a template itself was given; write it into a file and name that, or `zephyr` / `tokenizer` (my.yaml, line 4)",
+    ),
+    "a template itself, of a teacher": (
+        POOL + "      chat_template: |\n        {{ messages }}\n",
+        "complete.pool.y.chat_template: a template itself was given; write it into a file and name that, or `zephyr` / `tokenizer` "
+        "(my.yaml, line 12)",
+    ),
     "a list as a section": (BASE + "train: [1]\n", "train: is [1]; a section with keys of its own belongs here (my.yaml, line 4)"),
     "nan": (FULL + "  learning_rate: .nan\n", "sft.learning_rate: is nan; a finite number is needed (my.yaml, line 8)"),
     "infinite": (FULL + "  learning_rate: .inf\n", "sft.learning_rate: is inf; a finite number is needed (my.yaml, line 8)"),
@@ -237,8 +258,12 @@ def test_a_number_without_quotes_is_a_number(tmp_path: Path, number: str) -> Non
     assert recipe.sft.learning_rate == 5e-7
 
 
-def test_a_section_left_empty_does_not_run(tmp_path: Path) -> None:
-    assert load(write(tmp_path, BASE + "evaluate:\n")) == Recipe.model_validate({"name": "a", "model": {"path": "m"}})
+def test_a_section_of_null_does_not_run(tmp_path: Path) -> None:
+    plain = Recipe.model_validate({"name": "a", "model": {"path": "m"}})
+    for nothing in ("null", "~"):
+        assert load(write(tmp_path, f"{BASE}evaluate: {nothing}\n")) == plain
+    assert load(write(tmp_path, BASE + "evaluate:\n"), ["evaluate=null"]) == plain
+    assert load(write(tmp_path, BASE + "evaluate:\n"), ["evaluate.samples=1"]).evaluate is not None
 
 
 @pytest.mark.parametrize("section", ["train", "report"])

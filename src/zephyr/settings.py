@@ -21,6 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # the line of every key; 0 for one that an override set
 Lines = dict[tuple[str | int, ...], int]
 OVERRIDDEN = 0
+# inside of a key, in its place among the lines: nothing stands behind it, not even `null`
+EMPTY = -1
 
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -63,6 +65,8 @@ def _construct(loader: _Loader, node: yaml.Node, lines: Lines, at: tuple[str | i
                 raise UsageError(f"{_dotted((*at, key))}: given twice ({file}, lines {lines[(*at, key)]} and {line}); keep one")
             result[key] = _construct(loader, value_node, lines, (*at, key), file)
             lines[(*at, key)] = line
+            if isinstance(value_node, yaml.ScalarNode) and not value_node.value and result[key] is None:
+                lines[(*at, key, EMPTY)] = line
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, child, lines, (*at, i), file) for i, child in enumerate(node.value)]
@@ -108,14 +112,20 @@ def _dotted(path: Sequence[str | int]) -> str:
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[str | int], kinds: Sequence[str]) -> list[str]:
-    """The keys a section at `path` may have, walking the annotations; `kinds` says which of several kinds a section is, where it may be."""
+    """The keys a section at `path` may have; `kinds` says which of several kinds a section is, where it may be."""
+    found = _sections_at(model, path, kinds)
+    return list(found[0].model_fields) if found else []
+
+
+def _sections_at(model: type[BaseModel], path: Sequence[str | int], kinds: Sequence[str]) -> list[type[BaseModel]]:
+    """What a section at `path` may be, walking the annotations."""
     found: list[type[BaseModel]] = [model]
     for part in path:
         if not isinstance(part, int) and found and part in found[0].model_fields:
             leaves = _leaves(found[0].model_fields[part].annotation)
             found = [t for t in leaves if isinstance(t, type) and issubclass(t, BaseModel)]
             found = [t for t in found if "kind" in t.model_fields and set(_leaves_of_literal(t)) & set(kinds)] or found
-    return list(found[0].model_fields) if found else []
+    return found
 
 
 def _hint(key: str, known: list[str], model: type[BaseModel]) -> str:
@@ -232,6 +242,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], lines: Lin
             if child is None:
                 node[key] = child = {}
                 lines[tuple(keys[: depth + 1])] = OVERRIDDEN
+                lines.pop((*keys[: depth + 1], EMPTY), None)
             if not isinstance(child, dict):
                 raise UsageError(f"{override!r}: {'.'.join(keys[: depth + 1])} is not a section")
             node = child
@@ -242,10 +253,25 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], lines: Lin
     return values
 
 
+def _empty_section(model: type[BaseModel], path: tuple[str | int, ...], lines: Lines, file: str) -> str | None:
+    """What to say of a section that is there and empty, where one that is not there means something else; None if all is well."""
+    name = str(path[-1])
+    field = next((s.model_fields[name] for s in _sections_at(model, path[:-1], []) if name in s.model_fields), None)
+    leaves = _leaves(field.annotation) if field else []
+    kinds = [t for t in leaves if isinstance(t, type) and issubclass(t, BaseModel)]
+    if not kinds or type(None) not in leaves:
+        return None
+    whole = not any(inner.is_required() for kind in kinds for inner in kind.model_fields.values())
+    fill = f"write `{name}: {{}}` for its defaults" if whole else "write its keys below it"
+    return f"{_dotted(path)}: is empty; {fill}, or take it out (`{name}: null` switches it off){_where(lines.get(path), file)}"
+
+
 def build(model: type[Model], values: object, lines: Lines, file: str) -> Model:
     """`values` checked against `model`; raises `UsageError` with one line a mistake."""
     if not isinstance(values, dict):
         raise UsageError(f"{file}: a mapping of keys was expected, found {type(values).__name__}")
+    if empty := [message for path in lines if path[-1:] == (EMPTY,) and (message := _empty_section(model, path[:-1], lines, file))]:
+        raise UsageError("\n".join(empty))
     try:
         return model.model_validate(values)
     except ValidationError as error:

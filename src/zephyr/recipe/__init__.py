@@ -1,8 +1,8 @@
 """What a run is: typed sections read from one YAML file.
 
-A section that is there means its stage runs; a section that is absent means it does not (the report, which needs
-no settings, is made in any case). Values are checked strictly (no text becomes a number, no number a text), an
-unknown key is an error that suggests the right one, and every error names its line.
+A section that is there means its stage runs; a section that is absent, or `null`, means it does not (the report, which
+needs no settings, is made in any case); one that is there and empty is an error. Values are checked strictly (no text
+becomes a number, no number a text), an unknown key is an error that suggests the right one, and every error names its line.
 """
 
 from __future__ import annotations
