@@ -105,6 +105,23 @@ def test_a_template_file(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.
         load.load_chat(refer(tiny_folder), str(tmp_path / "bad.jinja"))
 
 
+@pytest.mark.parametrize(
+    ("own", "template", "said"), [(tiny.CHATML, "zephyr", True), (tiny.CHATML, "tokenizer", False), (None, "zephyr", False)]
+)
+def test_a_template_that_is_replaced_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], own: str | None, template: str, said: bool
+) -> None:
+    tiny.tiny_model().save_pretrained(tmp_path)
+    tiny.byte_tokenizer(template=own).save_pretrained(tmp_path)
+    for _ in range(2):
+        load.load_chat(refer(tmp_path), template).tokenizer.save_pretrained(tmp_path / "trained")
+    line = f"  {tmp_path}: its own chat template is replaced by Zephyr's; `chat_template: tokenizer` (--chat-template tokenizer) keeps it\n"
+    assert capsys.readouterr().err == (line if said else "")
+    tiny.tiny_model().save_pretrained(tmp_path / "trained")
+    load.load_chat(refer(tmp_path / "trained"), "zephyr")
+    assert capsys.readouterr().err == "" or template == "tokenizer", "it speaks Zephyr's already"
+
+
 def test_errors_of_the_rust_libraries_are_those_of_the_system() -> None:
     with pytest.raises(OSError, match="No space left") as full, load.os_errors():
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")

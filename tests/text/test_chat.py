@@ -287,7 +287,7 @@ def test_template_without_end_token_is_refused() -> None:
 
 def test_template_that_rewrites_earlier_turns_is_refused() -> None:
     rewrites = tiny.CHATML.replace("message['content']", "(message['content'] if loop.last else message['content'][:2])")
-    refuses(tiny.byte_tokenizer(), rewrites, "changes earlier turns")
+    refuses(tiny.byte_tokenizer(), rewrites, "changes earlier turns .*; set `chat_template: zephyr` .* leaves earlier turns as they are$")
 
 
 def test_template_that_drops_earlier_thinking_refuses_the_dialogues_that_have_it() -> None:
@@ -305,7 +305,9 @@ def test_template_that_fills_in_empty_thinking_is_refused() -> None:
     fills = tiny.CHATML.replace(
         "message['content']", "('<think></think>' if loop.last and message['role'] == 'assistant' else '') + message['content']"
     )
-    refuses(tiny.byte_tokenizer(), fills, "writes .* where the assistant says")
+    refuses(
+        tiny.byte_tokenizer(), fills, "writes .* where the assistant says .*; set `chat_template: zephyr` .* whose generation prompt holds"
+    )
 
 
 def test_template_that_loses_part_of_the_answer_refuses_the_dialogue() -> None:

@@ -22,7 +22,7 @@ from zephyr.models.unused import free_unused
 from zephyr.models.weights import ADAPTER, refuse_other_weights
 from zephyr.recipe import ModelConfig
 from zephyr.text.chat import ChatFormat
-from zephyr.text.template import TODAY
+from zephyr.text.template import TODAY, ZEPHYR_BODY
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,13 @@ def load_chat(ref: ModelRef, template: str, *, learns: bool = True) -> ChatForma
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ModelError(f"{template}: the chat template cannot be read ({why}); it is `zephyr`, `tokenizer` or a Jinja file") from None
-    chat = ChatFormat(load_tokenizer(ref), template, learns=learns)
+    tokenizer = load_tokenizer(ref)
+    own = tokenizer.chat_template
+    chat = ChatFormat(tokenizer, template, learns=learns)
+    if template == "zephyr" and own and ZEPHYR_BODY not in own:
+        say_once(
+            f"  {ref.name}: its own chat template is replaced by Zephyr's; `chat_template: tokenizer` (--chat-template tokenizer) keeps it"
+        )
     if chat.asked_for_the_date:
         say_once(
             f"  {ref.name}: its chat template writes the date of the day; here it is {TODAY:%Y-%m-%d} on every day, also in what is saved"

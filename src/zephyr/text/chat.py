@@ -41,6 +41,10 @@ _PROBE: list[Message] = [
 ]
 
 _NOTHING = Tokens((), ())
+_TO_BE_CUT = (
+    "; set `chat_template: zephyr` (--chat-template zephyr), or give a Jinja file whose generation prompt holds what is written before an "
+    "answer, and which leaves earlier turns as they are"
+)
 
 
 class _UncutError(DataError):
@@ -252,7 +256,8 @@ class ChatFormat:
         try:
             ids = self.encode(_PROBE).ids if self._learns else self.encode_prompt(_PROBE[:1])
         except DataError as error:
-            raise ModelError(f"{self.name}: the chat template cannot be used: {error}") from None
+            advice = _TO_BE_CUT if isinstance(error, _UncutError) else ""
+            raise ModelError(f"{self.name}: the chat template cannot be used: {error}{advice}") from None
         bos = self.tokenizer.bos_token_id
         if bos is None or bos == self.tokenizer.eos_token_id or not adds_bos(self.tokenizer):
             return
