@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a newcomer's clone has it, `zephyr` on its PATH, the student a tiny model."""
+    """A folder as a newcomer's clone has it after `make install`, the student a tiny model."""
     folder = tmp_path_factory.mktemp("walkthrough")
     model = folder / "tiny"
     tokenizer = byte_tokenizer()
@@ -45,24 +45,28 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert old in recipe
         recipe = recipe.replace(old, new)
     (folder / "recipes" / "demo.yaml").write_text(recipe, encoding="utf-8")
-    (folder / "bin").mkdir()
-    command = folder / "bin" / "zephyr"
+    bin_ = folder / ".venv" / "bin"
+    bin_.mkdir(parents=True)
+    (bin_ / "activate").write_text(f"PATH={shlex.quote(str(bin_))}:$PATH\n", encoding="utf-8")
+    command = bin_ / "zephyr"
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m zephyr "$@"\n', encoding="utf-8")
     command.chmod(0o755)
     return folder
 
 
-def environment(place: Path) -> dict[str, str]:
-    path = f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"
+def environment() -> dict[str, str]:
+    path = os.pathsep.join(folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "zephyr").exists())
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
 
 
 def test_the_commands(place: Path) -> None:
     shell = shutil.which("bash") or "sh"
-    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    first, *commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert len(commands) >= 9
-    for command in commands:
-        done = subprocess.run([shell, "-c", command], cwd=place, env=environment(place), capture_output=True, text=True, timeout=240)
+    for command in commands:  # each in a shell of its own, which begins as the page does
+        done = subprocess.run(
+            [shell, "-c", f"{first}\n{command}"], cwd=place, env=environment(), capture_output=True, text=True, timeout=240
+        )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         if command == "zephyr run recipes/demo.yaml":
             assert (place / "runs/demo/report/report.html").exists()
@@ -75,7 +79,12 @@ def test_the_python(place: Path) -> None:
     if not (place / "runs/demo/report").exists():
         test_the_commands(place)
     for program in programs:
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=place, env=environment(place), capture_output=True, text=True, timeout=240
-        )
+        done = subprocess.run([sys.executable, "-c", program], cwd=place, env=environment(), capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_command_is_on_the_path_before_it_is_called() -> None:
+    """`make` installs into .venv, which no shell looks into by itself."""
+    for page, first in ((ROOT / "README.md", "`zephyr run"), (PAGE, "\nzephyr ")):
+        text = page.read_text(encoding="utf-8")
+        assert 0 < text.find("\n. .venv/bin/activate") < text.index(first), page
