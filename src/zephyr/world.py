@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from zephyr.errors import UsageError, ZephyrError
+
 T = TypeVar("T")
 
 # the leader may be busy alone for as long as a stage takes; a process that is gone is noticed by its closed connection
@@ -48,18 +50,42 @@ def started() -> World:
     return World(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS knows no affinity
+
+
 def connect() -> None:
-    """Make the connections between the processes, once."""
+    """Make the connections between the processes, once.
+
+    Raises:
+        UsageError: more processes were started on this machine than it has GPUs.
+        ZephyrError: the processes do not find each other.
+    """
+    global _in_step
     import torch
     import torch.distributed as dist
 
     if dist.is_initialized():
         return
+    before, _in_step = _in_step, False  # what goes wrong here each says itself: nobody can be told
+    backend = "gloo"
     if torch.cuda.is_available():
+        here, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+        if here > there:
+            raise UsageError(f"{here} processes were started on a machine that shows {there} GPUs; give torchrun --nproc-per-node {there}")
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
-    else:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ZephyrError(
+            f"the processes of this job could not connect over {place} ({first}); every machine has to reach that address and its own "
+            "name, and GLOO_SOCKET_IFNAME (with GPUs NCCL_SOCKET_IFNAME, too) names the network to use where there are several"
+        ) from error
+    _in_step = before
 
 
 def disconnect() -> None:
