@@ -16,7 +16,7 @@ from zephyr.models.load import ModelRef, load_tokenizer, os_errors
 SHARD_BYTES = 5_000_000_000  # what the hub and its clients are used to
 # what belongs to a model beside its weights and its configuration; no code
 _BESIDE = re.compile(
-    r"(tokenizer|special_tokens_map|added_tokens|vocab|merges|generation_config|chat_template).*\.(json|jinja|model|txt)"
+    r"(tokenizer|special_tokens_map|added_tokens|vocab|merges|generation_config|chat_template|(pre)?processor_config).*\.(json|jinja|model|txt)"
     r"|additional_chat_templates|README\.md|(LICENSE|NOTICE|USE_POLICY)[^/]*"
 )
 
@@ -90,7 +90,7 @@ def _cast(source: Source, dtype: str) -> Iterator[tuple[str, Any]]:
 
     wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
     for name, weight in source.weights():
-        cast = weight.to(wanted).contiguous()
+        cast = (weight.to(wanted) if weight.is_floating_point() else weight).contiguous()  # positions and the like are counted, not rounded
         if wanted is torch.float16 and not torch.isfinite(cast).all():
             raise ModelError(f"{name} has numbers beyond what float16 can hold; export it as bfloat16")
         yield name, cast

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zephyr.errors import ModelError
+from zephyr.export import whole
 from zephyr.files import read_object
 from zephyr.models import load
 from zephyr.models.reading import first_line, from_pretrained
+from zephyr.models.weights import BUFFER
 from zephyr.recipe import ModelConfig
 
 if TYPE_CHECKING:
@@ -55,62 +59,72 @@ class Source:
         return load.load_tokenizer(load.ModelRef(str(self.folder), self.ref.digest))
 
     @cached_property
-    def files(self) -> dict[str, Path]:
-        """By the name of a weight, the file that holds it."""
+    def files(self) -> dict[str, tuple[Path, tuple[int, ...]]]:
+        """What the files say that they hold: by the name of a weight, the file that holds it, and its shape."""
         from safetensors import safe_open
 
         found = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in self._paths():
             try:
                 with safe_open(path, framework="pt") as file:
-                    found.update(dict.fromkeys(file.keys(), path))
+                    names = file.keys()
+                    found.update({name: (path, tuple(file.get_slice(name).get_shape())) for name in names})
             except Exception as error:  # the Rust library has errors of its own
                 raise ModelError(f"{path}: cannot be read ({first_line(error)}); make or fetch the model again") from None
         if not found:
             raise ModelError(f"{self.folder}: no weights in safetensors (*.safetensors); other files may hold code and are not read")
         return found
 
+    def _paths(self) -> list[Path]:
+        """The files that transformers reads; others may hold the same weights in another form (Mistral's `consolidated`)."""
+        single, shards = self.folder / "model.safetensors", self.said("model.safetensors.index.json").get("weight_map")
+        if single.exists():
+            return [single]
+        if isinstance(shards, dict) and shards:
+            return [self.folder / str(name) for name in sorted(set(shards.values()))]
+        return sorted(self.folder.glob("*.safetensors"))
+
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Names and shapes of all weights that a model of this configuration has, tied ones once.
+        """Names and shapes of all weights of the model, as the files have them, in the order of layers.
+
+        Left out are old buffers that are computed anew, and the second of two tied weights that are the same.
 
         Raises:
-            ModelError: transformers cannot build it, or the files lack some, or have others.
+            ModelError: transformers cannot build the model, or the files lack weights of it, or have others.
         """
-        import torch
-        from transformers import AutoModelForCausalLM
+        shapes = {name: shape for name, (_, shape) in self.files.items()}
+        model = whole.loaded(self.ref, self.config, shapes)
+        parts = set(model.state_dict())
+        unused = {name for name in shapes if BUFFER.search(name) and name not in parts}
+        unused |= {name for name, other in model.all_tied_weights_keys.items() if {name, other} <= set(shapes) and self._same(name, other)}
+        return {name: shapes[name] for name in sorted(set(shapes) - unused, key=_in_order)}
 
-        try:
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(self.config)
-        except Exception as error:
-            raise ModelError(f"{self.ref.name}: is no causal language model that transformers can build ({first_line(error)})") from None
-        wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(wanted)
-        if missing := sorted(set(wanted) - set(self.files)):
-            raise ModelError(f"{self.ref.name}: {missing[0]} is missing, which a {type(model).__name__} has; give a whole model")
-        left = sorted(name for name in set(self.files) - set(wanted) - tied if "inv_freq" not in name)
-        if left:
-            raise ModelError(f"{self.ref.name}: {left[0]} is no part of a {type(model).__name__}; give the config.json of these weights")
-        return wanted
+    def _same(self, name: str, other: str) -> bool:
+        """Two weights that the configuration ties may differ in the files; transformers does not tie them then."""
+        (_, one), (_, two) = self._read([name, other])
+        return one.dtype == two.dtype and one.equal(two)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight, one at a time in memory, in the order of the architecture.
+        """Every weight, one at a time in memory, in the order of `shapes`.
 
         Raises:
-            ModelError: one is of another shape than the configuration says, or holds what is not a number.
+            ModelError: one holds what is not a number.
         """
         import torch
-        from safetensors import safe_open
 
-        for name, shape in self.shapes.items():
-            with safe_open(self.files[name], framework="pt") as file:
-                weight = file.get_tensor(name)
-            if tuple(weight.shape) != shape:
-                raise ModelError(f"{self.ref.name}: {name} is of shape {tuple(weight.shape)}, not {shape} as its config.json says")
+        for name, weight in self._read(self.shapes):
             if not torch.isfinite(weight).all():
                 raise ModelError(f"{self.ref.name}: {name} holds numbers that are not finite; the model is broken")
             yield name, weight
+
+    def _read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        from safetensors import safe_open
+
+        for path, here in groupby(names, key=lambda name: self.files[name][0]):  # to open one reads the names of all that it holds
+            with safe_open(path, framework="pt") as file:
+                for name in here:
+                    yield name, file.get_tensor(name)
 
     def said(self, file: str) -> dict[str, Any]:
         """What a JSON file of the folder says, {} where it is not there.
@@ -138,3 +152,8 @@ def open_model(name: str, revision: str | None = None) -> Source:
         return Source(Path(snapshot_download(ref.name, revision=revision, allow_patterns=PATTERNS)), ref)
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
         raise ModelError(f"{name}: neither a folder here nor a model that the hub gave us ({first_line(error)})") from None
+
+
+def _in_order(name: str) -> list[str | int]:
+    """A key that sorts layer 2 before layer 10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

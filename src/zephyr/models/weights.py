@@ -12,7 +12,7 @@ from zephyr.models.reading import say_once
 ADAPTER = "holds an adapter (adapter_config.json), not a whole model; merge it into its base model (`merge_and_unload` of peft) first"
 SHOWN = 3  # of the weights that are wrong, so many are named
 # buffers that older versions saved beside the weights, and that are computed anew
-_BUFFER = re.compile(r"(^|\.)(inv_freq|(attn|attention)\.(masked_)?bias)$")
+BUFFER = re.compile(r"(^|\.)(inv_freq|(attn|attention)\.(masked_)?bias)$")
 
 
 def refuse_other_weights(model: Any, found: Mapping[str, Any], where: str) -> None:
@@ -25,7 +25,7 @@ def refuse_other_weights(model: Any, found: Mapping[str, Any], where: str) -> No
         raise ModelError(f"{where}: {ADAPTER}")
     wrong = {str(name): "missing" for name in found["missing_keys"]}
     wrong |= {str(name): f"of shape {tuple(got)}, not {tuple(wanted)}" for name, got, wanted in found["mismatched_keys"]}
-    left_out = sorted(str(name) for name in found["unexpected_keys"] if not _BUFFER.search(str(name)))
+    left_out = sorted(str(name) for name in found["unexpected_keys"] if not BUFFER.search(str(name)))
     if wrong:
         said = _some([f"{name} is {what}" for name, what in sorted(wrong.items())])
         instead = f"; there are {_some(left_out)} instead" if left_out else ""
