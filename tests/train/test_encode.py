@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from zephyr.sources import Located
 from zephyr.stages import reference
 from zephyr.text.chat import ChatFormat
 from zephyr.train import encode, prepare, rows
+from zephyr.train.batches import shuffled
 from zephyr.train.prepared import Packs, Split, Writer, seal_of
 
 
@@ -67,7 +69,7 @@ def test_a_dialogue_too_long_loses_whole_exchanges_from_its_end(chat: ChatFormat
     items = [dialogue("One?", "Two.", "Three?", "Four."), dialogue("Three?", "x" * 300), dialogue("Hello!", "Hi.")]
     short = len(chat.encode(items[0].record.messages[:2]).ids)
     found = dialogues(items, chat, SFTConfig(max_length=short + 3, packing=False), out)
-    assert [d.id for d in found] == [items[0].record.prompt_id, items[2].record.prompt_id]
+    assert [d.id for d in found] == [prepare.name_of(items[0].record), prepare.name_of(items[2].record)]
     assert found[0].examples[0].ids == chat.encode(items[0].record.messages[:2]).ids
     assert out.manifest.notes == [
         f"1 train dialogues lost their last exchanges: they were longer than sft.max_length ({short + 3} tokens)."
@@ -80,7 +82,7 @@ def test_a_dialogue_too_long_is_left_out_where_the_recipe_says_so(chat: ChatForm
     items = [dialogue("One?", "Two.", "Three?", "Four."), dialogue("Hello!", "Hi.")]
     short = len(chat.encode(items[0].record.messages[:2]).ids)
     found = dialogues(items, chat, SFTConfig(max_length=short + 3, packing=False, truncation="drop"), out)
-    assert [d.id for d in found] == [items[1].record.prompt_id] and not out.manifest.notes
+    assert [d.id for d in found] == [prepare.name_of(items[1].record)] and not out.manifest.notes
     assert out.manifest.results["cut"]["train"] == {"dialogues": 0}
     assert dropped(out) == {"the dialogue is longer than sft.max_length": 1}
 
@@ -177,3 +179,15 @@ def test_packs_of_ids_that_begin_alike_have_names_of_their_own(chat: ChatFormat,
     ]
     packs = dialogues(items, chat, SFTConfig(max_length=40), out)
     assert len({p.id for p in packs}) == len(packs) > 2
+
+
+def test_dialogues_of_one_prompt_lie_anywhere_in_an_epoch(chat: ChatFormat, out: Draft) -> None:
+    items = [dialogue(f"Why {i % 4}?", f"Answer {i}.") for i in range(64)]
+    orders = []
+    for given in (items, items[::-1]):
+        found = dialogues(given, chat, SFTConfig(packing=False), out)
+        orders.append([found[i] for i in shuffled([d.id for d in found], 0, 0)])
+    first, other = ([d.examples for d in order] for order in orders)
+    assert first == other, "the order hangs on where the rows lay"
+    prompts = [d.id[:64] for d in orders[0]]
+    assert len(set(prompts)) == 4 and sum(a != b for a, b in pairwise(prompts)) > 30

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 import small
 import tiny
-from zephyr import sources
+from zephyr import sources, world
 from zephyr.artifacts import Draft, Manifest
 from zephyr.durable import aside
 from zephyr.errors import DataError, ModelError
@@ -95,7 +96,7 @@ def _plainly(items: Sequence[Located[Any]], chat: ChatFormat, config: SFTConfig,
                     break
             else:
                 cut += messages != item.record.messages
-                found.append((item.record.prompt_id, Example(tokens.ids, tokens.learnt)))
+                found.append((prepare.name_of(item.record), Example(tokens.ids, tokens.learnt)))
                 continue
         except DataError as error:
             out.drop(encode.unencodable(error), item.where, item.record.row())
@@ -362,18 +363,51 @@ def test_few_dialogues_are_held(data: Path, tmp_path: Path) -> None:
 
     with prepared.Writer(tmp_path / "prepared", "key") as to:
         prepare.write_rows(watched(), 2000, chat(), CONFIG, to)
-    assert most <= prepare.BATCH * (min(len(os.sched_getaffinity(0)), prepare.MOST_THREADS) + 3)
+    assert most <= prepare.BATCH * (min(world.processors(), prepare.MOST_THREADS) + 3)
+
+
+def test_a_system_that_knows_no_affinity_has_processors_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert world.processors() == os.cpu_count()
+    assert list(prepare._in_order(sum, [[1, 2], [3]])) == [([1, 2], 3), ([3], 3)]
 
 
 # --- in a process of its own -------------------------------------------------------------------------------------
 
 
-def test_a_process_without_torch_makes_the_same(data: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_process_without_torch_makes_the_same(data: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies in the working directory."""
+    (tmp_path / "tokenizers.py").write_text("raise SystemExit('not the library')")
+    monkeypatch.chdir(tmp_path)
     here, there = (work([data], CONFIG, tmp_path / name, ModelRef(str(tiny_folder), "")) for name in ("here", "there"))
     fates = rows.survey(here.data, draft(tmp_path))
     prepare.write(here, fates, load.load_chat(here.model, "zephyr"))
     prepare._write_elsewhere(there, fates)
     assert files_of(here.folder) == files_of(there.folder) != {}
+
+
+# rows come from the library `datasets`, as those of the hub do
+DATASETS = """
+import os, sys
+from zephyr.train import prepare, rows
+each = rows.each
+def loaded(data, fates):
+    import datasets
+    datasets.load_dataset("json", data_files=data[0].path, cache_dir=os.environ["THERE"])
+    yield from each(data, fates)
+rows.each = loaded
+prepare.main()
+assert "torch" not in sys.modules
+"""
+
+
+def test_what_reads_the_hub_needs_no_torch_either(data: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THERE", str(tmp_path / "cache"))
+    started = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **given: started([command[0], "-c", DATASETS], **given))
+    todo = work([data], CONFIG, tmp_path / "hub", ModelRef(str(tiny_folder), ""))
+    prepare._write_elsewhere(todo, rows.survey(todo.data, draft(tmp_path)))
+    assert prepared.seal_of(todo.folder, "key")
 
 
 def test_what_goes_wrong_there_is_said_here(data: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zephyr import progress, sources
+from zephyr import progress, sources, world
 from zephyr.artifacts import Draft
 from zephyr.curation import compare, inputs, near, select, write
 from zephyr.curation.compare import Fates
@@ -23,7 +23,7 @@ from zephyr.curation.keep import keep
 from zephyr.curation.rows import Clock, Judge, Kept, filter_names
 from zephyr.curation.shapes import SHAPES
 from zephyr.curation.work import LEFT_OUT, Work
-from zephyr.curation.workers import done, processors
+from zephyr.curation.workers import done
 from zephyr.errors import DataError
 from zephyr.files import Unread
 from zephyr.progress import say
@@ -85,7 +85,7 @@ def _pass_through(work: Work, out: Draft) -> None:
     """Index, compare and write, and fill the artifact."""
     config, data = work.config, work.data
     _begin(work)
-    processes = config.processes or min(processors(), len(work.pieces))
+    processes = config.processes or min(world.processors(), len(work.pieces))
     passes = Clock()
     with passes("index"):
         _index(work, processes)

@@ -30,11 +30,6 @@ def done(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job,
     yield from _Pool(work.folder, jobs, min(processes, len(jobs))).results()
 
 
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Pool:
     def __init__(self, folder: Path, jobs: Sequence[Job], processes: int) -> None:
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()

@@ -150,8 +150,14 @@ def write_rows(items: Iterable[tuple[int, Located[Dialogue]]], total: int, chat:
                     to.refuse(row, item.where, item.record.row())
                 else:
                     spans = prepared.spans_of(row.tokens.learnt)
-                    to.add(rows.SPLITS[fate], item.record.prompt_id, row.tokens.ids, spans, cut=row.cut)
+                    to.add(rows.SPLITS[fate], name_of(item.record), row.tokens.ids, spans, cut=row.cut)
             progress.advance(len(batch))
+
+
+def name_of(record: Dialogue) -> str:
+    """What a dialogue is called in errors; its own also where others begin with the same prompt, for the order of an epoch hangs on it."""
+    own = record.identity
+    return own if own == record.prompt_id else f"{record.prompt_id} ({own[:12]})"
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -162,7 +168,7 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 def _in_order(function: Any, batches: Iterable[T]) -> Iterator[tuple[T, Any]]:
     """Each batch with what the function makes of it, as many at once as there are cores, few ahead of what was asked for."""
-    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    threads = min(world.processors(), MOST_THREADS)
     waiting: deque[tuple[T, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -197,8 +203,13 @@ def _write_elsewhere(work: Work, fates: bytes) -> None:
         "fates": fates.hex(),
         "parent": os.getpid(),
     }
-    # it imports from where this one does, and transformers need not say that it has no torch
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+    # it imports from where this one does, not from the working directory, and transformers need not say that it has no torch
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONSAFEPATH": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    }
     command = [sys.executable, "-m", "zephyr.train.prepare"]
     with tempfile.TemporaryFile("w+") as orders, tempfile.TemporaryFile("w+") as answer:
         json.dump(order, orders)
@@ -249,6 +260,8 @@ def main() -> None:
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # what it says, it will say to the one who asked
             chat = load_chat(work)
+        if not model.trust_remote_code:  # transformers has looked by now; `datasets` would import what stands there
+            del sys.modules["torch"]
         gc.freeze()
         gc.enable()
         write(work, bytes.fromhex(order["fates"]), chat, order["parent"])

@@ -191,7 +191,7 @@ class Split:
         return self._ids.size(row)
 
     def name(self, row: int) -> str:
-        """Its `prompt_id`."""
+        """Its `prompt_id`, and what tells it from others of that prompt."""
         return bytes(self._names[row]).decode("utf-8")
 
     def weight(self, row: int) -> int:
