@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tiny
 from zephyr.text.chat import ChatFormat
+from zephyr.text.tokens import adds_bos
 from zephyr.train.encode import beheaded
 
 TURNS = [{"role": "user", "content": "one two three four five six seven eight"}]
@@ -17,6 +18,15 @@ def test_a_leading_bos_is_kept() -> None:
     assert len(cut) == 10 and cut[0] == prompt[0] and cut[1:] == prompt[-9:]
     assert beheaded(prompt, len(prompt), chat) == prompt
     assert beheaded(prompt, 1, chat) == prompt[-1:]
+
+
+def test_a_bos_that_the_template_alone_writes_is_kept() -> None:
+    tokenizer = tiny.byte_tokenizer(template="{{ bos_token }}" + tiny.CHATML)
+    tokenizer.bos_token = "<|endoftext|>"
+    chat = ChatFormat(tokenizer, "tokenizer")
+    prompt = chat.encode_prompt(TURNS)  # type: ignore[arg-type]
+    assert prompt[0] == chat.tokenizer.bos_token_id and not adds_bos(chat.tokenizer)
+    assert beheaded(prompt, 10, chat) == prompt[:1] + prompt[-9:]
 
 
 def test_without_bos_the_end_alone_is_kept() -> None:

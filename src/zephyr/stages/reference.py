@@ -12,7 +12,7 @@ from zephyr.recipe import Recipe, Section, TrainConfig, Truncation
 from zephyr.records import parse_preference
 from zephyr.stages import From, Inputs, Needs, template_file
 
-VERSION = 1
+VERSION = 2  # 2: a cut prompt keeps its BOS where the template writes it; what a turn says beside its role and content is refused
 
 
 class Config(Section):

@@ -13,7 +13,7 @@ from zephyr.recipe import SFTConfig, Truncation
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
 from zephyr.text.chat import ChatFormat
-from zephyr.text.tokens import Tokens, adds_bos
+from zephyr.text.tokens import Tokens
 from zephyr.train.batches import Example, branching
 
 TOO_LONG = "the first exchange is longer than sft.max_length"
@@ -145,7 +145,7 @@ def beheaded(prompt: tuple[int, ...], limit: int, chat: ChatFormat) -> tuple[int
     """The last `limit` ids of a prompt, a leading BOS kept: the models that expect one lose their footing without it."""
     if len(prompt) <= limit:
         return prompt
-    start = prompt[:1] if limit > 1 and adds_bos(chat.tokenizer) and prompt[0] == chat.tokenizer.bos_token_id else ()
+    start = prompt[:1] if limit > 1 and prompt[0] == chat.tokenizer.bos_token_id else ()
     return start + prompt[len(prompt) - limit + len(start) :]
 
 
