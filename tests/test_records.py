@@ -75,6 +75,40 @@ def test_a_bad_dialogue_is_refused_with_its_reason(case: str) -> None:
     assert str(caught.value) == problem
 
 
+def test_dialogues_of_another_shape_are_told_where_they_are_read() -> None:
+    reads = "`zephyr curate` reads `conversations`, `data` and `instruction` with `output`, too"
+    with pytest.raises(DataError, match=rf"^`messages` is missing \({reads}\); the row has 'conversations', 'id'$"):
+        parse_dialogue({"conversations": [], "id": "7"})
+
+
+@pytest.mark.parametrize(
+    ("beside", "problem"),
+    [
+        ({"weight": 0}, "`weight` is not 1 (but 0); each answer is learnt"),
+        ({"weight": 0.5}, "`weight` is not 1 (but 0.5)"),
+        ({"train": False}, "`train` is not true (but False)"),
+        ({"tool_calls": [{"name": "f"}]}, "`tool_calls` holds something (only `role` and `content` are read); put it into `content`, or"),
+        ({"function_call": {"name": "f", "arguments": None}}, "`function_call` holds something"),
+        ({"reasoning_content": "Hm."}, "`reasoning_content` holds something"),
+        ({"thinking": "Hm.", "content": None}, "`thinking` holds something"),
+    ],
+)
+def test_what_a_turn_says_beside_its_content_does_not_vanish(beside: dict[str, Any], problem: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_dialogue({"messages": [U, {**A, **beside}]})
+    assert str(caught.value).startswith(f"`messages[1]`: {problem}")
+    with pytest.raises(DataError) as caught:
+        parse_preference({"chosen": [U, {**A, **beside}], "rejected": [U, B]})
+    assert str(caught.value).startswith(f"`chosen[1]`: {problem}")
+
+
+def test_what_says_nothing_beside_the_content_is_passed_over() -> None:
+    empty = {"tool_calls": [], "function_call": {"name": None}, "reasoning_content": "", "thinking": None}
+    said_so = {**A, **empty, "weight": 1, "train": True}
+    unlearnt = {**U, **empty, "weight": 0, "train": False}  # as nothing of the user's is
+    assert parse_dialogue({"messages": [unlearnt, said_so]}) == parse_dialogue({"messages": [U, {**A, "weight": None}]})
+
+
 @pytest.mark.parametrize("key", ["prompt", "prompt_id", "source", "category"])
 @pytest.mark.parametrize(("value", "what"), [(3, "a number"), (True, "a boolean"), ([], "a list"), ({}, "an object")])
 def test_a_column_that_is_no_text_is_refused(key: str, value: object, what: str) -> None:
@@ -215,7 +249,11 @@ def test_a_rated_prompt_reads_back_as_it_was_written() -> None:
 # --- preferences ---------------------------------------------------------------------------------------------
 
 BAD_PREFERENCES: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing": ({}, "`chosen` is empty; a list of turns was expected"),
+    "nothing": ({}, "`chosen` is missing (`zephyr binarize` makes pairs of rated `completions`); the row has no columns"),
+    "answers": (
+        {"prompt": "p", "completions": []},
+        "`chosen` is missing (`zephyr binarize` makes pairs of rated `completions`); the row has 'prompt', 'completions'",
+    ),
     "chosen null": ({"prompt": "p", "chosen": None, "rejected": "b"}, "`chosen` is empty; a list of turns was expected"),
     "chosen a number": ({"prompt": "p", "chosen": 3, "rejected": "b"}, "`chosen` is a number; a list of turns was expected"),
     "empty text": ({"prompt": "p", "chosen": "a", "rejected": " "}, "`rejected` is empty"),

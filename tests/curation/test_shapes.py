@@ -38,6 +38,13 @@ def test_what_a_task_is_about_follows_it() -> None:
     assert as_messages(row, "alpaca")["messages"][0]["content"] == "Sum up.\n\nRain fell."
 
 
+def test_an_answer_that_is_not_to_be_learnt_is_not(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "Once?"}, {"from": "gpt", "value": "Once.", "weight": 0}]
+    path = lines(tmp_path / "rows.jsonl", [SAME["sharegpt"], {"conversations": turns}])
+    artifact = run(tmp_path / "out", [path], {"invalid": "drop"})
+    assert artifact.manifest.dropped == {"invalid: `messages[]`: `weight` is not 1": 1}
+
+
 WRONG = {
     "two shapes": ({**SAME["messages"], **SAME["sharegpt"]}, r"columns of several shapes: messages \('messages'\) and sharegpt"),
     "no shape": ({"text": "Once."}, "no other shape fits"),

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zephyr.errors import DataError
-from zephyr.records import Row
+from zephyr.records import UNHEEDED, Row
 
 # by shape, the columns that make it
 SHAPES: dict[str, tuple[str, ...]] = {
@@ -79,7 +79,8 @@ def _sharegpt(row: Row) -> list[dict[str, Any]]:
         speaker = turn["from"]
         if not isinstance(speaker, str) or speaker not in SPEAKERS:
             raise DataError(f"`conversations[{i}]`: `from` names nobody we know ({str(speaker)[:40]!r}; known are {', '.join(SPEAKERS)})")
-        messages.append({"role": SPEAKERS[speaker], "content": turn["value"]})
+        beside = {key: turn[key] for key in UNHEEDED if key in turn}  # what the parser refuses
+        messages.append({"role": SPEAKERS[speaker], "content": turn["value"], **beside})
     return messages
 
 

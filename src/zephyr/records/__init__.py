@@ -13,6 +13,7 @@ from zephyr.records.base import Row as Row
 from zephyr.records.base import content_id as content_id
 from zephyr.records.base import prompt_id_of as prompt_id_of
 from zephyr.records.base import seeded_unit as seeded_unit
+from zephyr.records.dialogues import UNHEEDED as UNHEEDED
 from zephyr.records.dialogues import Dialogue as Dialogue
 from zephyr.records.dialogues import Prompt as Prompt
 from zephyr.records.dialogues import first_user as first_user

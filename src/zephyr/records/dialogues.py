@@ -8,7 +8,11 @@ from typing import Any, TypeGuard, cast
 
 from zephyr.errors import DataError
 from zephyr.records.base import ROLES, Message, Role, Row, prompt_id_of
-from zephyr.records.fields import encodable, kind, text
+from zephyr.records.fields import encodable, kind, missing, quoted, text
+
+# what a turn may say beside `role` and `content`, and nothing here heeds: whether it is learnt, and what else it says
+_LEARNT = ("weight", "train")
+UNHEEDED = (*_LEARNT, "tool_calls", "function_call", "reasoning_content", "thinking")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def parse_messages(value: object, key: str = "messages") -> tuple[Message, ...]:
         role, content = turn.get("role"), turn.get("content")
         if not _is_role(role):
             raise DataError(f"{where}: role {role!r} is not one of system, user, assistant")
+        _refuse_unheeded(turn, where)
         if not isinstance(content, str):
             raise DataError(f"{where}: `content` is {kind(content)}, not a text")
         if role != "system" and not content.strip():
@@ -100,6 +105,20 @@ def parse_messages(value: object, key: str = "messages") -> tuple[Message, ...]:
     return tuple(turns)
 
 
+def _refuse_unheeded(turn: Mapping[str, Any], where: str) -> None:
+    """What is not heeded must not vanish; null and what is empty say nothing, and Parquet fills up objects with them."""
+    for key in UNHEEDED:
+        value = turn.get(key)
+        if key in _LEARNT:
+            if turn["role"] == "assistant" and value not in (None, 1):  # the others are not, by default
+                raise DataError(
+                    f"{where}: `{key}` is not {'true' if key == 'train' else 1} (but {quoted(value)}); each answer is learnt, all of it: "
+                    "leave the row out, or take the key out where that may be"
+                )
+        elif any(value.values()) if isinstance(value, Mapping) else value:
+            raise DataError(f"{where}: `{key}` holds something (only `role` and `content` are read); put it into `content`, or take it out")
+
+
 def first_user(messages: tuple[Message, ...]) -> str:
     """The text of the first user turn, which the public sets call the prompt."""
     return next((m["content"] for m in messages if m["role"] == "user"), "")
@@ -107,7 +126,9 @@ def first_user(messages: tuple[Message, ...]) -> str:
 
 def parse_dialogue(row: Mapping[str, Any]) -> Dialogue:
     """A dialogue from a row with `messages`; the last turn must be the assistant's."""
-    messages = parse_messages(row.get("messages"))
+    if "messages" not in row:
+        raise missing(row, "messages", "`zephyr curate` reads `conversations`, `data` and `instruction` with `output`, too")
+    messages = parse_messages(row["messages"])
     if not any(m["role"] == "assistant" for m in messages):
         raise DataError("`messages` has no assistant turn: there is nothing to learn")
     if messages[-1]["role"] != "assistant":

@@ -20,6 +20,12 @@ def text(row: Mapping[str, Any], key: str, *, default: str | None = None) -> str
     return encodable(value, key)
 
 
+def missing(row: Mapping[str, Any], key: str, elsewhere: str) -> DataError:
+    """What to say of a row without a column: which it has, and what reads rows of other columns."""
+    has = ", ".join(map(repr, row)) or "no columns"
+    return DataError(f"`{key}` is missing ({elsewhere}); the row has {has}"[:300])
+
+
 def encodable(value: str, key: str) -> str:
     """A text that can be written as UTF-8, as it is."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from zephyr.errors import DataError
 from zephyr.records.base import Message, Row, prompt_id_of
 from zephyr.records.dialogues import first_user, parse_messages
-from zephyr.records.fields import encodable, kind, number, text, whole_number
+from zephyr.records.fields import encodable, kind, missing, number, text, whole_number
 from zephyr.records.ratings import ASPECTS, RatedPrompt, Rating, parse_rated_prompt, parse_rating
 
 
@@ -98,12 +98,15 @@ def parse_preference(row: Mapping[str, Any]) -> Preference:
     Raises:
         DataError: the two answers are the same, or answer different prompts.
     """
+    for key in ("chosen", "rejected"):
+        if key not in row:
+            raise missing(row, key, "`zephyr binarize` makes pairs of rated `completions`")
     given = row.get("prompt")
     if isinstance(given, list | tuple):  # the conversational shape: `prompt` as turns, the answers as one turn each
         row = _joined(row, given)
     prompt = text(row, "prompt", default="")
-    chosen = _answer_turns(row.get("chosen"), prompt, "chosen")
-    rejected = _answer_turns(row.get("rejected"), prompt, "rejected")
+    chosen = _answer_turns(row["chosen"], prompt, "chosen")
+    rejected = _answer_turns(row["rejected"], prompt, "rejected")
     if chosen[:-1] != rejected[:-1]:
         raise DataError("`chosen` and `rejected` answer different conversations")
     if chosen[-1]["content"].strip() == rejected[-1]["content"].strip():
@@ -144,7 +147,7 @@ def _joined(row: Mapping[str, Any], given: list[Any] | tuple[Any, ...]) -> Row:
     context = parse_messages(given, "prompt") if given else ()
     answers: Row = {}
     for key in ("chosen", "rejected"):
-        value = row.get(key)
+        value = row[key]
         if not isinstance(value, list | tuple):
             raise DataError(f"`{key}` is {kind(value)}; beside a `prompt` that is a list of turns, a list of turns was expected")
         answers[key] = [*context, *value]

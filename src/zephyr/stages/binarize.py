@@ -17,7 +17,7 @@ from zephyr.stages import From, Inputs, Needs
 if TYPE_CHECKING:
     from zephyr.text.contamination import Benchmarks
 
-VERSION = 5  # 5: a row that is given for the test is in it as such, also where it was drawn before; a file may be given for two columns
+VERSION = 6  # 6: what a turn says beside its role and content is refused where it would vanish
 AGAINST = "against "  # how the names of inputs begin that hold a benchmark's prompts
 Feedback = RatedPrompt | Preference
 
