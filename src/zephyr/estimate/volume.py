@@ -135,7 +135,8 @@ def pairs(recipe: Recipe, made: Mapping[str, Path], chat: ChatFormat | None) -> 
     rated = _sources(made, "rate") or (recipe.rate.data if recipe.rate else [])
     data = _sources(made, "binarize") or (recipe.binarize.data if recipe.binarize else []) or rated
     if data:
-        found = _volume(data, recipe.binarize.test_fraction if recipe.binarize else 0.0, length, of.stated)
+        divides = recipe.binarize if recipe.binarize and recipe.binarize.data else recipe.rate  # an artifact is divided already
+        found = _volume(data, divides.test_fraction if divides else 0.0, length, of.stated)
         # of pairs the answers that were rated are not seen any more
         return replace(found, answers=recipe.complete.models_per_prompt if recipe.complete else _answers(rated or data))
     if recipe.complete is None:

@@ -52,6 +52,8 @@ class RateConfig(Section):
     protocol: Literal["each", "together"] = "each"
     # answers already collected, where there is no `complete` section
     data: list[Source] = []
+    # for sources that name no split: this share of prompts, chosen by hash, is kept for the test
+    test_fraction: Share = 0.1
     # a row that cannot be used: error, it stops the stage; drop, it is left out and counted
     invalid: Invalid = "error"
     # the stage stops when more than this share of the replies could not be read

@@ -55,7 +55,7 @@ def cost_of(path: str, before: Any, after: Any, a: Recipe, b: Recipe) -> str:
         return say(before, after)
     if stage in ("sft", "dpo") and name in ("epochs", "batch_size", "max_length", "packing"):
         return _more_or_less(stage, a, _with(a, b, stage, name), name)
-    if stage in ("curate", "binarize") and (name == "test_fraction" or path.startswith(f"{stage}.data[")):
+    if stage in ("curate", "rate", "binarize") and (name == "test_fraction" or path.startswith(f"{stage}.data[")):
         field = "data" if "[" in path else name
         return _more_or_less("sft" if stage == "curate" else "dpo", a, _with(a, b, stage, field), name)
     return ""

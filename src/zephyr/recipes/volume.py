@@ -46,7 +46,7 @@ def _pairs(recipe: Recipe) -> tuple[float | None, float | None]:
     if recipe.binarize and recipe.binarize.data:
         return _train(recipe.binarize.data, recipe.binarize.test_fraction)
     if recipe.rate and recipe.rate.data and recipe.binarize:
-        return _train(recipe.rate.data, recipe.binarize.test_fraction)
+        return _train(recipe.rate.data, recipe.rate.test_fraction)
     return _train(recipe.complete.prompts, recipe.complete.test_fraction) if recipe.complete else (None, None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from zephyr import sources
 from zephyr.artifacts import Draft
 from zephyr.recipe import APIConfig, DataSource, Recipe
-from zephyr.records import Completion, Prompt, RatedPrompt, parse_prompt, parse_rated_prompt
+from zephyr.records import Completion, Prompt, RatedPrompt, parse_prompt
 from zephyr.spending.lines import CHARACTERS_A_TOKEN, Line, is_done, line_of, tokens_of
 from zephyr.stages import complete, rate
 from zephyr.teachers import Request
@@ -37,8 +37,7 @@ def of_rate(recipe: Recipe, run_dir: Path, draft: Draft) -> list[Line]:
     if not data and is_done(recipe, "complete", run_dir):
         data = [DataSource(path=str(run_dir / "complete"))]
     if data:
-        found = sources.collect(data, lambda row: parse_rated_prompt(row, rated=False), draft, invalid=config.invalid, test_fraction=0.0)
-        rows = [item.record for items in found.values() for item in items]
+        rows = [item.record for items in rate.collect(config, data, draft).values() for item in items]
         return [line_of("rate", rate.TEACHER, config.teacher, _asked(config, rows), run_dir)]
     return [_unwritten(recipe, config, run_dir, draft)]
 

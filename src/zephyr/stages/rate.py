@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +16,13 @@ from zephyr.artifacts import Draft
 from zephyr.errors import DataError
 from zephyr.evals import hygiene
 from zephyr.progress import Bar, bar
-from zephyr.recipe import BudgetConfig, Invalid, RateConfig, Recipe, Section, Share, TeacherConfig
+from zephyr.recipe import BudgetConfig, DataSource, Invalid, RateConfig, Recipe, Section, Share, TeacherConfig
 from zephyr.records import RatedPrompt, Rating, parse_rated_prompt, seeded_unit
+from zephyr.sources import Located
 from zephyr.stages import From, Inputs, Needs, teacher_inputs
 from zephyr.teachers import Reply, Request, ask, rubric
 
-VERSION = 7  # 7: a row that is given for the test is in it as such, also where it was drawn before; a file may be given for two columns
+VERSION = 8  # 8: of answers from outside, whose source names no split, a share of the prompts is kept for the test
 TEACHER = "judge"  # its name in the journal
 FIRST_LOOK = 64  # requests after which a teacher that cannot be read is stopped, before the rest is paid for
 Place = tuple[str, int]  # the id of a prompt, and which of its answers
@@ -32,6 +34,7 @@ class Config(Section):
     seed: int
     teacher: TeacherConfig
     protocol: Literal["each", "together"]
+    test_fraction: Share
     invalid: Invalid
     max_unparsed: Share
     budget: BudgetConfig = Field(exclude=True)
@@ -49,6 +52,7 @@ def configure(recipe: Recipe) -> Config:
         seed=recipe.seed,
         teacher=_judge(s.teacher),
         protocol=s.protocol,
+        test_fraction=s.test_fraction,
         invalid=s.invalid,
         max_unparsed=s.max_unparsed,
         budget=recipe.budget,
@@ -100,11 +104,15 @@ def questions(config: Config, prompts: Iterable[RatedPrompt]) -> list[Question]:
     return found
 
 
+def collect(config: Config, data: Sequence[DataSource], out: Draft) -> dict[str, list[Located[RatedPrompt]]]:
+    """The prompts and their answers, by split."""
+    parse = partial(parse_rated_prompt, rated=False)
+    return sources.collect(data, parse, out, invalid=config.invalid, test_fraction=config.test_fraction)
+
+
 def run(config: Config, inputs: Inputs, out: Draft) -> None:
     """Ask for a rating of every answer; what cannot be read is asked for once more, then set aside and counted."""
-    by_split = sources.collect(
-        inputs.data["completions"], lambda row: parse_rated_prompt(row, rated=False), out, invalid=config.invalid, test_fraction=0.0
-    )
+    by_split = collect(config, inputs.data["completions"], out)
     prompts = {item.record.prompt_id: item.record for items in by_split.values() for item in items}
     asked = questions(config, prompts.values())
     digests = {TEACHER: inputs.models["teacher"].digest} if config.teacher.kind == "local" else {}
