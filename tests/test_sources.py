@@ -94,6 +94,11 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "no gzip": ("x.jsonl.gz", b'{"prompt": "a"}\n', r"x\.jsonl\.gz: a damaged gzip file after line 0 \(Not a gzipped file.*\)"),
     "no gzip of JSON": ("x.json.gz", b"[]", r"x\.json\.gz: a damaged gzip file \(Not a gzipped file.*\)"),
     "an object as JSON": ("x.json", b'{"prompt": "a"}', r"x\.json: a JSON list of rows was expected, found dict; .*\.jsonl file"),
+    "lines as JSON": (
+        "x.json",
+        b'{"prompt": "a"}\n{}',
+        r"x\.json: not valid JSON \(Extra data: .*\); one row a line belongs in a \.jsonl file",
+    ),
     "half of JSON": ("x.json", b'[{"prompt"', r"x\.json: not valid JSON \(.*\)"),
     "JSON that is not UTF-8": ("x.json", b'["\xff"]', r"x\.json: not valid JSON \(.*invalid start byte\)"),
     "JSON nested too deep": ("x.json", b"[" * 100_000, r"x\.json: not valid JSON \(.*recursion.*\)"),
@@ -209,6 +214,15 @@ def test_a_hub_error_without_a_message_is_still_one_line(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     assert refused("owner/data").endswith("(ConnectionError: ConnectionError)")
+
+
+def test_a_hub_name_of_several_data_sets_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['en', 'de']\nExample of usage:\n\t`…`")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    named = "name one in a recipe: {path: owner/data, subset: ONE} of ['en', 'de']"
+    assert refused("owner/data") == f"owner/data: holds several data sets; {named}"
 
 
 def test_one_split_of_a_hub_name_is_that_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,8 @@ def _read_json(path: Path) -> Read:
         with open_text(path) as file:
             value = json.load(file, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from None
+        lines = "; one row a line belongs in a .jsonl file" if str(error).startswith("Extra data") else ""
+        raise DataError(f"{path}: not valid JSON ({error}){lines}") from None
     except (*DAMAGED_GZIP, OSError) as error:
         raise damaged(path, error, "") from None
     if not isinstance(value, list):

@@ -374,7 +374,10 @@ def test_the_option_may_be_given_more_than_once(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(api, "benchmark", benchmark)
     assert zephyr("evaluate", "m", "--on", "ifeval=a.jsonl, mmlu=b.jsonl", "--on", "arc_challenge=c.jsonl", "--out", tmp_path / "out") == 2
-    assert asked == [["ifeval=a.jsonl", "mmlu=b.jsonl", "arc_challenge=c.jsonl"]]
+    assert asked.pop() == ["ifeval=a.jsonl", "mmlu=b.jsonl", "arc_challenge=c.jsonl"]
+    there = small.write_lines(tmp_path / "a,b.jsonl", PROMPTS)
+    assert zephyr("evaluate", "m", "--on", f"ifeval={there}", "--out", tmp_path / "out") == 2
+    assert asked == [[f"ifeval={there}"]]
 
 
 def test_a_recipe_that_names_none(tmp_path: Path, model: Path) -> None:

@@ -76,13 +76,14 @@ def evaluate(
     from zephyr import api
     from zephyr.evals import in_words
     from zephyr.progress import say
+    from zephyr.recipe import known
 
     words = overrides or []
     if on:
         one = _one_model(words)
         result = api.benchmark(
             one,
-            [name.strip() for names in on for name in names.split(",")],
+            [name for names in on for name in known.parted(names)],
             recipe,
             out,
             limit=limit,

@@ -37,7 +37,8 @@ def from_pretrained(read: Callable[..., Any], ref: ModelRef, where: str, what: s
         with contextlib.redirect_stderr(io.StringIO()):
             return read(where, revision=ref.revision, trust_remote_code=ref.trust_remote_code, **settings)
     except Exception as error:
-        raise ModelError(f"{where}: {what} cannot be loaded ({first_line(error)})") from error
+        ask = f"; ask for access at https://huggingface.co/{where}, then `hf auth login`" if "gated repo" in str(error) else ""
+        raise ModelError(f"{where}: {what} cannot be loaded ({first_line(error)}){ask}") from error
     finally:
         transformers.utils.logging.set_verbosity(level)
 

@@ -64,16 +64,20 @@ def named(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def parted(text: str) -> list[str]:
+    """What stands in a list with commas; a file whose name has a comma is one word, `NAME=FILE` of it too."""
+    if _is_here(text) or ("=" in text and "," not in text.partition("=")[0] and _is_here(text.partition("=")[2])):
+        return [text]
+    return [word.strip() for word in text.split(",")]
+
+
 def _is_here(text: str) -> bool:
     return Path(text).expanduser().exists()
 
 
 def _words(text: str) -> list[str]:
-    """What stands in a list with commas, groups by their members; a file whose name has a comma is one word, `NAME=FILE` of it too."""
-    if _is_here(text) or ("=" in text and "," not in text.partition("=")[0] and _is_here(text.partition("=")[2])):
-        words = [text]
-    else:
-        words = [word.strip() for word in text.split(",")]
+    """What stands in a list with commas, groups by their members."""
+    words = parted(text)
     if not all(words):
         raise UsageError(f"benchmarks {text!r}: a name is empty; known are {', '.join((*HUB, *GROUPS))}")
     return [name for word in words for name in ((word,) if _is_here(word) else GROUPS.get(word, (word,)))]

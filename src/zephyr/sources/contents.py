@@ -159,6 +159,10 @@ def _hub_parts(source: DataSource) -> list[Part]:
     try:
         loaded = datasets.load_dataset(source.path, source.subset, revision=source.revision)
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
+        _, several, names = str(error).partition("pick one among the available configs: ")
+        if several:
+            one = f"{{path: {source.path}, subset: ONE}} of {names.splitlines()[0]}"
+            raise DataError(f"{source.path}: holds several data sets; name one in a recipe: {one}") from error
         raise DataError(
             f"{source.path}: neither a file here nor a data set the hub gave us ({type(error).__name__}: {first_line(error)})"
         ) from error
