@@ -139,6 +139,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     flags = next((line for line in lines if line.startswith("flags")), "")
     versions = {p: importlib.metadata.version(p) for p in ("torch", "transformers", "trl", "zephyr-align")}
+    optional = {p: _version(p) for p in ("liger-kernel", "flash-attn")}
     return {
         "cpu": name,
         "cores": len(os.sched_getaffinity(0)),
@@ -147,7 +148,17 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "python": platform.python_version(),
         **versions,
+        **optional,
     }
+
+
+def _version(package: str) -> str | None:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def emit(result: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import assets
 import measure
 import processes
+import trl_side
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def run(races: dict[str, Callable[[argparse.Namespace], dict[str, Any]]], args: 
         took[name] = round(time.perf_counter() - began, 1)
         say(f"({name} took {took[name]:.0f} s)")
     settled = {"dtype": args.dtype, "rounds": args.rounds, "quick": args.quick}
-    return {"machine": measure.machine(args.device), **settled, "took_seconds": took, "races": found, "failed": failed}
+    machine = {**measure.machine(args.device), "trl_attention": trl_side.attention(args)}
+    return {"machine": machine, **settled, "took_seconds": took, "races": found, "failed": failed}
 
 
 def described(result: dict[str, Any]) -> str:
@@ -200,10 +202,12 @@ def compared(ours: list[dict[str, Any]], trl: list[dict[str, Any]]) -> dict[str,
 
 
 def _settle_device(device: str) -> None:
-    """On a machine that has both, a race on the CPU is not to find the GPU; without a GPU none can be raced on."""
+    """A race is on the CPU alone, also where there is a GPU, or on one GPU of those that are there; without one none can be raced on."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also of what is started
         return
+    # one GPU, also for what is started: of several TRL's trainers would make nn.DataParallel, which they refuse
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     import torch
 
     if not torch.cuda.is_available():

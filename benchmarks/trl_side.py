@@ -5,7 +5,8 @@
     python benchmarks/trl_side.py sft --model DIR --dialogues dialogues.jsonl --steps 3
 
 Best settings: no gradient checkpointing (unless `--checkpointing` asks for it, where memory is short), fused AdamW, SDPA (on GPUs
-flash attention where it is installed), reference log-probabilities computed once, and with `--group` batches of like length.
+flash attention and liger-kernel's layers where they are installed, which ours takes, too), reference log-probabilities computed once,
+and with `--group` batches of like length.
 `--dtype autocast` is bfloat16 products over float32 weights, the peer of equal quality; `bfloat16` has no master weights.
 """
 
@@ -44,9 +45,14 @@ def _model(args: argparse.Namespace) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float32
-    flash = args.device == "cuda" and args.dtype != "float32" and importlib.util.find_spec("flash_attn")
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation="flash_attention_2" if flash else "sdpa")
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation=attention(args))
     return model, AutoTokenizer.from_pretrained(args.model)
+
+
+def attention(args: argparse.Namespace) -> str:
+    """What transformers is told to attend with."""
+    flash = args.device == "cuda" and args.dtype != "float32" and importlib.util.find_spec("flash_attn")
+    return "flash_attention_2" if flash else "sdpa"
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
@@ -54,6 +60,7 @@ def _common(args: argparse.Namespace) -> dict[str, Any]:
         "output_dir": tempfile.mkdtemp(),
         "bf16": args.dtype == "autocast",
         "use_cpu": args.device == "cpu",
+        "use_liger_kernel": args.device == "cuda" and importlib.util.find_spec("liger_kernel") is not None,
         "gradient_checkpointing": args.checkpointing,
         "optim": "adamw_torch_fused",
         "report_to": "none",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import torch
 
 import tiny
 from zephyr.recipe import DPOConfig
+from zephyr.train import parallel
 from zephyr.train.batches import branching, flatten
 from zephyr.train.logprobs import sequence_sums, stream_logprobs
 from zephyr.train.loop import Trainer
@@ -58,6 +60,67 @@ def test_a_ratio_is_of_medians_and_by_the_token(race: Any) -> None:
         race.compared(side([2.0], 1000, 1.0, 1e10), side([2.0], 2000, 1.0, 1e10))
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_whole_job_is_raced_on_one_device(device: str, race: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    job, assets, processes = map(importlib.import_module, ("job", "assets", "processes"))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(processes, "run", lambda command: commands.append(command) or processes.Ended("", 1.0, 100.0))
+    monkeypatch.setattr(assets, "model_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(assets, "pairs_file", lambda *_: Path(__file__))
+    monkeypatch.setattr(job, "_check", lambda *_: 1)
+    args = argparse.Namespace(device=device, dtype="float32", quick=True, work=tmp_path, job_rounds=1, job_epochs=1)
+    found = job.race(args)["whole-job"]
+    theirs = commands[1]
+    assert theirs[theirs.index("--device") + 1] == device
+    assert ("memory_ratio" in found) == (device == "cpu"), "a process's memory is the host's"
+
+
+@pytest.mark.parametrize(("visible", "raced"), [(None, "0"), ("3,1", "3"), ("", "")])
+def test_a_race_is_on_one_gpu_of_several(visible: str | None, raced: str, race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    race._settle_device("cuda")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == raced
+
+
+def test_both_sides_have_the_kernels_that_are_installed(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trl_side = importlib.import_module("trl_side")
+    found = []
+    for there in (set(), {"liger_kernel", "flash_attn"}):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, there=there: name if name in there else None)
+        for device, dtype in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "autocast")):
+            args = argparse.Namespace(device=device, dtype=dtype, checkpointing=False)
+            found.append((trl_side._common(args)["use_liger_kernel"], trl_side.attention(args)))
+    assert found == [*[(False, "sdpa")] * 4, (True, "sdpa"), (True, "flash_attention_2")]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_check_of_a_gpu_trains_in_bfloat16_with_checkpoints(
+    broken: bool, race: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu_check = importlib.import_module("gpu_check")
+    monkeypatch.setattr(gpu_check, "kernels", lambda _: {})
+    monkeypatch.setattr(gpu_check, "SHAPE", {**gpu_check.SHAPE, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2})
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--device", "cpu"])
+    whole = parallel.recompute_activations
+    done: list[Any] = []
+
+    def recompute(model: Any) -> None:
+        done.append(model)
+        whole(model)
+        if broken:
+            for weight in model.parameters():
+                weight.register_hook(lambda gradient: -gradient)
+
+    monkeypatch.setattr(parallel, "recompute_activations", recompute)
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main()
+    found = json.loads(capsys.readouterr().out)
+    assert len(done) == 1 and found["fine"] is not broken and bool(ended.value.code) is broken, found
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [(["--list"], None, "dpo-body\n"), (["--device", "cuda"], "--device cuda: torch .* sees no GPU here", "")],
@@ -66,6 +129,7 @@ def test_what_is_no_race(
     arguments: list[str], code: str | None, said: str, race: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # which it sets for what it starts
     monkeypatch.setattr(sys, "argv", ["race.py", *arguments])
     with pytest.raises(SystemExit, match=code) as ended:
         race.parsed("", ["dpo-body"])
@@ -94,6 +158,7 @@ def test_a_race_that_fails_does_not_take_the_others_with_it(race: Any, capsys: p
     args = argparse.Namespace(device="cpu", dtype="float32", rounds=1, quick=True)
     found = race.run({"lost": ended, "won": lambda _: {"won": {"ratio": 2.0}}}, args)
     assert (found["failed"], found["races"]) == ({"lost": "ours.py: failed"}, {"won": {"ratio": 2.0}})
+    assert {"liger-kernel", "flash-attn"} <= found["machine"].keys() and found["machine"]["trl_attention"] == "sdpa"
     with pytest.raises(SystemExit, match="1"):
         race.done(found)
     assert json.loads(capsys.readouterr().out)["failed"]
