@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+GIB = 2.0**30
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -12,7 +14,7 @@ class Machine:
 
     Args:
         name: as it is asked for.
-        bytes: of its memory.
+        bytes: of its memory, as much of it as programs see.
         flops: in a second, of dense bfloat16 matrix products that add up in float32.
     """
 
@@ -21,15 +23,16 @@ class Machine:
     flops: float
 
 
-# from the makers' data sheets, without sparsity
+# bytes: what PyTorch says there is when it runs out ("GPU 0 has a total capacity of 79.14 GiB"), in messages that people have published;
+# it differs by tenths with the driver, and the least is taken. FLOP/s: from the makers' data sheets, without sparsity
 KNOWN = {
     machine.name: machine
     for machine in (
-        Machine("rtx-4090", 24e9, 165e12),
-        Machine("l40s", 48e9, 362e12),
-        Machine("a100-80gb", 80e9, 312e12),
-        Machine("h100-80gb", 80e9, 989e12),
-        Machine("h200", 141e9, 989e12),
+        Machine("rtx-4090", 23.5 * GIB, 165e12),
+        Machine("l40s", 44.4 * GIB, 362e12),
+        Machine("a100-80gb", 79.1 * GIB, 312e12),
+        Machine("h100-80gb", 79.1 * GIB, 989e12),
+        Machine("h200", 139.7 * GIB, 989e12),
     )
 }
 # what a GPU calls itself, in parts that all have to be in it; an H100 without "80GB" is the PCIe one, which computes less

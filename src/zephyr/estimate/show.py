@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-GIB = 2.0**30
+from zephyr.estimate.machines import GIB
+
 KINDS_FOR = 3  # numbers of devices up to which bytes are shown by kind for each
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zephyr.estimate.volume import Length
+from zephyr.estimate.workload import fullest_batch
 from zephyr.recipe import DPOConfig, OptimizerConfig, SFTConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -180,16 +180,15 @@ def _batches(config: OptimizerConfig, lengths: Sequence[Length], words: int, bat
         budget: tokens that go through the model at once; a longer row goes alone.
     """
     packed = isinstance(config, SFTConfig) and config.packing
-    longest = heapq.nlargest(config.batch_size, lengths, key=lambda length: length.tokens)
-    most = batch if packed else max(batch, sum(length.tokens for length in longest))  # one length may stand for all rows
-    size, fullest = min(batch, budget), min(most, budget)
+    longest = max(lengths, key=lambda length: length.tokens)
+    size, most = min(batch, budget), min(fullest_batch(config, lengths, batch), budget)
     passes = max(1, min(PASSES, round(batch / size)))
     batches = [
-        [_pass(config, lengths, words, fullest if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
+        [_pass(config, lengths, words, most if k == passes - 1 else size, k == passes - 1, PASSES * n + k) for k in range(passes)]
         for n in range(-(-PASSES // passes) + 1)
     ]
-    if not packed and longest[0].tokens > budget:  # alone, while the gradients of the others of its batch wait
-        batches[-1] = [*batches[-1][: config.batch_size - 1], _pass(config, [longest[0]], words, longest[0].tokens, False, 0)]
+    if not packed and longest.tokens > budget:  # alone, while the gradients of the others of its batch wait
+        batches[-1] = [*batches[-1][: config.batch_size - 1], _pass(config, [longest], words, longest.tokens, False, 0)]
     return batches
 
 

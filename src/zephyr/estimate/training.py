@@ -55,7 +55,7 @@ class Planner:
         self, work: Work, dtype: str, devices: int, *, recompute: bool, budget: int, offload: str = "none", fused: bool = False
     ) -> memory.Bytes:
         """What a device holds at the peak of a step."""
-        share = work.batch / devices
+        share = work.fullest / devices
         tokens = max(min(budget, share), work.longest)
         plain = self.kept(work, dtype, recompute=False, fused=fused)
         return memory.step_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class Work:
         reference: of the tokens looked at, the reference's.
         predicted: the share of the tokens that is predicted.
         seen: how many tokens one sees on average.
-        batch: tokens of a batch.
+        batch: tokens of a batch, on average.
+        fullest: tokens of the fullest batch that there may be.
         longest: tokens of the longest row; where the rows could not be read, of the longest that there may be.
         assumed: what was taken for granted.
     """
@@ -48,6 +50,7 @@ class Work:
     predicted: float
     seen: float
     batch: float
+    fullest: float
     longest: int
     assumed: str
 
@@ -79,6 +82,8 @@ def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, siz
     steps = math.ceil(sequences / config.batch_size) * config.epochs
     looks = number_of_looks(steps, config.evaluate_every)
     longest = _longest(config) if data.assumed else max((x.tokens for x in data.lengths), default=0)
+    at_once = min(sequences, config.batch_size)
+    batch = at_once * size
     return Work(
         stage=stage,
         config=config,
@@ -91,10 +96,18 @@ def _work(stage: str, config: OptimizerConfig, data: Volume, sequences: int, siz
         reference=reference,
         predicted=data.predicted,
         seen=data.seen,
-        batch=min(sequences, config.batch_size) * size,
+        batch=batch,
+        fullest=at_once * longest if data.assumed else fullest_batch(config, data.lengths, batch),
         longest=round(max(longest, size if stage == "sft" else 0)),
         assumed=data.assumed,
     )
+
+
+def fullest_batch(config: OptimizerConfig, lengths: Sequence[volume.Length], batch: float) -> float:
+    """Tokens of a batch of the longest rows in a sample of them; packed ones are all alike, and one length may stand for all rows."""
+    if isinstance(config, SFTConfig) and config.packing:
+        return batch
+    return max(batch, sum(heapq.nlargest(config.batch_size, (length.tokens for length in lengths))))
 
 
 def _longest(config: OptimizerConfig) -> int:
