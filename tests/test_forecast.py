@@ -65,6 +65,23 @@ def test_it_lists_what_is_asked_and_scales_with_epochs(model: Path) -> None:
         assert volume.dialogues(few, {}, load.load_chat(ref, "zephyr")).test == 40
 
 
+@pytest.mark.parametrize(("device", "share"), [("cuda", 4), ("cpu", 1)])
+def test_processes_share_what_they_do_together_where_each_has_a_gpu(
+    device: str, share: int, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = load.refer(ModelConfig(path=str(model)))
+    demo = recipe.load(ROOT / "recipes/demo.yaml", [f"model.path={model}"])
+    monkeypatch.setattr(speed, "probe", lambda *_: (1.0, 1.0, 1.0))
+    monkeypatch.setattr(load, "device", lambda: device)
+    alone = forecast.forecast(demo, forecast.MEASURED, ref, {})
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    shared = forecast.forecast(demo, forecast.MEASURED, ref, {})
+    assert {*forecast.MEASURED} - {*forecast.ALONE} == {*pipeline.graph.TOGETHER}
+    assert ("by one process" in forecast.describe(shared)) == (share == 1)
+    for stage, seconds in alone.items():
+        assert seconds and shared[stage] == seconds / (share if stage in pipeline.graph.TOGETHER else 1), stage
+
+
 def test_what_is_made_need_not_be_guessed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Curated rows instead of those they were chosen from; of pairs the answers that were rated are still all scored."""
     from zephyr.artifacts import draft

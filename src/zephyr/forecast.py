@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zephyr import world
 from zephyr.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 MEASURED = ("sft", "reference", "dpo", "evaluate")
+ALONE = ("evaluate",)  # of these, what the first of several processes does; they share the others
 
 
 def forecast(recipe: Recipe, stages: Collection[str], ref: ModelRef, made: Mapping[str, Path]) -> dict[str, float | None]:
@@ -45,7 +47,16 @@ def forecast(recipe: Recipe, stages: Collection[str], ref: ModelRef, made: Mappi
             sampled = add * recipe.evaluate.max_new_tokens * models * (recipe.evaluate.samples > 0)
             known = dialogues.written and pairs.written and not recipe.evaluate.benchmarks
             seconds[stage] = look * scored + sampled if known else None
-    return seconds
+    sharing = _sharing()
+    return {stage: s if s is None or stage in ALONE else s / sharing for stage, s in seconds.items()}
+
+
+def _sharing() -> int:
+    """How many processes share the work, each with a GPU; of several on processors, which share cores, a forecast is that of one."""
+    from zephyr.models import load
+
+    size = world.started().size
+    return size if size > 1 and load.device() == "cuda" else 1
 
 
 def describe(seconds: dict[str, float | None]) -> str:
@@ -56,7 +67,8 @@ def describe(seconds: dict[str, float | None]) -> str:
     if not known:
         return f"forecast: not known yet: {', '.join(unknown)}"
     parts = ", ".join(f"{stage} {_minutes(s)}" for stage, s in known.items())
-    return f"forecast: about {_minutes(sum(known.values()))} ({parts}), from a few measured steps on this machine{rest}"
+    alone = " by one process" if _sharing() < world.started().size else ""
+    return f"forecast: about {_minutes(sum(known.values()))} ({parts}){alone}, from a few measured steps on this machine{rest}"
 
 
 def _minutes(seconds: float) -> str:
