@@ -128,4 +128,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def memory_error(error: BaseException) -> str:
     """The same in one line."""
-    return f"not enough memory ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]})"
+    said = next(iter(str(error).strip().splitlines()), "")
+    return f"not enough memory ({type(error).__name__}{': ' if said else ''}{said})"

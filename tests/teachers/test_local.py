@@ -156,6 +156,7 @@ def test_a_template_that_is_not_set_is_in_no_key(tmp_path: Path) -> None:
     assert plain.model_dump() == {"kind": "local", "path": "m", "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 1024}
     assert teacher_inputs("teacher", plain) == ({}, {"teacher": ModelConfig(path="m", chat_template="tokenizer")})
     file = tmp_path / "own.jinja"
+    file.write_text("{{ messages }}")
     other = LocalConfig(kind="local", path="m", chat_template=str(file))
     assert other.model_dump()["chat_template"] == str(file)
     data, models = teacher_inputs("teacher", other)
