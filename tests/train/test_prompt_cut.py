@@ -29,6 +29,16 @@ def test_a_bos_that_the_template_alone_writes_is_kept() -> None:
     assert beheaded(prompt, 10, chat) == prompt[:1] + prompt[-9:]
 
 
+def test_what_every_turn_begins_with_is_no_bos() -> None:
+    """SmolLM2 calls `<|im_start|>` its BOS: kept, it would open a turn of nobody."""
+    tokenizer = tiny.byte_tokenizer()
+    tokenizer.bos_token = "<|im_start|>"
+    chat = ChatFormat(tokenizer, "tokenizer")
+    prompt = chat.encode_prompt(TURNS)  # type: ignore[arg-type]
+    assert prompt[0] == chat.tokenizer.bos_token_id
+    assert beheaded(prompt, 10, chat) == prompt[-10:]
+
+
 def test_without_bos_the_end_alone_is_kept() -> None:
     chat = ChatFormat(tiny.byte_tokenizer(), "zephyr")
     prompt = chat.encode_prompt(TURNS)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from zephyr.recipe import SFTConfig, Truncation
 from zephyr.records import Dialogue, Message, Preference
 from zephyr.sources import Located
 from zephyr.text.chat import ChatFormat
-from zephyr.text.tokens import Tokens
+from zephyr.text.tokens import Tokens, adds_bos
 from zephyr.train.batches import Example, branching
 
 TOO_LONG = "the first exchange is longer than sft.max_length"
@@ -142,10 +142,15 @@ def _tell(cut: Mapping[str, int], lengths: Lengths, out: Draft, split: str) -> N
 
 
 def beheaded(prompt: tuple[int, ...], limit: int, chat: ChatFormat) -> tuple[int, ...]:
-    """The last `limit` ids of a prompt, a leading BOS kept: the models that expect one lose their footing without it."""
+    """The last `limit` ids of a prompt, a leading BOS kept: the models that expect one lose their footing without it.
+
+    It may be the tokenizer's or the template's own. What every turn begins with is none, though it be called so (SmolLM2).
+    """
     if len(prompt) <= limit:
         return prompt
-    start = prompt[:1] if limit > 1 and prompt[0] == chat.tokenizer.bos_token_id else ()
+    bos = chat.tokenizer.bos_token_id
+    begins = prompt[0] == bos and (adds_bos(chat.tokenizer) or bos not in prompt[1:])
+    start = prompt[:1] if limit > 1 and begins else ()
     return start + prompt[len(prompt) - limit + len(start) :]
 
 
