@@ -15,10 +15,13 @@ import pytest
 import zephyr
 from zephyr import api, recipes
 from zephyr.errors import UsageError
+from zephyr.files import Unread
+from zephyr.pipeline import first_rows
 from zephyr.recipe import Recipe, Section, ShapeConfig, load
 from zephyr.recipes.cost import cost_of
 from zephyr.recipes.flat import settings
 from zephyr.recipes.meaning import sections_in
+from zephyr.sources import rename
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -75,6 +78,61 @@ def test_planned_without_anything_at_hand(path: Path, tmp_path: Path, own_cache:
     assert not (tmp_path / "run").exists()
     if path in (PAPER, QLORA):  # seconds each: what layers keep is tried on small copies
         api.plan(path, free, out=tmp_path / "run")
+
+
+def _turns(*texts: str) -> list[dict[str, str]]:
+    return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
+
+
+# a row as each data set was published, its texts invented
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "HuggingFaceH4/ultrachat_200k": {"prompt": "Why?", "prompt_id": "a" * 64, "messages": _turns("Why?", "So.", "And?", "Yes.")},
+    "openbmb/UltraFeedback": {
+        "source": "evol_instruct",
+        "instruction": "Name a bird.",
+        "models": ["alpaca-7b", "llama-2-7b-chat"],
+        "completions": [
+            {
+                "annotations": {
+                    "helpfulness": {"Type": ["1"], "Rationale": "It names one.", "Rating": rating, "Rationale For Rating": "It helps."},
+                    "honesty": {"Rating": "N/A", "Rationale": "Nothing is claimed."},
+                    "instruction_following": {"Rating": rating, "Rationale": "As asked."},
+                    "truthfulness": {"Type": ["None"], "Rationale": "True.", "Rating": rating, "Rationale For Rating": "No error."},
+                },
+                "custom_system_prompt": "Be helpful.",
+                "model": model,
+                "principle": "helpfulness",
+                "response": answer,
+                "critique": "Short.",
+                "overall_score": overall,
+                "fine-grained_score": overall / 2,
+            }
+            for model, answer, rating, overall in (("alpaca-7b", "A wren.", "5", 8.0), ("llama-2-7b-chat", "A bat.", "2", 3.0))
+        ],
+        "correct_answers": ["None"],
+        "incorrect_answers": ["None"],
+    },
+    "HuggingFaceH4/ultrafeedback_binarized": {
+        "prompt": "Name a bird.",
+        "prompt_id": "b" * 64,
+        "chosen": _turns("Name a bird.", "A wren."),
+        "rejected": _turns("Name a bird.", "A bat."),
+        "messages": _turns("Name a bird.", "A wren."),
+        "score_chosen": 8.0,
+        "score_rejected": 3.0,
+    },
+}
+
+
+@pytest.mark.parametrize("path", SEVEN_B, ids=lambda path: path.stem)
+def test_their_stages_can_use_the_rows_of_their_sources(path: Path) -> None:
+    recipe = load(path)
+    assert recipe.curate and recipe.binarize
+    for stage, data in (("curate", recipe.curate.data), ("binarize", recipe.binarize.data)):
+        for source in data:
+            row = rename(PUBLISHED[source.path], source.columns)
+            assert not isinstance(row, Unread)
+            first_rows.PARSERS[stage][1](row)
 
 
 def test_what_they_train_on() -> None:

@@ -285,7 +285,8 @@ def test_answers_without_text_or_score_are_counted(tiny_folder: Path, tmp_path: 
 def test_rows_with_the_other_score_are_not_passed_over_in_silence(tiny_folder: Path, tmp_path: Path) -> None:
     overall = str(small.write_lines(tmp_path / "r.jsonl", [rated_by_length({"Yes.": 9.0, "No.": 1.0})]))
     with pytest.raises(
-        DataError, match=r"nothing is left to measure.* set binarize.score=overall if the answers only have an overall_score"
+        DataError,
+        match=r"nothing is left to measure.* set binarize.score=overall if the answers only have an overall_score.* Or take `evaluate` out",
     ):
         evaluate(tmp_path / "a", tiny_folder, ratings=[overall])
     lines = str(small.write_lines(tmp_path / "d.jsonl", small.dialogues()))

@@ -1,11 +1,12 @@
 """The order of the stages, what is already done, what comes next.
 
-graph     which stages a recipe asks for, and in which order
-work      a stage with its settings, its inputs and the folder it writes
-current   whether what stands there is just that
-up_front  what has to be there before the first stage runs
-one       one stage is run, and published; by several processes where they were started
-whole     a recipe is taken through its stages, or it is said what that would do
+graph       which stages a recipe asks for, and in which order
+work        a stage with its settings, its inputs and the folder it writes
+current     whether what stands there is just that
+up_front    what has to be there before the first stage runs
+first_rows  whether a stage can read its sources
+one         one stage is run, and published; by several processes where they were started
+whole       a recipe is taken through its stages, or it is said what that would do
 """
 
 from zephyr.pipeline.current import why_not_done

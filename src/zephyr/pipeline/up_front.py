@@ -9,8 +9,9 @@ from pathlib import Path
 from zephyr import sources, world
 from zephyr.errors import ModelError, UsageError
 from zephyr.models import load
+from zephyr.pipeline.first_rows import refuse_unusable
 from zephyr.pipeline.graph import LOADS, TOGETHER, module_of
-from zephyr.recipe import APIConfig, EvaluateConfig, Recipe
+from zephyr.recipe import APIConfig, DataSource, EvaluateConfig, Recipe
 from zephyr.stages import From
 from zephyr.teachers import wire
 
@@ -18,7 +19,7 @@ from zephyr.teachers import wire
 def refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: Path, *, fetch: bool = True) -> None:
     """Refuse what a pending stage would fail for that can be seen now.
 
-    Without `fetch`, a model that is not on this machine is not asked what it can do.
+    Without `fetch`, a model that is not on this machine is not asked what it can do, nor are rows read that are not.
 
     Raises:
         ZephyrError: a file, a model, a teacher's key or a package is not there, or the model cannot do what is asked of it.
@@ -38,8 +39,10 @@ def refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: P
             wire.secret_of(place, teacher)
     if "evaluate" in pending and recipe.evaluate:
         refuse_benchmarks(recipe.evaluate)
+        _refuse_nothing_to_measure(recipe, recipe.evaluate)
     if fetch:
         _refuse_files(recipe, pending)
+    refuse_unusable(recipe, pending, fetch=fetch)
     _refuse_training(recipe, pending)
     if {*LOADS} & {*pending}:
         student = load.refer(recipe.model, cache)
@@ -78,6 +81,34 @@ def _refuse_what_the_model_cannot(recipe: Recipe, pending: Sequence[str], studen
                 lora.targets(load.without_weights(student), section.lora.target_modules)
             except ModelError as error:
                 raise ModelError(f"{name}.{error}") from None
+
+
+def _refuse_nothing_to_measure(recipe: Recipe, section: EvaluateConfig) -> None:
+    """An evaluation without benchmarks, where it is sure that no row will be for the test."""
+    from zephyr.evals import public
+
+    inputs: list[tuple[Sequence[DataSource], float]] = []  # (sources, the share of them that is kept for the test)
+    if recipe.curate and recipe.curate.data:
+        inputs.append((recipe.curate.data, recipe.curate.test_fraction))
+    elif recipe.curate and recipe.synthesize:
+        inputs.append(([], recipe.synthesize.test_fraction))
+    if recipe.rate and recipe.rate.data:
+        inputs.append((recipe.rate.data, recipe.rate.test_fraction))
+    elif recipe.rate and recipe.complete:
+        inputs.append((recipe.complete.prompts, recipe.complete.test_fraction))
+    elif recipe.binarize:
+        inputs.append((recipe.binarize.data, recipe.binarize.test_fraction))
+    if not public.named(section) and not any(fraction or any(map(_may_hold_a_test, data)) for data, fraction in inputs):
+        raise UsageError(
+            "evaluate: there will be nothing to measure: no source is for the test, and no test_fraction keeps a part of one; "
+            "set a test_fraction, name a source with `split: test`, or take `evaluate` out"
+        )
+
+
+def _may_hold_a_test(source: DataSource) -> bool:
+    """Whether a source has rows for the test of its own, or may have: what is no plain file may be divided."""
+    path = sources.resolve(source.path)
+    return source.split == "test" or (source.split is None and (path is None or not path.is_file()))
 
 
 def _refuse_files(recipe: Recipe, pending: Sequence[str]) -> None:

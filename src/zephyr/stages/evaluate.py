@@ -195,7 +195,7 @@ def _refuse_nothing(config: Config, inputs: Inputs, rows: Rows, out: Draft) -> N
             "test), or raise dpo.max_length if the answers are too long."
         )
     if not (rows.dialogues or rows.has_order or rows.asked or named(config.evaluate)):
-        raise DataError("nothing is left to measure. " + " ".join(unmeasured))
+        raise DataError(" ".join(["nothing is left to measure.", *unmeasured, "Or take `evaluate` out, where a recipe asks for it."]))
     for sentence in unmeasured:
         out.note(sentence)
 
