@@ -137,7 +137,7 @@ def main() -> None:
 def run(data: Path, rows: int, settings: list[str], against: list[str]) -> dict[str, Any]:
     """One curation, measured as a user would see it: from the call to the artifact, hashing of the data included."""
     from zephyr import api, artifacts
-    from zephyr.curation.workers import processors
+    from zephyr.world import processors
 
     megabytes, raw = data.stat().st_size / 1e6, raw_speed(data)
     out = data.with_suffix(".curated")

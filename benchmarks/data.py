@@ -68,6 +68,7 @@ def _raced(rows: int, sides: Mapping[str, tuple[str, ...]], model: Path, args: a
         "ratio": rate["ours"] / rate["trl"],
         "rows_per_second": rate,
         "memory_mb": memory,
+        "rounds": {side: [round(r["seconds"], 2) for r in done] for side, done in runs.items()},
         "text": ", ".join(f"{side} {rate[side]:.0f} rows/s {memory[side]:.0f} MB" for side in sides),
     }
 

@@ -109,6 +109,20 @@ def test_what_says_nothing_beside_the_content_is_passed_over() -> None:
     assert parse_dialogue({"messages": [unlearnt, said_so]}) == parse_dialogue({"messages": [U, {**A, "weight": None}]})
 
 
+def test_of_a_pair_the_last_answer_alone_is_learnt() -> None:
+    """An earlier one may be marked as not to be: it is not."""
+    earlier = [U, {**A, "weight": 0, "train": False}, {"role": "user", "content": "And?"}]
+    answers = [{"role": "assistant", "content": text, "weight": 1} for text in ("Yes.", "No.")]
+    for row in (
+        {"chosen": [*earlier, answers[0]], "rejected": [*earlier, answers[1]]},
+        {"prompt": earlier, "chosen": [answers[0]], "rejected": [answers[1]]},
+    ):
+        assert [m["content"] for m in parse_preference(row).chosen] == [U["content"], A["content"], "And?", "Yes."]
+    unlearnt = {**answers[0], "weight": 0}
+    with pytest.raises(DataError, match=r"`chosen\[3\]`: `weight` is not 1 \(but 0\)"):
+        parse_preference({"chosen": [*earlier, unlearnt], "rejected": [*earlier, answers[1]]})
+
+
 @pytest.mark.parametrize("key", ["prompt", "prompt_id", "source", "category"])
 @pytest.mark.parametrize(("value", "what"), [(3, "a number"), (True, "a boolean"), ([], "a list"), ({}, "an object")])
 def test_a_column_that_is_no_text_is_refused(key: str, value: object, what: str) -> None:

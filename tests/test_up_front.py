@@ -61,6 +61,15 @@ def test_rows_that_are_wrong_among_others_are_for_the_stage(tiny_folder: Path, t
     assert zephyr.run(file, out=tmp_path / "run", until="curate")["artifacts"]["curate"]["status"] == "ran"
 
 
+def test_a_stage_that_leaves_wrong_rows_out_may_have_many_of_them_first(tiny_folder: Path, tmp_path: Path) -> None:
+    rows = small.write_lines(tmp_path / "rows.jsonl", [ROW] * 300 + small.dialogues())
+    drops = recipe(tmp_path, tiny_folder, curate={"data": [str(rows)], "invalid": "drop"})
+    assert zephyr.run(drops, out=tmp_path / "run", until="curate")["artifacts"]["curate"]["status"] == "ran"
+    small.write_lines(rows, [ROW] * 300)
+    with pytest.raises(DataError, match="no row can be used, of 300 looked at"):
+        zephyr.run(drops, out=tmp_path / "other", dry_run=True)
+
+
 def test_a_stage_that_does_not_run_looks_at_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     rows = small.write_lines(tmp_path / "rows.jsonl", [ROW])
     file = recipe(tmp_path, tiny_folder, complete=None, rate=None, binarize={"data": [str(rows)]})

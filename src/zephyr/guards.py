@@ -16,6 +16,7 @@ from typing import TextIO
 from zephyr.errors import UsageError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_unguarded: set[Path] = set()  # folders of which that has been said
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # Lustre mounted without them, NFS without its lock daemon
 
 
@@ -41,7 +42,11 @@ def locked(path: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-                print(f"{path.parent}: this disk knows no file locks: see to it that one run at a time is at work there", file=sys.stderr)
+                if path.parent not in _unguarded:
+                    print(
+                        f"{path.parent}: this disk knows no file locks: see to it that one run at a time is at work there", file=sys.stderr
+                    )
+                _unguarded.add(path.parent)
             if not is_still(path, file.fileno()):
                 continue  # its holder removed the file between our opening and locking it
             try:

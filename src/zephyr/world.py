@@ -82,8 +82,9 @@ def connect() -> None:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZephyrError(
-            f"the processes of this job could not connect over {place} ({first}); every machine has to reach that address and its own "
-            "name, and GLOO_SOCKET_IFNAME (with GPUs NCCL_SOCKET_IFNAME, too) names the network to use where there are several"
+            f"the processes of this job could not connect over {place} ({first}); if the first has ended, its own message says why; "
+            "else every machine has to reach that address and its own name, and GLOO_SOCKET_IFNAME (with GPUs NCCL_SOCKET_IFNAME, too) "
+            "names the network to use where there are several"
         ) from error
     _in_step = before
 

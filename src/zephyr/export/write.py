@@ -14,7 +14,7 @@ from zephyr.export.source import Source, open_model
 from zephyr.guards import locked, sigterm_interrupts
 from zephyr.progress import say
 
-STAGE, VERSION = "export", 1
+STAGE, VERSION = "export", 2  # 2: a head that differs from the embeddings it was tied to is kept
 CARD = "README.md"
 TARGETS = ("safetensors", "gguf")
 DTYPES = {"safetensors": ("bfloat16", "float16", "float32"), "gguf": tuple(gguf.FORMATS)}

@@ -37,7 +37,7 @@ def from_pretrained(read: Callable[..., Any], ref: ModelRef, where: str, what: s
         with contextlib.redirect_stderr(io.StringIO()):
             return read(where, revision=ref.revision, trust_remote_code=ref.trust_remote_code, **settings)
     except Exception as error:
-        ask = f"; ask for access at https://huggingface.co/{where}, then `hf auth login`" if "gated repo" in str(error) else ""
+        ask = f"; ask for access on the page of {where} on the hub, then `hf auth login`" if "gated repo" in str(error) else ""
         raise ModelError(f"{where}: {what} cannot be loaded ({first_line(error)}){ask}") from error
     finally:
         transformers.utils.logging.set_verbosity(level)

@@ -35,6 +35,8 @@ PARSERS: Mapping[str, tuple[str, Callable[[Row], object]]] = {
 def refuse_unusable(recipe: Recipe, pending: Sequence[str], *, fetch: bool) -> None:
     """Refuse sources of pending stages of whose first rows none can be used; rows that are wrong among others are for the stage to say.
 
+    Where a stage leaves out what it cannot use, rows are read until one can be.
+
     Without `fetch`, only what is on this machine is read.
 
     Raises:
@@ -43,25 +45,26 @@ def refuse_unusable(recipe: Recipe, pending: Sequence[str], *, fetch: bool) -> N
     for stage in (stage for stage in PARSERS if stage in pending):
         name, parse = PARSERS[stage]
         wanted = module_of(stage).needs(recipe).data.get(name, ())
+        first = None if getattr(getattr(recipe, stage), "invalid", "error") == "drop" else FIRST
         for source in () if isinstance(wanted, From) else wanted:
             if fetch or sources.resolve(source.path) is not None:
                 try:
-                    _refuse_source(source, parse)
+                    _refuse_source(source, parse, first)
                 except ZephyrError as error:
                     error.args = (f"{stage}: {error}",)
                     raise
 
 
-def _refuse_source(source: DataSource, parse: Callable[[Row], object]) -> None:
-    problems = []
-    for where, _, row in islice(sources.located(source), FIRST):
+def _refuse_source(source: DataSource, parse: Callable[[Row], object], first: int | None) -> None:
+    looked, said = 0, ""
+    for where, _, row in islice(sources.located(source), first):
         problem = _problem(row, parse)
         if problem is None:
             return
-        problems.append(f"{where}: {problem}"[:400])
-    if problems:
+        looked, said = looked + 1, said or f"{where}: {problem}"[:400]
+    if looked:
         raise DataError(
-            f"{source.path}: no row can be used, of {len(problems)} looked at (the first, {problems[0]}); "
+            f"{source.path}: no row can be used, of {looked:,} looked at (the first, {said}); "
             "mend the data, or name its columns (`columns: {OURS: THEIRS}`)"
         )
 

@@ -146,7 +146,7 @@ def follow() -> Any:
     """
     mute()
     while isinstance(work := _ordered(), Work):
-        with tempfile.TemporaryDirectory() as scratch, sigterm_interrupts(), world.together():
+        with named(work), tempfile.TemporaryDirectory() as scratch, sigterm_interrupts(), world.together():
             manifest = Manifest(work.stage, work.key, work.config.model_dump(), work.parents)
             module_of(work.stage).run(work.config, work.inputs, artifacts.Draft(Path(scratch), work.out, manifest, resumable=True))
     if isinstance(work, BaseException):

@@ -42,12 +42,12 @@ def refuse_what_would_fail_late(recipe: Recipe, pending: Sequence[str], cache: P
         _refuse_nothing_to_measure(recipe, recipe.evaluate)
     if fetch:
         _refuse_files(recipe, pending)
-    refuse_unusable(recipe, pending, fetch=fetch)
     _refuse_training(recipe, pending)
     if {*LOADS} & {*pending}:
         student = load.refer(recipe.model, cache)
         if fetch or load.is_here(student):
             _refuse_what_the_model_cannot(recipe, pending, student)
+    refuse_unusable(recipe, pending, fetch=fetch)  # last: a data set of the hub is fetched for it
 
 
 def _refuse_training(recipe: Recipe, pending: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, cast
+from typing import Any, Literal, TypeGuard, cast
 
 from zephyr.errors import DataError
 from zephyr.records.base import ROLES, Message, Role, Row, prompt_id_of
@@ -69,8 +69,13 @@ def _is_role(value: object) -> TypeGuard[Role]:
     return value in ROLES
 
 
-def parse_messages(value: object, key: str = "messages") -> tuple[Message, ...]:
+def parse_messages(value: object, key: str = "messages", *, learnt: Literal["each", "last", "none"] = "each") -> tuple[Message, ...]:
     """A list of turns, checked: an optional system turn first, then user and assistant in turn, none empty.
+
+    Args:
+        value: the list.
+        key: what it is called in its row.
+        learnt: which answers are learnt: one of these that is marked as not to be is an error.
 
     Raises:
         DataError: naming the turn and what is wrong with it.
@@ -85,7 +90,7 @@ def parse_messages(value: object, key: str = "messages") -> tuple[Message, ...]:
         role, content = turn.get("role"), turn.get("content")
         if not _is_role(role):
             raise DataError(f"{where}: role {role!r} is not one of system, user, assistant")
-        _refuse_unheeded(turn, where)
+        _refuse_unheeded(turn, where, learnt == "each" or (learnt == "last" and i == len(value) - 1))
         if not isinstance(content, str):
             raise DataError(f"{where}: `content` is {kind(content)}, not a text")
         if role != "system" and not content.strip():
@@ -105,12 +110,12 @@ def parse_messages(value: object, key: str = "messages") -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _refuse_unheeded(turn: Mapping[str, Any], where: str) -> None:
+def _refuse_unheeded(turn: Mapping[str, Any], where: str, learnt: bool) -> None:
     """What is not heeded must not vanish; null and what is empty say nothing, and Parquet fills up objects with them."""
     for key in UNHEEDED:
         value = turn.get(key)
         if key in _LEARNT:
-            if turn["role"] == "assistant" and value not in (None, 1):  # the others are not, by default
+            if learnt and turn["role"] == "assistant" and value not in (None, 1):  # other turns are not, by default
                 raise DataError(
                     f"{where}: `{key}` is not {'true' if key == 'train' else 1} (but {quoted(value)}); each answer is learnt, all of it: "
                     "leave the row out, or take the key out where that may be"

@@ -136,7 +136,7 @@ def _answer_turns(value: object, prompt: str, key: str) -> tuple[Message, ...]:
         if not prompt.strip():
             raise DataError(f"`{key}` is a bare text and there is no `prompt` that it answers")
         return ({"role": "user", "content": prompt}, {"role": "assistant", "content": encodable(value, key)})
-    messages = parse_messages(value, key)
+    messages = parse_messages(value, key, learnt="last")
     if messages[-1]["role"] != "assistant":
         raise DataError(f"`{key}` ends with a {messages[-1]['role']} turn; the last must be the assistant's")
     return messages
@@ -144,7 +144,7 @@ def _answer_turns(value: object, prompt: str, key: str) -> tuple[Message, ...]:
 
 def _joined(row: Mapping[str, Any], given: list[Any] | tuple[Any, ...]) -> Row:
     """A conversational pair with each answer joined to the turns of `prompt`, and their first user turn as the prompt."""
-    context = parse_messages(given, "prompt") if given else ()
+    context = parse_messages(given, "prompt", learnt="none") if given else ()
     answers: Row = {}
     for key in ("chosen", "rejected"):
         value = row[key]

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from zephyr.models.load import ModelRef
     from zephyr.text.chat import ChatFormat
 
-# 5: of a preference set the split that was chosen, where one was; a pair whose scores tie or speak against it is not compared; of a folder
-# of several splits those of an academic task
-VERSION = 5
+# 6: a cut prompt keeps its BOS where the template writes it; what a turn says beside its role and content is refused
+VERSION = 6
 MODELS = ("base", "dsft", "ddpo")
 NOT_SIMPOS = (
     "The reward accuracy and margin that evaluate measures are those of β (log π - log ref), as for every objective; simpo trained another "

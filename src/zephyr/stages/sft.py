@@ -8,7 +8,7 @@ from zephyr.artifacts import Draft
 from zephyr.recipe import Recipe, Section, SFTConfig, TrainConfig
 from zephyr.stages import From, Inputs, Needs, template_file
 
-VERSION = 2  # 2: dialogues of one prompt lie anywhere in an epoch; what a turn says beside its role and content is refused
+VERSION = 2  # 2: dialogues have names of their own, by which an epoch is ordered; what a turn says beside its role and content is refused
 
 
 class Config(Section):
