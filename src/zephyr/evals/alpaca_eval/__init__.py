@@ -61,6 +61,17 @@ def score_file(
     said += hygiene.served_warnings(f"the judge, {rows[0].annotator}", hygiene.served(files.served_by(rows)))
     if outputs is not None and (other := files.check_outputs(rows, files.read_outputs(outputs))) is not None:
         said.append(f"{path}: {other}")
+    _add_length_controlled(result, rows, path, board, tables, compatible=compatible)
+    _add_published(result, board, write_board)
+    if against is not None:
+        result["against"] = scores.against(rows, _named(against)[0])
+    return result
+
+
+def _add_length_controlled(
+    result: Row, rows: list[Annotation], path: Path, board: Path | None, tables: Path | None, *, compatible: bool
+) -> None:
+    """The length-controlled rate, where its tables are found: in `tables`, or else above the annotations and the leaderboard."""
     above = path.resolve().parents
     folders = [tables] if tables is not None else [*above[:3], *([board, board.resolve().parent] if board is not None else [])]
     controlled = length_controlled(rows, folders, compatible=compatible)
@@ -69,19 +80,18 @@ def score_file(
             f"{tables}: {'none of the tables of the length-controlled rate is there' if tables.exists() else 'no such file or folder'}"
         )
     result["length_controlled_winrate"] = controlled.pop("rate")
-    said += controlled.pop("remarks")
+    result["warnings"] += controlled.pop("remarks")
     result["length_controlled"] = controlled
+
+
+def _add_published(result: Row, board: Path | None, write_board: Path | None) -> None:
+    """What a leaderboard says of the model; and the leaderboard written anew with the model's row as scored here."""
+    entries = {} if board is None else leaderboard.read(board)
     if board is not None:
-        entries = leaderboard.read(board)
         result["published"], remarks = scores.beside_published(result, entries, board)
-        said += remarks
-        if write_board is not None:
-            leaderboard.write(write_board, {**entries, result["model"]: leaderboard.entry(result)})
-    elif write_board is not None:
-        leaderboard.write(write_board, {result["model"]: leaderboard.entry(result)})
-    if against is not None:
-        result["against"] = scores.against(rows, _named(against)[0])
-    return result
+        result["warnings"] += remarks
+    if write_board is not None:
+        leaderboard.write(write_board, {**entries, result["model"]: leaderboard.entry(result)})
 
 
 def _named(path: Path, *, compatible: bool = False) -> tuple[list[Annotation], str]:
