@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,9 @@ import torch.distributed as dist
 from zephyr import cli, world
 from zephyr.errors import UsageError, ZephyrError
 from zephyr.pipeline import one
+from zephyr.pipeline.work import Work
+from zephyr.recipe import Section
+from zephyr.stages import Inputs
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +47,15 @@ def test_processes_that_do_not_find_each_other_say_so(monkeypatch: pytest.Monkey
         one._ordered()
     text, code = cli._explain(caught.value)
     assert "GLOO_SOCKET_IFNAME" in text and code == 1 and not world.in_step()
+
+
+def test_what_fails_in_one_beside_the_first_says_of_which_stage_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> None:
+        raise MemoryError
+
+    work = Work("sft", Section(), Inputs({}, {}), {}, tmp_path / "sft", "k" * 20)
+    monkeypatch.setattr(one, "mute", lambda: None)
+    monkeypatch.setattr(one, "_ordered", lambda: work)
+    monkeypatch.setattr(one, "module_of", lambda _: SimpleNamespace(run=run))
+    with pytest.raises(ZephyrError, match=r"^sft: not enough memory \(MemoryError\); `train.activation_checkpointing=true`"):
+        one.follow()
